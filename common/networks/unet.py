@@ -1,0 +1,136 @@
+"""The denoising U-Net of the bundles: MONAI's ``DiffusionModelUNet`` plus what the papers need and MONAI fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet, get_timestep_embedding
+from monai.networks.utils import pixelshuffle, pixelunshuffle
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from .precision import autocast, resolve_memory_format, resolve_precision
+
+_LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+class ConditionalDiffusionUNet(DiffusionModelUNet):
+    """
+    ``DiffusionModelUNet`` with the choices that its constructor does not offer; state-dict keys are unchanged.
+
+    What MONAI 1.6.1 has fixed: a time embedding of period 10000 and nearest up-sampling (Med-DDPM was trained with
+    1000 and trilinear), and no activation checkpointing, autocast or space-to-depth of the input.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image and of everything concatenated to it.
+        out_channels: channels of the predicted noise, image or velocity.
+        patch_size: side of the blocks folded into channels before the first and unfolded after the last convolution
+            (space-to-depth, 1 = off). Every side of the input must be a multiple of ``divisor``.
+        max_period: longest period of the sinusoidal time embedding, in time steps.
+        upsample_mode: "nearest" or "linear" (bilinear or trilinear, ``align_corners=False``).
+        use_checkpointing: recompute the blocks' activations in the backward pass instead of keeping them.
+        precision: "fp32", "bf16", "fp16" or "auto", see ``resolve_precision``.
+        memory_format: "contiguous", "channels_last" or "auto", see ``resolve_memory_format``.
+        kwargs: every other argument of ``DiffusionModelUNet``.
+
+    Raises:
+        ValueError: when ``patch_size`` < 1 or ``upsample_mode`` is unknown.
+
+    Source: Dorjsembe et al. 2024 (Med-DDPM), Fig. 1; Ho et al. 2020, appendix B.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        patch_size: int = 1,
+        max_period: int = 10000,
+        upsample_mode: str = "nearest",
+        use_checkpointing: bool = False,
+        precision: str = "auto",
+        memory_format: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        if patch_size < 1:
+            raise ValueError(f"patch_size must be at least 1, got {patch_size}.")
+        if upsample_mode not in ("nearest", "linear"):
+            raise ValueError(f"upsample_mode must be 'nearest' or 'linear', got {upsample_mode!r}.")
+        folded = patch_size**spatial_dims
+        super().__init__(spatial_dims, in_channels * folded, out_channels * folded, **kwargs)
+        self.spatial_dims = spatial_dims
+        self.patch_size = patch_size
+        self.max_period = max_period
+        self.use_checkpointing = use_checkpointing
+        self.precision = precision
+        self.memory_format = memory_format
+        self.divisor = patch_size * 2 ** (len(self.block_out_channels) - 1)
+        if upsample_mode == "linear":
+            for module in self.modules():
+                if isinstance(module, nn.Upsample):
+                    module.mode, module.align_corners = _LINEAR_MODE[spatial_dims], False
+
+    def forward(  # type: ignore[override]
+        self,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        context: torch.Tensor | None = None,
+        class_labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        Predict for the noisy image ``x`` at ``timesteps``.
+
+        Args:
+            x: (N, in_channels, *spatial), float; noisy image and condition, concatenated.
+            timesteps: (N,), in [0, T).
+            context: (N, L, cross_attention_dim) or None.
+            class_labels: (N,) integer or None.
+
+        Returns:
+            (N, out_channels, *spatial), in the dtype of ``x``.
+
+        Raises:
+            ValueError: when a side of ``x`` is no multiple of ``divisor``, or class labels are missing.
+        """
+        if any(side % self.divisor for side in x.shape[2:]):
+            raise ValueError(f"Every side must be a multiple of {self.divisor}, got {tuple(x.shape[2:])}.")
+        with autocast(x.device.type, resolve_precision(self.precision, x.device)):
+            h = pixelunshuffle(x, self.spatial_dims, self.patch_size) if self.patch_size > 1 else x
+            memory_format = resolve_memory_format(self.memory_format, x.device, self.spatial_dims)
+            if memory_format is not None:
+                h = h.contiguous(memory_format=memory_format)
+            output = self._denoise(h, self._embed(timesteps, class_labels), context)
+        if self.patch_size > 1:
+            output = pixelshuffle(output, self.spatial_dims, self.patch_size)
+        return output.to(x.dtype)
+
+    def _embed(self, timesteps: torch.Tensor, class_labels: torch.Tensor | None) -> torch.Tensor:
+        embedding = get_timestep_embedding(timesteps, self.block_out_channels[0], self.max_period)
+        embedding = self.time_embed(embedding.to(self.time_embed[0].weight.dtype))
+        if self.num_class_embeds is not None:
+            if class_labels is None:
+                raise ValueError("This network is class-conditional: class_labels is required.")
+            embedding = embedding + self.class_embedding(class_labels)
+        return embedding
+
+    def _denoise(self, x: torch.Tensor, temb: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        h = self.conv_in(x)
+        skips = [h]
+        for block in self.down_blocks:
+            h, outputs = self._run(block, h, temb, context)
+            skips.extend(outputs)
+        h = self._run(self.middle_block, h, temb, context)
+        for block in self.up_blocks:
+            n = len(block.resnets)
+            h = self._run(block, h, skips[-n:], temb, context)
+            del skips[-n:]
+        return self.out(h)
+
+    def _run(self, block: Callable[..., Any], *args: Any) -> Any:
+        if self.use_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
