@@ -10,7 +10,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether ``device`` multiplies bfloat16 in hardware (emulated bfloat16 on a CPU is many times slower than fp32)."""
+    """Whether ``device`` multiplies bfloat16 in hardware (emulated on a CPU, it is slower than fp32)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -37,7 +37,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def autocast(device_type: str, dtype: torch.dtype) -> AbstractContextManager:
-    """Autocast to ``dtype`` on ``device_type``; nothing at all for float32, so that an outer autocast stays in force."""
+    """Autocast to ``dtype`` on ``device_type``; nothing for float32, so that an outer one stays in force."""
     return nullcontext() if dtype is torch.float32 else torch.autocast(device_type, dtype)
 
 
