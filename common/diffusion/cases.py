@@ -1,0 +1,107 @@
+"""What makes a batch of cases sampled together equal the same cases sampled one by one: seeds, noise, padding."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from torch import Tensor
+
+_SEEDS = 2**32  # PyTorch's CPU generator reads no more than 32 bits
+
+
+def case_seeds(seed: int, condition: Tensor, class_labels: Tensor | None = None) -> list[int]:
+    """
+    A seed for each case that depends on ``seed`` and on the case's own condition and class, not on batch or order.
+
+    Args:
+        seed: any integer.
+        condition: (N, C, *spatial).
+        class_labels: (N,) integer or None.
+
+    Returns:
+        N integers in [0, 2^32). Equal conditions get equal seeds, with a warning where they share a batch.
+    """
+    seeds = []
+    for index, case in enumerate(condition.detach().cpu().to(torch.float32)):
+        digest = hashlib.sha256(f"{seed} {tuple(case.shape)}".encode())
+        digest.update(case.contiguous().numpy().tobytes())
+        if class_labels is not None:
+            digest.update(str(int(class_labels[index])).encode())
+        seeds.append(int.from_bytes(digest.digest()[:4], "big"))
+    if len(set(seeds)) < len(seeds):
+        warnings.warn(
+            "Cases with the same condition get the same volume; give `seeds` to make them differ.", stacklevel=2
+        )
+    return seeds
+
+
+def sample_seed(seed: int, index: int) -> int:
+    """The seed of a case's sample number ``index``: ``seed`` itself for the first, a mix of both for the others."""
+    if index == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:4], "big")
+
+
+def check_seeds(seeds: Sequence[int] | Tensor, cases: int) -> list[int]:
+    """``seeds`` as a list of ``cases`` integers; a ValueError when there are more or fewer."""
+    listed = [int(seed) % _SEEDS for seed in torch.as_tensor(seeds).flatten().tolist()]
+    if len(listed) != cases:
+        raise ValueError(f"seeds must have one entry a case: {cases} cases, {len(listed)} seeds.")
+    return listed
+
+
+def noise_source(seeds: Sequence[int], like: Tensor) -> Callable[[], Tensor]:
+    """
+    A function that draws standard normal noise of the shape, device and dtype of ``like``, (N, C, *spatial).
+
+    Each case draws from a CPU generator of its own, so its noise depends on its seed alone, not on the device.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def draw() -> Tensor:
+        return torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators]).to(like)
+
+    return draw
+
+
+def network_divisor(network: Any) -> int:
+    """What every side of the network's input must be a multiple of: its ``divisor``, also behind DDP or compile, or 1."""
+    while not hasattr(network, "divisor"):
+        inner = getattr(network, "module", None) or getattr(network, "_orig_mod", None)
+        if inner is None:
+            return 1
+        network = inner
+    return int(network.divisor)
+
+
+def pad_to_multiple(tensor: Tensor, divisor: int, value: float) -> tuple[Tensor, tuple[slice, ...]]:
+    """
+    Pad the spatial sides of (N, C, *spatial) to multiples of ``divisor``, half before and half after.
+
+    Returns:
+        The padded tensor and the index (of all axes) that undoes the padding.
+    """
+    extra = [-side % divisor for side in tensor.shape[2:]]
+    widths = [width for e in reversed(extra) for width in (e // 2, e - e // 2)]
+    crop = tuple(slice(e // 2, e // 2 + side) for e, side in zip(extra, tensor.shape[2:]))
+    return F.pad(tensor, widths, value=value), (slice(None), slice(None), *crop)
+
+
+def with_metadata(image: Tensor, source: Tensor, seeds: Sequence[int]) -> Tensor:
+    """``image`` with the metadata and applied transforms of ``source``, and each case's seed as ``meta["seed"]``."""
+    if not isinstance(source, MetaTensor):
+        return image
+    result = MetaTensor(image, meta=dict(source.meta), applied_operations=deepcopy(source.applied_operations))
+    result.is_batch = source.is_batch
+    if source.is_batch:
+        result.meta["seed"] = torch.tensor(list(seeds))
+    elif len(seeds) == 1:
+        result.meta["seed"] = seeds[0]
+    return result
