@@ -1,1 +1,1 @@
-
+"""Files in and out: cases, weights, packages."""

@@ -8,7 +8,6 @@ import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils.enums import TransformBackends
 
 
 class LabelsToChannels(Transform):
@@ -28,8 +27,6 @@ class LabelsToChannels(Transform):
 
     Source: Med-DDPM, section II (one-hot without background).
     """
-
-    backend = [TransformBackends.TORCH]
 
     def __init__(self, labels: Mapping[str, int], optional: Collection[str] = (), background: int = 0) -> None:
         if len({*labels.values(), background}) != len(labels) + 1:
@@ -73,8 +70,6 @@ class LabelsToChannels(Transform):
 
 class LabelsToChannelsd(MapTransform):
     """Dictionary version of ``LabelsToChannels``: the same arguments after ``keys``."""
-
-    backend = LabelsToChannels.backend
 
     def __init__(
         self,

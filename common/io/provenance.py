@@ -1,0 +1,41 @@
+"""What made a generated volume: bundle, version, weights and settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def provenance(bundle_root: str | Path, weights: str | Path, **settings: Any) -> dict[str, Any]:
+    """
+    A record to store beside generated volumes.
+
+    Args:
+        bundle_root: folder with ``configs/metadata.json``, which knows the bundle's name and version.
+        weights: file of the weights, whose SHA-256 is recorded; None stands there while it does not exist.
+        settings: anything else that a rerun needs, e.g. ``steps=10``.
+
+    Returns:
+        JSON-ready values; "synthetic" is True.
+    """
+    metadata = Path(bundle_root) / "configs" / "metadata.json"
+    about = json.loads(metadata.read_text()) if metadata.is_file() else {}
+    return {
+        "synthetic": True,
+        "bundle": Path(bundle_root).resolve().name,
+        "version": about.get("version"),
+        "weights": Path(weights).name,
+        "weights_sha256": sha256_of(weights) if Path(weights).is_file() else None,
+        **settings,
+    }
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
