@@ -72,7 +72,7 @@ def noise_source(seeds: Sequence[int], like: Tensor) -> Callable[[], Tensor]:
 
 
 def network_divisor(network: Any) -> int:
-    """What every side of the network's input must be a multiple of: its ``divisor``, also behind DDP or compile, or 1."""
+    """What every side of the input must be a multiple of: the network's ``divisor``, also behind DDP, or else 1."""
     while not hasattr(network, "divisor"):
         inner = getattr(network, "module", None) or getattr(network, "_orig_mod", None)
         if inner is None:

@@ -91,7 +91,7 @@ class DiffusionSampler(Inferer):
         num_inference_steps: int | None = None,
         prediction_type: str = "epsilon",
         out_channels: int = 1,
-        spacing: str = "trailing",
+        spacing: str = "logsnr",
         concatenate: bool = True,
         clip_sample: bool = True,
         guidance_scale: float = 1.0,
@@ -106,7 +106,9 @@ class DiffusionSampler(Inferer):
     ) -> None:
         super().__init__()
         total = schedule.num_train_timesteps
-        self.pairs = step_pairs(total, total if num_inference_steps is None else num_inference_steps, spacing)
+        self.pairs = step_pairs(
+            schedule.alpha_bar, total if num_inference_steps is None else num_inference_steps, spacing
+        )
         _check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
         _check_choice("output", output, OUTPUTS)
         for name, value, least in (
@@ -172,7 +174,7 @@ class DiffusionSampler(Inferer):
         class_labels: Tensor | None = None,
         seeds: Sequence[int] | Tensor | None = None,
     ) -> Samples:
-        """As a call, but returns all ``num_samples`` images of each case with their seeds, mean and standard deviation."""
+        """As a call, but returns all ``num_samples`` images of each case, with their seeds, mean and deviation."""
         if inputs.ndim < 3 or not inputs.is_floating_point():
             raise ValueError(f"inputs must be a float (N, C, *spatial), got {inputs.dtype} {tuple(inputs.shape)}.")
         plain = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs

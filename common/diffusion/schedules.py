@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,13 +22,17 @@ def scaled_linear_betas(num_train_timesteps: int, beta_start: float = 1e-4, beta
 
 
 def cosine_betas(num_train_timesteps: int, s: float = 0.008) -> Tensor:
-    """beta_t of the squared-cosine alpha_bar, at most 0.999, (T,) float64 (Nichol & Dhariwal 2021, eq. 17; Med-DDPM eq. 2)."""
+    """beta_t of the squared-cosine alpha_bar, at most 0.999, (T,) float64 (Nichol & Dhariwal 2021, eq. 17)."""
     t = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
     f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
     return (1 - f[1:] / f[:-1]).clamp(max=MAX_BETA)
 
 
-_BETAS = {"linear": linear_betas, "scaled_linear": scaled_linear_betas, "cosine": cosine_betas}
+_BETAS: dict[str, Callable[..., Tensor]] = {
+    "linear": linear_betas,
+    "scaled_linear": scaled_linear_betas,
+    "cosine": cosine_betas,
+}
 
 
 class NoiseSchedule:
@@ -65,7 +70,7 @@ class NoiseSchedule:
         return alpha_bar.sqrt().to(like), (1 - alpha_bar).sqrt().to(like)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, the shape of ``original_samples`` (Med-DDPM eq. 1)."""
+        """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, shaped as ``original_samples`` (Med-DDPM eq. 1)."""
         alpha, sigma = self.coefficients(timesteps, original_samples)
         return alpha * original_samples + sigma * noise
 

@@ -1,8 +1,8 @@
 """
 Step rules: how x_t becomes x_s, one noise level nearer to the clean image.
 
-The levels are listed once by ``step_pairs`` and each rule is told both t and s, so that no rule guesses its predecessor
-and every rule is right for any number of steps. alpha_bar_t and alpha_bar_s are Python floats; alpha_bar_s = 1 is clean.
+The levels are listed once by ``step_pairs`` and each rule is told both t and s, so that no rule guesses its
+predecessor. alpha_bar_t and alpha_bar_s are Python floats (float64); alpha_bar_s = 1 is the clean image.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-SPACINGS = ("trailing", "linspace")
+SPACINGS = ("logsnr", "trailing", "linspace")
+# Half log-SNR log(alpha / sigma) below which "logsnr" places no level but the first: there x_t is noise to the eye, and
+# cosine schedules would spend a third of the steps on it.
+_MIN_LEVEL = -3.0
 
 
-def step_pairs(num_train_timesteps: int, num_inference_steps: int, spacing: str = "trailing") -> list[tuple[int, int]]:
+def step_pairs(alpha_bar: Tensor, num_inference_steps: int, spacing: str = "logsnr") -> list[tuple[int, int]]:
     """
     The pairs (t, s) of a sampling run, from full noise t = T - 1 to the clean image s = -1 (alpha_bar = 1).
 
     Args:
-        num_train_timesteps: T, at least 1.
+        alpha_bar: of the noise schedule, (T,) float64, falling.
         num_inference_steps: N, in [1, T]; N = T visits every step.
-        spacing: "trailing": equal strides, the last one as long as the others; "linspace": equal strides from T - 1 to
-            0, then the short step from 0 to clean.
+        spacing: "logsnr": T - 1, then equal strides of the half log-SNR log(alpha / sigma) down to t = 0 (as near as
+            whole t allow); "trailing": equal strides of t; "linspace": equal strides of t from T - 1 to 0, then clean.
 
     Returns:
         N pairs; each s is the next pair's t.
@@ -32,18 +36,34 @@ def step_pairs(num_train_timesteps: int, num_inference_steps: int, spacing: str 
     Raises:
         ValueError: for N outside [1, T] or an unknown spacing.
 
-    Source: Lin et al. 2024 (Common Diffusion Noise Schedules and Sample Steps are Flawed), table 2.
+    Source: Lu et al. 2022 (DPM-Solver), section 3.3 (logsnr); Lin et al. 2024 (Common Diffusion Noise Schedules and
+        Sample Steps are Flawed), table 2 (the others).
     """
-    total, steps = num_train_timesteps, num_inference_steps
+    total, steps = len(alpha_bar), num_inference_steps
     if not 1 <= steps <= total:
         raise ValueError(f"num_inference_steps must lie in [1, {total}] (the training steps), got {steps}.")
-    if spacing == "trailing":
+    if spacing == "logsnr":
+        levels = _log_snr_levels(alpha_bar, steps)
+    elif spacing == "trailing":
         levels = [round(total * (steps - i) / steps) - 1 for i in range(steps)]
     elif spacing == "linspace":
         levels = [round((total - 1) * (1 - i / max(steps - 1, 1))) for i in range(steps)]
     else:
         raise ValueError(f"spacing must be one of {SPACINGS}, got {spacing!r}.")
     return list(zip(levels, levels[1:] + [-1]))
+
+
+def _log_snr_levels(alpha_bar: Tensor, steps: int) -> list[int]:
+    """The levels t whose half log-SNR is nearest to equal strides, falling strictly from T - 1."""
+    half_log_snr = 0.5 * torch.logit(alpha_bar.double())
+    first = max(float(half_log_snr[-1]), min(_MIN_LEVEL, float(half_log_snr[0])))
+    wanted = torch.linspace(first, float(half_log_snr[0]), steps, dtype=torch.float64)
+    nearest = (half_log_snr[None] - wanted[:, None]).abs().argmin(1).tolist()
+    levels = [len(alpha_bar) - 1]
+    for index in range(1, steps):
+        remaining = steps - 1 - index
+        levels.append(max(min(nearest[index], levels[-1] - 1), remaining))
+    return levels
 
 
 class StepRule(Protocol):
