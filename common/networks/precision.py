@@ -46,7 +46,8 @@ def resolve_memory_format(memory_format: str, device: torch.device, spatial_dims
     The layout of activations: a ``torch.memory_format``, or None to leave them as they come.
 
     Args:
-        memory_format: "contiguous", "channels_last", or "auto": channels-last on CUDA, else as they come.
+        memory_format: "contiguous", "channels_last", or "auto": channels-last where bf16 is native (the two
+            together win there), and on CUDA; else as they come.
         device: where the network runs.
         spatial_dims: 2 or 3.
 
@@ -55,6 +56,6 @@ def resolve_memory_format(memory_format: str, device: torch.device, spatial_dims
     """
     if memory_format not in ("auto", "contiguous", "channels_last"):
         raise ValueError(f"memory_format must be 'auto', 'contiguous' or 'channels_last', got {memory_format!r}.")
-    if memory_format == "channels_last" or (memory_format == "auto" and device.type == "cuda"):
+    if memory_format == "channels_last" or (memory_format == "auto" and (device.type == "cuda" or native_bf16(device))):
         return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
     return None

@@ -37,7 +37,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         kwargs: every other argument of ``DiffusionModelUNet``.
 
     Raises:
-        ValueError: when ``patch_size`` < 1 or ``upsample_mode`` is unknown.
+        ValueError: when ``patch_size`` < 1, or ``upsample_mode``, ``precision`` or ``memory_format`` is unknown.
 
     Source: Dorjsembe et al. 2024 (Med-DDPM), Fig. 1; Ho et al. 2020, appendix B.
     """
@@ -60,6 +60,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             raise ValueError(f"patch_size must be at least 1, got {patch_size}.")
         if upsample_mode not in ("nearest", "linear"):
             raise ValueError(f"upsample_mode must be 'nearest' or 'linear', got {upsample_mode!r}.")
+        resolve_precision(precision, torch.device("cpu"))  # wrong names are refused before the first step
+        resolve_memory_format(memory_format, torch.device("cpu"), spatial_dims)
         folded = patch_size**spatial_dims
         super().__init__(spatial_dims, in_channels * folded, out_channels * folded, **kwargs)
         self.spatial_dims = spatial_dims

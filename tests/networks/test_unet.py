@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.networks.nets import DiffusionModelUNet
+
+from common.networks.precision import resolve_memory_format, resolve_precision
+from common.networks.unet import ConditionalDiffusionUNet
+
+SMALL = {"channels": (8, 16), "attention_levels": (False, True), "num_head_channels": 8, "num_res_blocks": 1}
+SMALL |= {"norm_num_groups": 4}
+PLAIN = {"precision": "fp32", "memory_format": "contiguous"}
+
+
+def network(spatial_dims: int = 3, in_channels: int = 3, out_channels: int = 1, **changes) -> ConditionalDiffusionUNet:
+    torch.manual_seed(0)
+    made = ConditionalDiffusionUNet(spatial_dims, in_channels, out_channels, **{**SMALL, **PLAIN, **changes}).eval()
+    for parameter in made.parameters():  # the last convolutions start at zero, which would hide every difference
+        torch.nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+def inputs(*sides: int, channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(2, channels, *sides, generator=generator), torch.tensor([3, 400])
+
+
+@pytest.mark.parametrize("sides", [(8, 12), (4, 8, 6)])
+def test_without_switches_it_is_monais_network(sides):
+    ours = network(len(sides))
+    theirs = DiffusionModelUNet(len(sides), 3, 1, **SMALL).eval()
+    theirs.load_state_dict(ours.state_dict())
+    x, t = inputs(*sides)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x, t), theirs(x, t), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"upsample_mode": "linear"}, {"max_period": 1000}])
+def test_upsampling_and_period_change_the_prediction_but_no_key(change):
+    plain, changed = network(), network(**change)
+    changed.load_state_dict(plain.state_dict())
+    x, t = inputs(4, 8, 6)
+    with torch.no_grad():
+        assert (plain(x, t) - changed(x, t)).abs().max() > 1e-3
+
+
+def gradients(changed: ConditionalDiffusionUNet) -> list[torch.Tensor]:
+    x, t = inputs(4, 8, 6)
+    changed.zero_grad()
+    changed(x, t).square().mean().backward()
+    return [parameter.grad.clone() for parameter in changed.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("change", [{"use_checkpointing": True}, {"memory_format": "channels_last"}])
+def test_switches_change_neither_prediction_nor_gradients(change):
+    plain, changed = network(), network(**change)
+    x, t = inputs(4, 8, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(changed(x, t), plain(x, t), rtol=1e-4, atol=1e-5)
+    wanted, found = gradients(plain), gradients(changed)
+    assert len(wanted) == len(found) > 20
+    for a, b in zip(found, wanted):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_bf16_predicts_nearly_the_same_in_the_inputs_dtype():
+    x, t = inputs(4, 8, 6)
+    with torch.no_grad():
+        wanted, found = network()(x, t), network(precision="bf16")(x, t)
+    assert found.dtype is torch.float32
+    assert 0 < (found - wanted).std() < 0.05 * wanted.std()
+
+
+@pytest.mark.parametrize(("spatial_dims", "sides"), [(2, (8, 16)), (3, (8, 16, 24))])
+def test_folded_input_keeps_the_shape_and_asks_for_larger_multiples(spatial_dims, sides):
+    folded = network(spatial_dims, in_channels=3, out_channels=2, patch_size=2)
+    assert folded.divisor == 4
+    x, t = inputs(*sides)
+    with torch.no_grad():
+        assert folded(x, t).shape == (2, 2, *sides)
+        with pytest.raises(ValueError, match="multiple of 4, got"):
+            folded(x[..., :-2], t)
+
+
+def test_class_labels_matter_and_are_required():
+    labelled = network(num_class_embeds=3)
+    x, t = inputs(4, 8, 6)
+    with torch.no_grad():
+        first, second = (labelled(x, t, class_labels=torch.tensor([c, c])) for c in (0, 1))
+        assert not torch.allclose(first, second)
+        with pytest.raises(ValueError, match="class_labels is required"):
+            labelled(x, t)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch_size": 0}, "patch_size"),
+        ({"upsample_mode": "cubic"}, "upsample_mode"),
+        ({"precision": "fp8"}, "precision"),
+        ({"memory_format": "blocked"}, "memory_format"),
+    ],
+)
+def test_unknown_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        network(**change)
+
+
+def test_auto_settings_follow_the_hardware(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("common.networks.precision.native_bf16", lambda device: True)
+    assert resolve_precision("auto", cpu) is torch.bfloat16
+    assert resolve_memory_format("auto", cpu, 3) is torch.channels_last_3d
+    monkeypatch.setattr("common.networks.precision.native_bf16", lambda device: False)
+    assert resolve_precision("auto", cpu) is torch.float32
+    assert resolve_memory_format("auto", cpu, 3) is None
+
+
+@pytest.mark.slow
+def test_compiled_in_place_it_predicts_the_same_under_the_same_keys():
+    plain, compiled = network(), network()
+    compiled.compile(backend="aot_eager")
+    x, t = inputs(4, 8, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x, t), plain(x, t), rtol=1e-4, atol=1e-5)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
