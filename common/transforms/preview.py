@@ -5,48 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import nibabel as nib
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 from monai.config import KeysCollection
 from monai.data import FolderLayout, MetaTensor
 from monai.transforms import MapTransform
-from scipy import ndimage
 
 from ..data.files import written_whole
+from .slices import AXES, PLANES, Grid, loaded, mask_centre, ras_grid
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
-PLANES = ("axial", "coronal", "sagittal")
-# Of a RAS volume (x to the right, y to the front, z up): the axis across a plane, then the axes drawn to the right and
-# down, both from their high end. So the patient's right is on the viewer's left and the front or the top is up.
-_AXES = ((2, 0, 1), (1, 0, 2), (0, 1, 2))
 _EDGES = (("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I"))
 _EDGED = [withStroke(linewidth=1.5, foreground="black")]
 
 logger = logging.getLogger(__name__)
-
-
-class _Grid(NamedTuple):
-    """A volume (C, X, Y, Z) and a label map (X, Y, Z) on nearly RAS axes, with the voxel's size in mm."""
-
-    volume: np.ndarray
-    mask: np.ndarray
-    spacing: np.ndarray
-
-    def slice(self, array: np.ndarray, plane: int, index: int) -> np.ndarray:
-        """(rows from the top, columns from the viewer's left) of plane ``plane`` of an (X, Y, Z) array."""
-        return np.flip(np.take(array, index, axis=_AXES[plane][0]), (0, 1)).T
-
-    def extent(self, plane: int) -> tuple[float, float]:
-        """Width and height of a plane in mm."""
-        _, across, down = _AXES[plane]
-        shape = self.mask.shape
-        return float(shape[across] * self.spacing[across]), float(shape[down] * self.spacing[down])
 
 
 def preview_figure(
@@ -73,7 +49,7 @@ def preview_figure(
     Raises:
         ValueError: when ``volume`` is not 3D.
     """
-    grid = _ras_grid(volume, mask, affine)
+    grid = ras_grid(volume, mask, affine)
     values = [int(v) for v in np.unique(grid.mask) if v]
     names = {value: name for name, value in (labels or {}).items()}
     columns = 6 if values else 3
@@ -84,7 +60,7 @@ def preview_figure(
     height = rows * max(heights) * scale + 0.8
     figure = _black_figure(width, height, legend=0.2)
     axes = figure.subplots(rows, columns, squeeze=False, width_ratios=widths * (columns // 3))
-    centre = _centre(grid.mask)
+    centre = mask_centre(grid.mask)
     for channel, row in zip(grid.volume, axes):
         low, high = _window(channel)
         for column, ax in enumerate(row):
@@ -176,7 +152,7 @@ def contact_sheet(
     """
     if len(generated) != len(real) or not len(real):
         raise ValueError(f"As many generated as real volumes are needed, got {len(generated)} and {len(real)}.")
-    grids = [[_ras_grid(*_loaded(volume)) for volume in pair] for pair in zip(generated, real)]
+    grids = [[ras_grid(*loaded(volume)) for volume in pair] for pair in zip(generated, real)]
     sizes = [np.max([grid.extent(plane) for pair in grids for grid in pair], axis=0) for plane in range(3)]
     widths = [float(width) for width, _ in sizes] * 2
     height = max(float(tall) for _, tall in sizes)
@@ -203,64 +179,8 @@ def _black_figure(width: float, height: float, legend: float = 0.0) -> Figure:
     return Figure(figsize=(width, height), dpi=120, facecolor="black", layout=layout)
 
 
-def _loaded(volume: Any) -> tuple[Any, None, np.ndarray | None]:
-    if isinstance(volume, (str, Path)):
-        image = nib.load(str(volume))
-        array = np.asarray(image.dataobj, dtype=np.float32)
-        return (np.moveaxis(array, -1, 0) if array.ndim == 4 else array), None, image.affine
-    return volume, None, None
-
-
 def _meta(item: Any) -> Mapping[str, Any]:
     return {k: v for k, v in item.meta.items() if v is not None} if isinstance(item, MetaTensor) else {}
-
-
-def _array(item: Any) -> np.ndarray:
-    array = (
-        item.detach().cpu().float().numpy() if isinstance(item, torch.Tensor) else np.asarray(item, dtype=np.float32)
-    )
-    return array[None] if array.ndim == 3 else array
-
-
-def _affine(item: Any) -> np.ndarray:
-    return np.asarray(item.affine.cpu(), dtype=np.float64) if isinstance(item, MetaTensor) else np.eye(4)
-
-
-def _label_map(mask: Any) -> np.ndarray:
-    """(X, Y, Z) whole numbers; later channels lie over earlier ones."""
-    array = _array(mask)
-    if len(array) == 1:
-        return np.maximum(np.rint(array[0]), 0).astype(np.int64)
-    return np.max([(channel > 0) * (index + 1) for index, channel in enumerate(array)], axis=0)
-
-
-def _ras_grid(volume: Any, mask: Any, affine: np.ndarray | None) -> _Grid:
-    array = np.nan_to_num(_array(volume))
-    if array.ndim != 4:
-        raise ValueError(f"A preview needs a 3D volume (C, X, Y, Z), got shape {array.shape}.")
-    matrix = _affine(volume) if affine is None else np.asarray(affine, dtype=np.float64)
-    labels = np.zeros(array.shape[1:], dtype=np.int64)
-    if mask is not None:
-        labels = _label_map(mask)
-        if labels.shape != array.shape[1:]:
-            to_mask = np.linalg.inv(_affine(mask)) @ matrix
-            labels = ndimage.affine_transform(labels, to_mask, output_shape=array.shape[1:], order=0)
-    orientation = nib.orientations.io_orientation(matrix)
-    channels = [nib.orientations.apply_orientation(channel, orientation) for channel in array]
-    spacing = np.empty(3)
-    spacing[orientation[:, 0].astype(int)] = np.linalg.norm(matrix[:3, :3], axis=0)
-    return _Grid(np.stack(channels), nib.orientations.apply_orientation(labels, orientation), spacing)
-
-
-def _centre(mask: np.ndarray) -> np.ndarray:
-    """Voxel at the centre of the foreground, or of the smallest label that the three slices there would miss."""
-    if not mask.any():
-        return np.array(mask.shape) // 2
-    centre = np.rint(ndimage.center_of_mass(mask > 0)).astype(int)
-    shown = set().union(*(np.unique(np.take(mask, index, axis)) for axis, index in enumerate(centre)))
-    values, counts = np.unique(mask[mask > 0], return_counts=True)
-    missed = [value for _, value in sorted(zip(counts, values)) if value not in shown]
-    return np.rint(ndimage.center_of_mass(mask == missed[0])).astype(int) if missed else centre
 
 
 def _window(channel: np.ndarray) -> tuple[float, float]:
@@ -274,7 +194,7 @@ def _colour(value: int) -> str:
 
 def _draw_slice(
     ax: Any,
-    grid: _Grid,
+    grid: Grid,
     channel: np.ndarray,
     plane: int,
     centre: np.ndarray,
@@ -282,7 +202,7 @@ def _draw_slice(
     letters: bool = True,
 ) -> None:
     width, height = grid.extent(plane)
-    pixels = grid.slice(channel, plane, centre[_AXES[plane][0]])
+    pixels = grid.slice(channel, plane, centre[AXES[plane][0]])
     extent = (0, width, height, 0)
     ax.imshow(pixels, cmap="gray", vmin=window[0], vmax=window[1], extent=extent, interpolation="nearest")
     ax.set_axis_off()
@@ -300,8 +220,8 @@ def _draw_slice(
         )
 
 
-def _draw_contours(ax: Any, grid: _Grid, plane: int, centre: np.ndarray, values: Sequence[int]) -> None:
-    labels = grid.slice(grid.mask, plane, centre[_AXES[plane][0]])
+def _draw_contours(ax: Any, grid: Grid, plane: int, centre: np.ndarray, values: Sequence[int]) -> None:
+    labels = grid.slice(grid.mask, plane, centre[AXES[plane][0]])
     width, height = grid.extent(plane)
     # A frame of background closes the contours of labels that touch the border.
     x = (np.arange(-1, labels.shape[1] + 1) + 0.5) * width / labels.shape[1]
