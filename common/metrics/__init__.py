@@ -1,1 +1,1 @@
-
+"""What generated volumes are measured by."""

@@ -1,0 +1,225 @@
+"""Multi-scale structural similarity of small volumes: of pairs, and within a set as a measure of diversity."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import CumulativeIterationMetric
+from torch import Tensor
+from torch.nn import functional as F
+
+from .sets import VolumeSetMetric, bootstrap_interval, centre_crop, common_size, plain_images, same_shape
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """
+    Window and weights of MS-SSIM.
+
+    Attributes:
+        window: side of the Gaussian window in voxels, odd.
+        sigma: its standard deviation in voxels.
+        weights: one a scale, adding up to 1.
+    """
+
+    window: int
+    sigma: float
+    weights: tuple[float, ...]
+
+
+def scales_for(size: Sequence[int]) -> Scales:
+    """
+    The window of 11 and as many of the five scales as keep every side at least as long as it.
+
+    Sides of 32 have two scales, 64 three, 128 four, 176 five; the weights are the first of the paper's, divided by
+    their sum. A side below 11 gets one scale and the largest odd window that fits, its sigma in proportion.
+
+    Args:
+        size: sides in voxels.
+
+    Raises:
+        ValueError: for a side below 3.
+
+    Source: Wang, Simoncelli, Bovik 2003, section 3 (weights, window).
+    """
+    side = min(size)
+    if side < 3:
+        raise ValueError(f"MS-SSIM needs sides of at least 3 voxels, got {tuple(size)}.")
+    window = min(11, side if side % 2 else side - 1)
+    number = next(m for m in range(5, 0, -1) if side // 2 ** (m - 1) >= window)
+    weights = WEIGHTS[:number]
+    return Scales(window, 1.5 * window / 11, tuple(w / sum(weights) for w in weights))
+
+
+def ms_ssim(x: Tensor, y: Tensor, data_range: float = 2.0, scales: Scales | None = None) -> Tensor:
+    """
+    MS-SSIM of pairs of images, in float64.
+
+    MONAI's ``MultiScaleSSIMMetric`` gives the same number (tested) where it runs. It is not used inside: it judges
+    the size by (scales - 1)^2 instead of 2^(scales - 1), so that it fails on small volumes and refuses some that are
+    large enough, computes in float32, and its dense window costs 40 times the separable one in 3D.
+
+    Args:
+        x: (N, C, *spatial).
+        y: the same shape.
+        data_range: largest minus smallest possible value; 2 for images in [-1, 1].
+        scales: window and weights; None for ``scales_for`` the size.
+
+    Returns:
+        (N,), float64, at most 1; a negative contrast term counts as 0.
+
+    Raises:
+        ValueError: for different shapes, NaN, sides that are too short, or a range that is not positive.
+
+    Source: Wang, Simoncelli, Bovik 2003, eq. 7, K = (0.01, 0.03).
+    """
+    y = same_shape(x, y)
+    x, y = plain_images(x).double(), plain_images(y).double()
+    if data_range <= 0:
+        raise ValueError(f"data_range must be positive, got {data_range}.")
+    scales = scales or scales_for(x.shape[2:])
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    pool = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
+    result = torch.ones(len(x), dtype=torch.float64, device=x.device)
+    for level, weight in enumerate(scales.weights):
+        if level:
+            x, y = pool(x, 2), pool(y, 2)
+        luminance, contrast = _ssim_terms(x, y, scales, c1, c2)
+        term = luminance * contrast if level == len(scales.weights) - 1 else contrast
+        result = result * term.flatten(1).mean(1).clamp(min=0) ** weight
+    return result
+
+
+def _ssim_terms(x: Tensor, y: Tensor, scales: Scales, c1: float, c2: float) -> tuple[Tensor, Tensor]:
+    mu_x, mu_y, xx, yy, xy = (_blur(v, scales) for v in (x, y, x * x, y * y, x * y))
+    contrast = (2 * (xy - mu_x * mu_y) + c2) / (xx - mu_x**2 + yy - mu_y**2 + c2)
+    return (2 * mu_x * mu_y + c1) / (mu_x**2 + mu_y**2 + c1), contrast
+
+
+def _blur(image: Tensor, scales: Scales) -> Tensor:
+    """Gaussian window at all places where it fits, one axis after the other, as products with banded matrices."""
+    offsets = torch.arange(scales.window, dtype=image.dtype, device=image.device) - (scales.window - 1) / 2
+    window = torch.exp(-((offsets / scales.sigma) ** 2) / 2)
+    window = window / window.sum()
+    for axis in range(2, image.ndim):
+        side = image.shape[axis]
+        band = image.new_zeros(side - scales.window + 1, side)
+        for k, value in enumerate(window):
+            band.diagonal(k).fill_(value)
+        image = (image.movedim(axis, -1) @ band.T).movedim(-1, axis)
+    return image
+
+
+class PairedMSSSIM(CumulativeIterationMetric):
+    """
+    MS-SSIM between each generated volume and the real one of the same condition (fidelity).
+
+    Args:
+        data_range: 2 for images in [-1, 1].
+
+    Source: Wang, Simoncelli, Bovik 2003.
+    """
+
+    def __init__(self, data_range: float = 2.0) -> None:
+        super().__init__()
+        self.data_range = data_range
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+        return ms_ssim(y_pred, same_shape(y_pred, y), self.data_range).unsqueeze(1)
+
+    def aggregate(self) -> Tensor:  # type: ignore[override]
+        """Returns the mean over all pairs."""
+        return self.get_buffer().mean()
+
+
+class SetMSSSIM(VolumeSetMetric):
+    """
+    Mean MS-SSIM over random pairs within a set: the lower, the more diverse. Read it beside the real data's.
+
+    The two volumes of a pair are cropped at their centres to their common size. Window and number of scales are those
+    of the smallest common size of the whole set, so that all pairs are measured alike; they are recorded.
+
+    Args:
+        of: "generated" or "real", the set to look at.
+        num_pairs: pairs drawn without replacement; all of them where there are fewer.
+        data_range: 2 for images in [-1, 1].
+        seed: of the draw; the same seed gives the same pairs for sets of the same length.
+        max_volumes: kept of each set and process.
+
+    Raises:
+        ValueError: for another ``of``.
+
+    Source: Med-DDPM, Table I (MS-SSIM beside the real data's).
+    """
+
+    def __init__(
+        self,
+        of: str = "generated",
+        num_pairs: int = 200,
+        data_range: float = 2.0,
+        seed: int = 0,
+        max_volumes: int = 256,
+    ) -> None:
+        super().__init__(max_volumes)
+        if of not in ("generated", "real"):
+            raise ValueError(f"of must be 'generated' or 'real', got {of!r}.")
+        self.of = of
+        self.num_pairs = num_pairs
+        self.data_range = data_range
+        self.seed = seed
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Mean, its interval over volumes, number of volumes and pairs, scales."""
+        volumes = self.volumes()[0 if self.of == "generated" else 1]
+        pairs = random_pairs(len(volumes), self.num_pairs, self.seed)
+        size = common_size(volumes)
+        scales = scales_for(size)
+        values = [self._of_pair(volumes[i], volumes[j], scales) for i, j in pairs]
+        return {
+            "value": float(np.mean(values)),
+            "interval95": _interval_over_volumes(pairs, values, self.seed),
+            "n": len(volumes),
+            "pairs": len(pairs),
+            "smallest_common_size": list(size),
+            "data_range": self.data_range,
+            "scales": asdict(scales),
+        }
+
+    def _of_pair(self, a: Tensor, b: Tensor, scales: Scales) -> float:
+        size = common_size([a, b])
+        return float(ms_ssim(centre_crop(a, size)[None], centre_crop(b, size)[None], self.data_range, scales))
+
+
+def random_pairs(n: int, num_pairs: int, seed: int = 0) -> list[tuple[int, int]]:
+    """
+    ``num_pairs`` of the n (n - 1) / 2 pairs of different indices, or all, sorted.
+
+    Raises:
+        ValueError: for fewer than two volumes.
+    """
+    if n < 2:
+        raise ValueError(f"Pairs need at least two volumes, got {n}.")
+    pairs = list(itertools.combinations(range(n), 2))
+    return pairs if len(pairs) <= num_pairs else sorted(random.Random(seed).sample(pairs, num_pairs))
+
+
+def _interval_over_volumes(pairs: list[tuple[int, int]], values: list[float], seed: int) -> list[float] | None:
+    """Bootstrap over volumes, not pairs: a pair counts as often as both its volumes were drawn together."""
+    n = 1 + max(j for _, j in pairs)
+    first, second = np.array(pairs).T
+    scores = np.array(values)
+
+    def statistic(drawn: np.ndarray) -> float:
+        times = np.bincount(drawn.astype(int), minlength=n)
+        weight = times[first] * times[second]
+        return float((weight * scores).sum() / weight.sum()) if weight.any() else float(scores.mean())
+
+    return bootstrap_interval(np.arange(n), statistic, seed)

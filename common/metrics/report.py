@@ -1,0 +1,189 @@
+"""Results of an evaluation in one JSON file and one Markdown table, with everything needed to judge them."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.handlers import IgniteMetricHandler, from_engine
+from monai.metrics import CumulativeIterationMetric
+
+from ..data.files import written_whole
+from .sets import bootstrap_interval
+
+_PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image")
+
+
+def metric_handlers(
+    metrics: Mapping[str, CumulativeIterationMetric], inputs: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, IgniteMetricHandler]:
+    """
+    A handler a metric, as MONAI's evaluators take them.
+
+    Args:
+        metrics: name -> metric.
+        inputs: name -> keys of the engine's output that the metric is called with; ("pred", "label") by default.
+
+    Raises:
+        ValueError: when ``inputs`` names no metric.
+    """
+    inputs = dict(inputs or {})
+    unknown = sorted(set(inputs) - set(metrics))
+    if unknown:
+        raise ValueError(f"inputs name {unknown}, which are not among the metrics {list(metrics)}.")
+    return {
+        name: IgniteMetricHandler(
+            metric_fn=metric,
+            output_transform=from_engine(list(inputs.get(name, ("pred", "label")))),
+            save_details=False,
+        )
+        for name, metric in metrics.items()
+    }
+
+
+def per_case_values(metric: CumulativeIterationMetric) -> np.ndarray | None:
+    """One number a case of all processes, (n,), or None for a metric of whole sets."""
+    if not hasattr(metric, "per_case") and hasattr(metric, "report"):
+        return None
+    values = metric.per_case() if hasattr(metric, "per_case") else metric.get_buffer()
+    if values is None:
+        raise ValueError(f"{type(metric).__name__} has seen no case.")
+    rows = values.detach().cpu().double().flatten(1) if values.ndim > 1 else values.detach().cpu().double()[:, None]
+    return rows.nanmean(1).numpy()
+
+
+def ratio_of_means(rows: np.ndarray) -> float:
+    """Mean of the first column over the mean of the second, (n, 2)."""
+    return float(rows[:, 0].mean() / rows[:, 1].mean())
+
+
+class MetricsReport:
+    """
+    Handler that writes ``metrics.json`` and ``metrics.md`` when the evaluation is complete.
+
+    Means over cases get a bootstrap interval of 95 % over cases; ratios of two such means are paired by case. Metrics
+    of whole sets report themselves (``report()``), under their ``label``, which names the feature network.
+
+    Args:
+        metrics: name -> metric, the objects that the engine's handlers update.
+        output_dir: folder of the two files.
+        ratios: name -> (numerator, denominator), two metrics that have a value a case.
+        context: what else belongs to the result, e.g. steps, step rule, weights.
+        seed: of the bootstrap; recorded.
+        resamples: of the bootstrap.
+
+    Raises:
+        ValueError: when a ratio names a metric that is not there.
+    """
+
+    def __init__(
+        self,
+        metrics: Mapping[str, CumulativeIterationMetric],
+        output_dir: str | Path,
+        ratios: Mapping[str, Sequence[str]] | None = None,
+        context: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        resamples: int = 1000,
+    ) -> None:
+        self.metrics = dict(metrics)
+        self.output_dir = Path(output_dir)
+        self.ratios = {name: tuple(pair) for name, pair in (ratios or {}).items()}
+        unknown = sorted({part for pair in self.ratios.values() for part in pair} - set(self.metrics))
+        if unknown:
+            raise ValueError(f"ratios name {unknown}, which are not among the metrics {list(self.metrics)}.")
+        self.context = dict(context or {})
+        self.seed = seed
+        self.resamples = resamples
+        self._started = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        """Write when ``engine`` has run; its folder is made at once, so that a bad one stops the run early."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self._started = time.monotonic()
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, engine: Engine) -> None:
+        """Collect on all processes, write on the first."""
+        content = self.collect()
+        if idist.get_rank() == 0:
+            with written_whole(self.output_dir / "metrics.json") as path:
+                path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+            with written_whole(self.output_dir / "metrics.md") as path:
+                path.write_text(markdown_table(content))
+
+    def collect(self) -> dict[str, Any]:
+        """Everything that ``metrics.json`` holds. Called on all processes, since the metrics are gathered."""
+        values = {name: per_case_values(metric) for name, metric in self.metrics.items()}
+        results = {getattr(m, "label", name): self._entry(m, values[name]) for name, m in self.metrics.items()}
+        for name, (above, below) in self.ratios.items():
+            if values[above] is None or values[below] is None:
+                raise ValueError(f"The ratio {name} needs two metrics with a value a case.")
+            rows = np.stack([values[above], values[below]], axis=1)  # type: ignore[list-item]
+            interval = bootstrap_interval(rows, ratio_of_means, self.seed, self.resamples)
+            results[name] = {
+                "value": ratio_of_means(rows),
+                "interval95": interval,
+                "n": len(rows),
+                "of": [above, below],
+            }
+        return _finite(
+            {
+                "metrics": results,
+                "context": self.context,
+                "bootstrap": {"seed": self.seed, "resamples": self.resamples, "over": "cases", "kind": "percentile"},
+                "seconds": round(time.monotonic() - self._started, 1),
+                "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+            }
+        )
+
+    def _entry(self, metric: CumulativeIterationMetric, values: np.ndarray | None) -> dict[str, Any]:
+        extra = metric.report() if hasattr(metric, "report") else {}
+        if values is None:
+            return extra
+        known = values[~np.isnan(values)]
+        mean = float(known.mean()) if len(known) else math.nan
+        interval = bootstrap_interval(known, seed=self.seed, resamples=self.resamples)
+        return {"value": mean, "interval95": interval, "n": len(known), **extra}
+
+
+def markdown_table(content: Mapping[str, Any]) -> str:
+    """The results as a table: metric, value, interval of 95 %, number of volumes."""
+    lines = ["| metric | value | 95 % interval | n |", "| --- | --- | --- | --- |"]
+    for name, entry in content["metrics"].items():
+        low_high = entry.get("interval95")
+        interval = f"{low_high[0]:.4g} to {low_high[1]:.4g}" if low_high else ""
+        n = entry.get("n", "")
+        n = " / ".join(str(v) for v in n.values()) if isinstance(n, Mapping) else n
+        value = "not a number" if entry["value"] is None else f"{entry['value']:.4g}"
+        lines.append(f"| {name} | {value} | {interval} | {n} |")
+    return "\n".join(lines) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """``value`` as JSON takes it: NaN and infinity become null, other objects their text."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int, bool)) else str(value)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,106 @@
+"""Reading a whole volume with a segmentation network, whatever its size."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from monai.networks.nets import UNet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class WholeVolumeInferer(Inferer):
+    """
+    Call a network on whole volumes: edges repeated up to a multiple of ``divisor``, and the result cropped back.
+
+    MONAI's ``SlidingWindowInferer`` pads only up to its window, not to a multiple, and a U-Net of three strides
+    needs sides that are multiples of 8. The repeated voxels lie outside the result and outside every metric.
+
+    Args:
+        divisor: every side that the network sees is a multiple of it, at least 1.
+
+    Raises:
+        ValueError: when ``divisor`` is below 1.
+    """
+
+    def __init__(self, divisor: int = 1) -> None:
+        super().__init__()
+        if divisor < 1:
+            raise ValueError(f"divisor must be at least 1, got {divisor}.")
+        self.divisor = divisor
+
+    def __call__(self, inputs: Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        """
+        Args:
+            inputs: (N, C, *spatial), two or three spatial dimensions.
+            network: keeps the size of what it is given.
+
+        Returns:
+            The network's output, (N, C', *spatial), plain tensor.
+        """
+        output = network(self.pad(inputs), *args, **kwargs)
+        starts = [gap // 2 for gap in self._missing(inputs)]
+        window = (slice(start, start + side) for start, side in zip(starts, inputs.shape[2:]))
+        return output[(slice(None), slice(None), *window)]
+
+    def pad(self, inputs: Tensor) -> Tensor:
+        """``inputs`` as the network sees them, a plain tensor."""
+        plain = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        padding = [width for gap in reversed(self._missing(plain)) for width in (gap // 2, gap - gap // 2)]
+        return F.pad(plain, padding, mode="replicate") if any(padding) else plain
+
+    def _missing(self, inputs: Tensor) -> list[int]:
+        return [-side % self.divisor for side in inputs.shape[2:]]
+
+
+def build_segmenter(num_labels: int = 2, spatial_dims: int = 3, channels: tuple[int, ...] = (16, 32, 64, 128)) -> UNet:
+    """The small U-Net that configs/train_segmenter.json trains: background and ``num_labels`` output channels."""
+    strides = (2,) * (len(channels) - 1)
+    return UNet(spatial_dims, 1, 1 + num_labels, channels, strides, num_res_units=2, norm="instance")
+
+
+class Segmenter:
+    """
+    A segmentation network with its weights, ready to read volumes.
+
+    Args:
+        network: a plain network, e.g. MONAI's ``UNet``.
+        weights: its plain state dict.
+        divisor: sides that the network sees are multiples of it.
+        device: to compute on.
+
+    Raises:
+        FileNotFoundError: when there are no weights.
+        ValueError: when they belong to another network.
+    """
+
+    def __init__(
+        self, network: nn.Module, weights: str | Path, divisor: int = 8, device: str | torch.device = "cpu"
+    ) -> None:
+        self.weights = Path(weights)
+        if not self.weights.is_file():
+            raise FileNotFoundError(f"No segmenter at {weights}: train it with configs/train_segmenter.json.")
+        try:
+            network.load_state_dict(torch.load(self.weights, map_location="cpu", weights_only=True))
+        except RuntimeError as error:
+            raise ValueError(f"{weights} does not fit the segmenter: {' '.join(str(error).split())[:300]}") from error
+        self.network = network.to(device).eval()
+        self.device = torch.device(device)
+        self.divisor = divisor
+
+    def describe(self) -> dict[str, Any]:
+        """File name and sha256 of the weights."""
+        return {"weights": self.weights.name, "sha256": file_sha256(self.weights)}
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

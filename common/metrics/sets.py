@@ -1,0 +1,128 @@
+"""What the metrics share: finite images, common sizes, whole sets of volumes, bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import CumulativeIterationMetric
+from torch import Tensor
+
+
+def plain_images(images: Tensor, name: str = "images") -> Tensor:
+    """
+    A plain tensor without metadata, checked.
+
+    Args:
+        images: (N, C, *spatial), two or three spatial dimensions.
+        name: for the message.
+
+    Raises:
+        ValueError: for another number of dimensions, NaN or infinity.
+    """
+    plain = images.as_tensor() if hasattr(images, "as_tensor") else images
+    if plain.ndim not in (4, 5):
+        raise ValueError(f"{name} must be (N, C, *spatial) in 2D or 3D, got shape {tuple(plain.shape)}.")
+    if not bool(torch.isfinite(plain).all()):
+        raise ValueError(f"{name} hold NaN or infinity.")
+    return plain.detach()
+
+
+def same_shape(y_pred: Tensor, y: Tensor | None) -> Tensor:
+    """``y``, or ValueError when it is missing or not of the shape of ``y_pred``."""
+    if y is None or y.shape != y_pred.shape:
+        shape = None if y is None else tuple(y.shape)
+        raise ValueError(f"Generated and real image must have one shape, got {tuple(y_pred.shape)} and {shape}.")
+    return y
+
+
+def common_size(volumes: Sequence[Tensor]) -> tuple[int, ...]:
+    """Smallest side of (C, *spatial) ``volumes``, a dimension."""
+    return tuple(min(sides) for sides in zip(*(v.shape[1:] for v in volumes)))
+
+
+def centre_crop(volume: Tensor, size: Sequence[int]) -> Tensor:
+    """The central ``size`` of a (C, *spatial) volume; the odd voxel is left off at the end."""
+    starts = [(side - target) // 2 for side, target in zip(volume.shape[1:], size)]
+    return volume[(slice(None), *(slice(start, start + target) for start, target in zip(starts, size)))]
+
+
+def bootstrap_interval(
+    values: Sequence[Any] | np.ndarray,
+    statistic: Callable[[np.ndarray], float] = lambda rows: float(rows.mean()),
+    seed: int = 0,
+    resamples: int = 1000,
+) -> list[float] | None:
+    """
+    Percentile bootstrap interval of 95 % over cases.
+
+    Args:
+        values: one row a case, (n,) or (n, k).
+        statistic: rows, drawn with replacement -> number.
+        seed: of the draws.
+        resamples: number of draws.
+
+    Returns:
+        ``[low, high]``, or None for fewer than two cases.
+
+    Source: Efron 1979.
+    """
+    rows = np.asarray(values, dtype=np.float64)
+    if len(rows) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    drawn = [statistic(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(resamples)]
+    return [float(v) for v in np.percentile(drawn, [2.5, 97.5])]
+
+
+class VolumeSetMetric(CumulativeIterationMetric):
+    """
+    Base of metrics that look at two whole sets: keeps the volumes on the CPU until ``aggregate``.
+
+    Volumes may differ in size. Memory grows with the set, so at most ``max_volumes`` a process are kept, the first.
+
+    Args:
+        max_volumes: kept of each set.
+    """
+
+    def __init__(self, max_volumes: int = 256) -> None:
+        super().__init__()
+        self.max_volumes = max_volumes
+
+    def reset(self) -> None:
+        """Forget all volumes."""
+        super().reset()
+        self._generated: list[Tensor] = []
+        self._real: list[Tensor] = []
+        self._result: dict[str, Any] | None = None
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+        self._result = None
+        for kept, images in ((self._generated, y_pred), (self._real, y)):
+            if images is not None:
+                room = self.max_volumes - len(kept)
+                kept.extend(v.cpu().float().clone() for v in plain_images(images)[:room])
+        return torch.ones(len(y_pred), 1)
+
+    def report(self) -> dict[str, Any]:
+        """Value and what it takes to judge it; computed once for what has been seen."""
+        if self._result is None:
+            self._result = self._evaluate()
+        return self._result
+
+    def _evaluate(self) -> dict[str, Any]:
+        raise NotImplementedError(f"{type(self).__name__} must implement _evaluate.")
+
+    def aggregate(self) -> Tensor:  # type: ignore[override]
+        """Returns the value of the report, a float64 scalar."""
+        return torch.tensor(self.report()["value"], dtype=torch.float64)
+
+    def volumes(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Generated and real volumes of all processes, each (C, *spatial) float32 on the CPU."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return self._generated, self._real
+        gathered: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(gathered, (self._generated, self._real))
+        return [v for part in gathered for v in part[0]], [v for part in gathered for v in part[1]]

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import MultiScaleSSIMMetric
+from scipy.ndimage import correlate1d
+from skimage.metrics import structural_similarity
+
+from common.metrics.ms_ssim import WEIGHTS, PairedMSSSIM, Scales, SetMSSSIM, ms_ssim, random_pairs, scales_for
+
+
+def pair(*size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(2, 1, *size, generator=generator) * 2 - 1
+    return x, (0.7 * x + 0.3 * (torch.rand(2, 1, *size, generator=generator) * 2 - 1)).clamp(-1, 1)
+
+
+def independent(x: np.ndarray, y: np.ndarray, scales: Scales, data_range: float = 2.0) -> float:
+    """MS-SSIM of two volumes by scipy: full-size correlations cut to where the window fits, pooling by reshaping."""
+    half = scales.window // 2
+    window = np.exp(-(np.arange(-half, half + 1) ** 2) / (2 * scales.sigma**2))
+    window /= window.sum()
+    inner = tuple(slice(half, -half) for _ in x.shape)
+
+    def blur(v):
+        for axis in range(v.ndim):
+            v = correlate1d(v, window, axis)
+        return v[inner]
+
+    c1, c2, result = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2, 1.0
+    for level, weight in enumerate(scales.weights):
+        mx, my = blur(x), blur(y)
+        vx, vy, vxy = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
+        contrast = (2 * vxy + c2) / (vx + vy + c2)
+        last = level == len(scales.weights) - 1
+        result *= np.mean(contrast * ((2 * mx * my + c1) / (mx**2 + my**2 + c1) if last else 1)) ** weight
+        even = tuple(slice(0, n // 2 * 2) for n in x.shape)
+        blocks = [k for n in x.shape for k in (n // 2, 2)]
+        x, y = (v[even].reshape(blocks).mean(tuple(range(1, 2 * v.ndim, 2))) for v in (x, y))
+    return float(result)
+
+
+@pytest.mark.parametrize("size", [(24, 35, 27), (44, 45)])
+def test_agrees_with_an_independent_formula(size):
+    x, y = pair(*size)
+    found = ms_ssim(x, y)
+    for case in range(2):
+        expected = independent(x[case, 0].double().numpy(), y[case, 0].double().numpy(), scales_for(size))
+        assert float(found[case]) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [(45, 46, 47), (180, 176)])
+def test_agrees_with_monai_where_it_runs(size):
+    x, y = pair(*size)
+    scales = scales_for(size)
+    monai = MultiScaleSSIMMetric(len(size), data_range=2.0, weights=scales.weights)(x, y)
+    np.testing.assert_allclose(ms_ssim(x, y), monai[:, 0], rtol=1e-4)
+
+
+def test_one_scale_is_ssim_of_scikit_image():
+    x, y = pair(15, 16, 17)
+    _, full = structural_similarity(
+        x[0, 0].double().numpy(),
+        y[0, 0].double().numpy(),
+        data_range=2.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    assert float(ms_ssim(x, y)[0]) == pytest.approx(float(full[5:-5, 5:-5, 5:-5].mean()), rel=1e-6)
+
+
+def test_identical_images_give_one_and_opposite_ones_zero():
+    x, _ = pair(24, 24, 24)
+    assert ms_ssim(x, x).tolist() == pytest.approx([1, 1])
+    assert float(ms_ssim(x, -x).max()) == 0
+
+
+def test_constant_images_compare_by_luminance_alone():
+    a, b = torch.full((1, 1, 12, 12, 12), 0.5), torch.full((1, 1, 12, 12, 12), -0.2)
+    c1 = (0.01 * 2) ** 2
+    assert float(ms_ssim(a, b).clamp(min=-1)) == pytest.approx(max(0, (2 * 0.5 * -0.2 + c1) / (0.25 + 0.04 + c1)))
+    assert float(ms_ssim(a, a)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("side", "window", "number"),
+    [(6, 5, 1), (11, 11, 1), (22, 11, 2), (32, 11, 2), (64, 11, 3), (128, 11, 4), (176, 11, 5)],
+)
+def test_scales_go_by_the_smallest_side(side, window, number):
+    scales = scales_for((side, 300, 300))
+    assert scales.window == window
+    assert len(scales.weights) == number
+    assert sum(scales.weights) == pytest.approx(1)
+    assert scales.weights[0] == pytest.approx(WEIGHTS[0] / sum(WEIGHTS[:number]))
+
+
+def test_set_metric_is_the_mean_over_cropped_pairs():
+    x, _ = pair(30, 24, 26)
+    y, _ = pair(25, 28, 26, seed=1)
+    metric = SetMSSSIM("real")
+    metric([x[0], x[1], x[0]], [x[0], x[1], y[0]])
+    scales = scales_for((25, 24, 26))
+    cropped = [x[0][None, :, 2:27], x[1][None, :, 2:27], y[:1, :, :, 2:26]]
+    expected = [float(ms_ssim(cropped[i], cropped[j], scales=scales)) for i, j in ((0, 2), (1, 2))]
+    expected.append(float(ms_ssim(x[:1], x[1:], scales=scales)))
+    report = metric.report()
+    assert report["value"] == pytest.approx(np.mean(expected))
+    assert report["pairs"] == report["n"] == 3
+    assert report["scales"]["window"] == 11
+    assert report["interval95"][0] <= report["value"] <= report["interval95"][1]
+
+
+def test_a_set_of_copies_has_no_diversity():
+    x, y = pair(12, 12, 12)
+    metric = SetMSSSIM("generated", num_pairs=4)
+    metric([x[0]] * 5, [y[0]] * 5)
+    assert float(metric.aggregate()) == pytest.approx(1)
+
+
+def test_pairs_are_seeded_different_and_distinct():
+    pairs = random_pairs(30, 50, seed=3)
+    assert pairs == random_pairs(30, 50, seed=3) != random_pairs(30, 50, seed=4)
+    assert len(set(pairs)) == 50
+    assert all(i < j for i, j in pairs)
+    assert len(random_pairs(4, 50)) == 6
+
+
+def test_paired_metric_is_the_mean_over_cases():
+    x, y = pair(12, 13, 14)
+    metric = PairedMSSSIM()
+    metric(list(x), list(y))
+    assert float(metric.aggregate()) == pytest.approx(float(ms_ssim(x, y).mean()))
+
+
+def test_bad_input():
+    x, y = pair(12, 12, 12)
+    with pytest.raises(ValueError, match="one shape"):
+        ms_ssim(x, y[..., :-1])
+    with pytest.raises(ValueError, match="NaN"):
+        ms_ssim(x * float("nan"), y)
+    with pytest.raises(ValueError, match="at least 3 voxels"):
+        scales_for((2, 40, 40))
+    with pytest.raises(ValueError, match="at least two volumes, got 1"):
+        random_pairs(1, 5)
+    with pytest.raises(ValueError, match="of must be"):
+        SetMSSSIM("fake")
