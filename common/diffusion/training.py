@@ -83,7 +83,9 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
             infer_kwargs["condition"] = condition.masked_fill(mask, self.null_condition)
         if self.class_name is not None:
             labels = plain[self.class_name].to(images.device).long().flatten()
-            infer_kwargs["class_labels"] = labels if self.null_class is None else labels.masked_fill(dropped, self.null_class)
+            infer_kwargs["class_labels"] = (
+                labels if self.null_class is None else labels.masked_fill(dropped, self.null_class)
+            )
         return images, target, args, infer_kwargs
 
 

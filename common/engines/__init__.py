@@ -1,1 +1,1 @@
-
+"""Handlers around MONAI's trainer: guards, seeding, checkpoints, progress."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from ignite.engine import Engine
@@ -29,7 +30,8 @@ class GradientClipper:
         """Clip in ``engine``, a MONAI trainer, after each backward pass."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
+        """Scale the gradients down."""
         if getattr(engine, "scaler", None) is not None:
             engine.scaler.unscale_(engine.optimizer)
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
@@ -47,8 +49,9 @@ class StopOnNonFiniteLoss:
         """Check in ``engine``, a MONAI trainer, after each loss and before its backward pass."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
-        loss = float(engine.state.output["loss"])
+    def __call__(self, engine: Any) -> None:
+        """Look at the loss."""
+        loss = float(engine.state.output["loss"].detach())
         if not math.isfinite(loss):
             cases = engine.state.batch.get("case") if isinstance(engine.state.batch, dict) else None
             raise FloatingPointError(

@@ -1,0 +1,214 @@
+"""Checkpoints that a training run can go on from as if it had never stopped."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import EMAHandler
+
+from ..data.files import written_whole
+from .seeding import EpochSeeding
+
+logger = logging.getLogger(__name__)
+
+_NAME = "checkpoint_epoch={epoch}.pt"
+
+
+class TrainingState:
+    """
+    Everything that the rest of a training run depends on, as plain tensors and numbers.
+
+    Network, EMA network and its warm-up, optimiser, learning-rate schedule, gradient scaler (with ``amp``), epoch and
+    iteration. Random numbers are in it as the seed, see ``EpochSeeding``; so a state is whole at the end of an epoch.
+
+    Args:
+        network: the network itself, not its ``DistributedDataParallel``.
+        ema: attached to the trainer.
+        optimizer: of the network.
+        lr_scheduler: of the optimiser.
+        seeding: attached to the trainer.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        ema: EMAHandler,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
+        seeding: EpochSeeding,
+    ) -> None:
+        self.ema: Any = ema
+        self.parts: dict[str, Any] = {
+            "network": network,
+            "ema": ema.ema_model,
+            "optimizer": optimizer,
+            "lr_scheduler": lr_scheduler,
+            "seeding": seeding,
+        }
+
+    def collect(self, engine: Engine) -> dict[str, Any]:
+        """The state at the end of an epoch of ``engine``, a MONAI trainer."""
+        state = {name: part.state_dict() for name, part in self._parts(engine).items()}
+        warm_up = getattr(self.ema, "momentum_scheduler", None)
+        trainer = {key: getattr(engine.state, key) for key in ("epoch", "iteration", "epoch_length", "max_epochs")}
+        return {**state, "ema_updates": 0 if warm_up is None else warm_up.event_index, "trainer": trainer}
+
+    def restore(self, engine: Engine, state: Mapping[str, Any]) -> None:
+        """
+        Put ``state`` back, for ``engine`` to go on with the next epoch.
+
+        Raises:
+            ValueError: when a part is missing, the number of iterations an epoch differs, or the run is longer than
+                ``max_epochs``; nothing is changed then.
+            RuntimeError: when the weights do not fit the network.
+        """
+        parts = self._parts(engine)
+        missing = [name for name in (*parts, "ema_updates", "trainer") if name not in state]
+        if missing:
+            raise ValueError(f"The checkpoint has no {missing}: it holds {sorted(state)}, not a whole training state.")
+        trainer = state["trainer"]
+        if trainer["epoch_length"] != engine.state.epoch_length:
+            raise ValueError(
+                f"The checkpoint's epochs have {trainer['epoch_length']} iterations, those of this run "
+                f"{engine.state.epoch_length}: the data, the batch size or the number of processes has changed."
+            )
+        if trainer["epoch"] > engine.state.max_epochs:
+            raise ValueError(f"The checkpoint is of epoch {trainer['epoch']}, max_epochs is {engine.state.max_epochs}.")
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        if getattr(self.ema, "momentum_scheduler", None) is not None:
+            self.ema.momentum_scheduler.event_index = state["ema_updates"]
+        engine.state.epoch = trainer["epoch"]
+        engine.state.iteration = trainer["iteration"]
+
+    def _parts(self, engine: Engine) -> dict[str, Any]:
+        scaler = getattr(engine, "scaler", None)
+        return self.parts if scaler is None else {**self.parts, "scaler": scaler}
+
+
+class CheckpointWriter:
+    """
+    Write ``checkpoint_epoch=N.pt`` (the training state) and ``model.pt`` (the EMA weights, a plain state dict).
+
+    Both appear under their names only when they are complete (MONAI's ``CheckpointSaver`` writes in place), and older
+    checkpoints go only after that.
+
+    Args:
+        output_dir: folder of the files, made where it is missing.
+        state: what to write.
+        interval: epochs from checkpoint to checkpoint; the last epoch always writes one.
+        keep: number of checkpoints that stay, at least 1; 2 leave one to fall back to.
+
+    Raises:
+        ValueError: when ``interval`` or ``keep`` is less than 1.
+        FileExistsError: (as training starts from the beginning) when the folder already holds checkpoints.
+    """
+
+    def __init__(self, output_dir: str | Path, state: TrainingState, interval: int = 1, keep: int = 2) -> None:
+        if interval < 1 or keep < 1:
+            raise ValueError(f"interval and keep must be at least 1, got {interval} and {keep}.")
+        self.output_dir = Path(output_dir)
+        self.state = state
+        self.interval = interval
+        self.keep = keep
+
+    def attach(self, engine: Engine) -> None:
+        """Write at the end of epochs of ``engine``; attach it in one process only."""
+        # Once for epoch 1, which a resumed run does not start again.
+        engine.add_event_handler(Events.EPOCH_STARTED(once=1), self.prepare)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def prepare(self, engine: Engine) -> None:
+        """Refuse a folder that another run has written to."""
+        found = checkpoints(self.output_dir)
+        if found:
+            raise FileExistsError(
+                f"{found[0]} is there from an earlier run: go on with it by adding configs/resume.json to the config "
+                "files, or choose another output_dir."
+            )
+
+    def __call__(self, engine: Engine) -> None:
+        """Write, where the interval says so or the run ends."""
+        epoch = engine.state.epoch
+        if epoch % self.interval and epoch != engine.state.max_epochs:
+            return
+        save_whole(self.state.collect(engine), self.output_dir / _NAME.format(epoch=epoch))
+        save_whole(self.state.ema.ema_model.state_dict(), self.output_dir / "model.pt")
+        for old in checkpoints(self.output_dir)[self.keep :]:
+            old.unlink()
+        for killed in self.output_dir.glob(".*.pt"):  # what a killed run was writing
+            killed.unlink()
+
+
+class ResumeTraining:
+    """
+    Go on from the newest readable checkpoint of a folder; from the beginning where there is none.
+
+    Args:
+        output_dir: where ``CheckpointWriter`` writes.
+        state: what to restore.
+        map_location: device to load to.
+
+    Raises:
+        RuntimeError: (as training starts) when there are checkpoints and none can be read.
+    """
+
+    def __init__(self, output_dir: str | Path, state: TrainingState, map_location: str | torch.device = "cpu") -> None:
+        self.output_dir = Path(output_dir)
+        self.state = state
+        self.map_location = map_location
+
+    def attach(self, engine: Engine) -> None:
+        """Restore as ``engine`` starts."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Restore the newest readable checkpoint."""
+        path, checkpoint = load_newest(self.output_dir, self.map_location)
+        if path is None:
+            logger.warning("No checkpoint in %s: training starts from the beginning.", self.output_dir)
+            return
+        self.state.restore(engine, checkpoint)
+        logger.info("Going on from %s, after epoch %d of %d.", path, engine.state.epoch, engine.state.max_epochs)
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The checkpoints of ``folder``, newest epoch first."""
+    prefix, suffix = _NAME.split("{epoch}")
+    found = {path: path.name[len(prefix) : -len(suffix)] for path in Path(folder).glob(f"{prefix}*{suffix}")}
+    numbered = {path: int(epoch) for path, epoch in found.items() if epoch.isdigit()}
+    return sorted(numbered, key=lambda path: numbered[path], reverse=True)
+
+
+def load_newest(folder: str | Path, map_location: str | torch.device = "cpu") -> tuple[Path | None, dict[str, Any]]:
+    """
+    The newest checkpoint of ``folder`` that can be read; unreadable ones are named in the log and passed over.
+
+    Returns:
+        Its path and content, or None and an empty dict where there is no checkpoint.
+
+    Raises:
+        RuntimeError: when there are checkpoints and none can be read.
+    """
+    found = checkpoints(folder)
+    for path in found:
+        try:
+            return path, torch.load(path, map_location=map_location, weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            logger.warning("%s cannot be read (%s); trying the one before.", path, reason)
+    if found:
+        raise RuntimeError(f"None of the checkpoints in {folder} can be read: {[path.name for path in found]}.")
+    return None, {}
+
+
+def save_whole(content: Any, path: Path) -> None:
+    """``torch.save`` to a temporary name that becomes ``path`` when the file is complete and on the disk."""
+    with written_whole(path) as temporary:
+        torch.save(content, temporary)

@@ -1,0 +1,43 @@
+"""What each process of the torchrun test does: train, go on, train in one go, write down what it ended with."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+from tests.bundles.training import train, weights
+
+
+def digest(run) -> str:
+    values = weights(run)
+    return sha256(b"".join(values[key].numpy().tobytes() for key in sorted(values))).hexdigest()
+
+
+def main(data: Path, output: Path) -> None:
+    """Two epochs and then the third, beside three in one go; ``rank_N.json`` goes beside the output."""
+    overlay = "multi_gpu_train.json"
+    options = {"max_epochs": 3, "val_interval": 2}
+    train(data, output / "parts", overlay, **options, **{"train#trainer#max_epochs": 2})
+    resumed = train(data, output / "parts", overlay, "resume.json", **options)
+    whole = train(data, output / "whole", overlay, **options)
+    result = {
+        "resumed": digest(resumed),
+        "whole": digest(whole),
+        "iterations": resumed.trainer.state.iteration,
+        "cases": cases(resumed),
+        "handlers": [type(handler).__name__ for handler in resumed.train_handlers],
+    }
+    (output / f"rank_{os.environ['RANK']}.json").write_text(json.dumps(result))
+
+
+def cases(run) -> list[str]:
+    """What this process's sampler draws in an epoch."""
+    sampler = run.parser.get_parsed_content("train#sampler")
+    return [sampler.dataset.data[index]["case"] for index in sampler]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.bundle.properties import TrainProperties
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from common.networks.med_ddpm import ARGUMENTS
+from tests.bundles.training import TINY, train, weights, workflow
+from tests.fixtures import BUNDLE, REPOSITORY, two_part_mask, write_dataset, write_nifti
+
+CONFIGS = BUNDLE / "configs"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data"), 6)
+
+
+def said(error: BaseException | None) -> str:
+    """The messages of an error and of all that led to it; MONAI wraps what components raise."""
+    return "" if error is None else f"{error}\n{said(error.__cause__ or error.__context__)}"
+
+
+@pytest.mark.parametrize("overlays", [[], ["resume.json"], ["paper.json"]])
+def test_check_properties_is_clean(data, tmp_path, overlays):
+    paper = "paper.json" in overlays
+    small = {"labels": {"head": 1, "tumour": 2}, "network_def#channels": [32] * 5, "network_def#num_head_channels": 32}
+    run = workflow(data, tmp_path, *overlays, tiny=not paper, **(small if paper else {}))
+    run.initialize()
+    assert run.check_properties() == []
+    missing = {name for name in TrainProperties if getattr(run, name, None) is None}
+    assert missing == {"train_postprocessing", "train_key_metric", "val_key_metric"}
+
+
+def mean_loss(run: ConfigWorkflow) -> float:
+    """Of the network in its present state, over the same images and the same noise each time."""
+    get = run.parser.get_parsed_content
+    torch.manual_seed(0)
+    batch = next(iter(get("train#dataloader")))
+    losses = []
+    for _ in range(20):
+        image, target, args, kwargs = get("train#prepare_batch")(batch)
+        with torch.no_grad():
+            losses.append(float(get("loss")(get("train#inferer")(image, get("network"), *args, **kwargs), target)))
+    return float(np.mean(losses))
+
+
+def test_the_loss_falls_and_the_files_are_there(data, tmp_path):
+    run = workflow(data, tmp_path, max_epochs=20, learning_rate=3e-3, checkpoint_interval=8, val_interval=10)
+    run.initialize()
+    assert run.trainer.state.iteration == 0
+    before = mean_loss(run)
+    run.run()
+    run.finalize()
+    assert mean_loss(run) < 0.93 * before
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.suffix in (".pt", ".png")} == {
+        "checkpoint_epoch=16.pt",
+        "checkpoint_epoch=20.pt",
+        "model.pt",
+        "previews/epoch_0010.png",
+        "previews/epoch_0020.png",
+    }
+    model = torch.load(tmp_path / "model.pt", weights_only=True)
+    ema = {key[4:]: value for key, value in weights(run).items() if key.startswith("ema.")}
+    assert all(torch.equal(model[key], value) for key, value in ema.items())
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [image.step for image in events.Images("generated beside real")] == [10, 20]
+    assert events.Scalars("train_loss")
+
+
+def test_a_killed_and_resumed_run_ends_with_the_same_weights(data, tmp_path):
+    kill = (
+        "$type('Kill', (), {'attach': lambda self, engine: engine.add_event_handler("
+        "__import__('ignite').engine.Events.ITERATION_COMPLETED, "
+        "lambda e: e.state.iteration == 5 and os.kill(os.getpid(), 9))})()"
+    )
+    overlay = tmp_path / "kill.json"
+    overlay.write_text(json.dumps({"+train#handlers": [kill], **TINY}))
+    options = {"max_epochs": 4, "dataset_dir": str(data), "output_dir": str(tmp_path / "parts")}
+    command = [sys.executable, "-m", "monai.bundle", "run"]
+    command += ["--config_file", f"['bundles/med_ddpm_3d/configs/train.json', '{overlay}']"]
+    command += [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+    assert not (tmp_path / "parts" / "checkpoint_epoch=3.pt").exists()
+    resumed = train(data, tmp_path / "parts", "resume.json", max_epochs=4)
+    whole = weights(train(data, tmp_path / "whole", max_epochs=4))
+    assert resumed.trainer.state.iteration == 8
+    assert all(torch.equal(value, whole[key]) for key, value in weights(resumed).items())
+    with pytest.raises(RuntimeError) as caught:
+        train(data, tmp_path / "parts", max_epochs=4)
+    assert re.search(r"is there from an earlier run: .*resume\.json", said(caught.value))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        train(data, tmp_path, max_epochs=2, learning_rate=1e36, max_grad_norm=None, lr_factor="$lambda step: 1.0")
+    assert re.search(r"The loss is (nan|inf) .*cases \['case_", said(caught.value))
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def nan_image(folder: Path) -> str:
+    path = folder / "images" / "case_002.nii.gz"
+    image = nib.load(path)
+    array = image.get_fdata(dtype=np.float32)
+    array[3, 3, 3] = np.nan
+    write_nifti(path, array, image.affine)
+    return "case_002.nii.gz: 1 of .* voxels are NaN"
+
+
+def no_partner(folder: Path) -> str:
+    (folder / "labels" / "case_003.nii.gz").unlink()
+    return r"No label in .*labels for \['case_003'\]"
+
+
+def no_files(folder: Path) -> str:
+    for path in folder.rglob("*.nii.gz"):
+        path.unlink()
+    return r"No \*\.nii\.gz file in .*images"
+
+
+def no_folder(folder: Path) -> str:
+    (folder / "images").rename(folder / "pictures")
+    return "No folder .*images: set dataset_dir to a folder that holds"
+
+
+def other_label(folder: Path) -> str:
+    mask = two_part_mask((18, 22, 17), seed=1)
+    mask[mask == 2] = 7
+    write_nifti(folder / "labels" / "case_001.nii.gz", mask, np.eye(4))
+    return r"case_001.nii.gz: label values \[7\] are not in the label dictionary"
+
+
+def other_grid(folder: Path) -> str:
+    write_nifti(folder / "labels" / "case_001.nii.gz", two_part_mask((9, 9, 9), seed=1), np.eye(4))
+    return "case_001.nii.gz and .*case_001.nii.gz have different shapes"
+
+
+@pytest.mark.parametrize("spoil", [nan_image, no_partner, no_files, no_folder, other_label, other_grid])
+def test_unsuitable_data_is_named_before_training(tmp_path, spoil):
+    data = write_dataset(tmp_path / "data", 3)
+    message = spoil(data)
+    with pytest.raises((RuntimeError, ValueError, OSError)) as caught:
+        train(
+            data, tmp_path / "out", max_epochs=1, **{"split#fractions": [0.67, 0.33], "batch_size": 1, "split#seed": 1}
+        )
+    assert re.search(message, said(caught.value), re.DOTALL), said(caught.value)
+    assert not list((tmp_path / "out").glob("*.pt"))
+
+
+def test_paper_numbers(data, tmp_path):
+    run = workflow(data, tmp_path, "paper.json", tiny=False)
+    get = run.parser.get_parsed_content
+    table = {
+        "labels": {"head": 1, "tumour": 2},
+        "optional_labels": ["tumour"],
+        "spatial_size": [128, 128, 128],
+        "spacing": [1.5, 1.5, 1.5],
+        "prediction_type": "epsilon",
+        "max_epochs": 100_000,
+        "batch_size": 1,
+        "learning_rate": 1e-5,
+        "condition_dropout": 0.0,
+        "max_grad_norm": None,
+    }
+    assert {key: get(key) for key in table} == table
+    schedule = get("noise_schedule")
+    t = np.arange(251) / 250
+    f = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    np.testing.assert_allclose(schedule.alpha_bar[:249], (f[1:] / f[0])[:249], rtol=1e-9)
+    assert len(schedule.betas) == 250
+    run.parser["total_steps"] = 1000
+    run.parser.ref_resolver.reset()
+    factor = get("lr_factor")
+    rates = [1e-5 * factor(step) for step in (0, 499, 500, 999)]
+    assert rates == pytest.approx([1e-5, 1e-5, 1e-6, 1e-6])
+    assert type(get("loss")).__name__ == "L1Loss"
+    assert run.parser["optimizer#_target_"] == "torch.optim.Adam"
+    assert run.parser["ema#_target_"] == "ignite.handlers.EMAHandler"
+    assert type(get("train#prepare_batch")).__name__ == "ConditionalPrepareBatch"
+    given = {key: value for key, value in run.parser["network_def"].items() if not key.startswith("_")}
+    given["in_channels"] = 1 + len(get("labels"))
+    listed = {key: list(value) if isinstance(value, tuple) else value for key, value in ARGUMENTS["head"].items()}
+    assert given == listed
+    assert given["channels"] == [64 * multiplier for multiplier in (1, 1, 2, 3, 4)]
+    side = [128 // 2**level for level, attends in enumerate(given["attention_levels"]) if attends]
+    assert (side, given["num_res_blocks"], given["norm_num_groups"]) == ([16], 1, 32)
+    assert given["num_head_channels"] == given["channels"], "one head a level"
+    assert "patch_size" not in given
+
+
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
+def test_tracking_with_mlflow(data, tmp_path):
+    run = workflow(data, tmp_path, max_epochs=1, tracking="mlflow")
+    run.initialize()
+    run.run()
+    run.finalize()
+    assert (tmp_path / "mlruns.db").is_file()
+    assert list(tmp_path.glob("config_*.json"))
+
+
+def test_tracking_finds_trainer_and_handlers(data, tmp_path):
+    run = workflow(data, tmp_path, max_epochs=1, tracking="mlflow", seed=3)
+    assert run.parser["train#handlers"][-1]["_target_"] == "MLFlowHandler"
+    (config,) = tmp_path.glob("config_*.json")
+    assert json.loads(config.read_text())["seed"] == 3

@@ -1,0 +1,52 @@
+"""Tiny runs of the training configs, shared by the tests of one process and of several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigWorkflow
+
+from tests.fixtures import BUNDLE
+
+TINY: dict[str, Any] = {
+    "network_def#overrides": {
+        "channels": [8, 16],
+        "attention_levels": [False, True],
+        "num_head_channels": 8,
+        "norm_num_groups": 4,
+        "precision": "fp32",
+    },
+    "subject_of": "$lambda name: name",
+    "device": "$torch.device('cpu')",
+    "warmup": 1,
+    "num_previews": 1,
+    "val_interval": 100,
+    "checkpoint_interval": 1,
+    "validate#inferer#num_inference_steps": 2,
+}
+
+
+def workflow(data: Path, output: Path, *overlays: str | Path, tiny: bool = True, **overrides: Any) -> ConfigWorkflow:
+    """``train.json`` under ``overlays`` (names in configs/, or paths) with a tiny network, not yet initialised."""
+    configs = BUNDLE / "configs"
+    files = [str(configs / overlay) for overlay in ("train.json", *overlays)]  # an absolute path replaces configs
+    chosen = {**(TINY if tiny else {}), "dataset_dir": str(data), "output_dir": str(output), **overrides}
+    return ConfigWorkflow(files, logging_file=False, workflow_type="train", **chosen)
+
+
+def train(data: Path, output: Path, *overlays: str | Path, **overrides: Any) -> ConfigWorkflow:
+    """Run it to its end."""
+    run = workflow(data, output, *overlays, **overrides)
+    run.initialize()
+    run.run()
+    run.finalize()
+    return run
+
+
+def weights(run: ConfigWorkflow) -> dict[str, torch.Tensor]:
+    """Network and EMA network at the end of a run."""
+    state = run.parser.get_parsed_content("training_state")
+    parts = {name: state.parts[name].state_dict() for name in ("network", "ema")}
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
