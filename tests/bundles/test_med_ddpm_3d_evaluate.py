@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from common.metrics.segmenter import Segmenter, build_segmenter
+from tests.bundles.inference_runs import inference_workflow, refused, save_tiny_weights
+from tests.fixtures import BUNDLE, write_dataset
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Ten cases of five subjects, and weights of a tiny denoiser and an untrained segmenter."""
+    torch.manual_seed(0)
+    torch.save(build_segmenter().state_dict(), tmp_path / "segmenter.pt")
+    return {
+        "dataset_dir": str(write_dataset(tmp_path / "data", cases=10)),
+        "output_dir": str(tmp_path / "eval"),
+        "weights": str(save_tiny_weights(tmp_path / "model.pt")),
+        "segmenter_weights": str(tmp_path / "segmenter.pt"),
+        "device": "$torch.device('cpu')",
+    }
+
+
+@pytest.mark.filterwarnings("ignore:fid")
+def test_held_out_subjects_are_generated_and_measured(files, tmp_path):
+    workflow = inference_workflow("evaluate.json", **files)
+    train, held_out = workflow.parser.get_parsed_content("split")
+    workflow.run()
+    result = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    metrics = result["metrics"]
+    assert len(held_out) == 2
+    assert not {case["group"] for case in held_out} & {case["group"] for case in train}
+    assert {name.split("[")[0] for name in metrics} == {
+        *("mse", "mmd", "fid", "kid", "ms_ssim", "ms_ssim_real", "ms_ssim_paired", "grain", "grain_real"),
+        *("grain_ratio", "mask_dice", "mask_dice_real", "mask_consistency"),
+    }
+    assert all("hippocampus_segmenter" in name for name in metrics if name.startswith(("fid", "kid")))
+    assert all(entry["value"] is not None for entry in metrics.values())
+    assert metrics["mse"]["n"] == metrics["grain"]["n"] == 2
+    assert set(metrics["mask_dice"]["per_label"]) == {"anterior", "posterior"}
+    ratio = metrics["mask_dice"]["value"] / metrics["mask_dice_real"]["value"]
+    assert metrics["mask_consistency"]["value"] == pytest.approx(ratio)
+    assert result["context"]["steps"] == 2
+    assert (tmp_path / "eval" / "metrics.md").read_text().count("\n") == len(metrics) + 2
+
+
+def test_missing_weights_stop_it_before_sampling(files, tmp_path):
+    files["segmenter_weights"] = str(tmp_path / "none.pt")
+    with refused(FileNotFoundError, "train_segmenter.json"):
+        inference_workflow("evaluate.json", **files).run()
+    assert not (tmp_path / "eval" / "metrics.json").exists()
+
+
+def test_segmenter_config_trains_what_evaluation_loads(files, tmp_path):
+    configs = [str(BUNDLE / "configs" / name) for name in ("train.json", "train_segmenter.json")]
+    given = {key: files[key] for key in ("dataset_dir", "output_dir", "device")}
+    workflow = ConfigWorkflow(
+        configs, workflow_type="train", logging_file=False, segmenter_dir=str(tmp_path / "new"), max_epochs=1, **given
+    )
+    workflow.initialize()
+    workflow.run()
+    Segmenter(build_segmenter(), tmp_path / "new" / "segmenter.pt")
