@@ -72,7 +72,7 @@ def head_mask_from_image(
     image: np.ndarray, lesion: np.ndarray | None = None, spacing: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> np.ndarray:
     """
-    The head in an MR volume: Otsu's threshold, a closing, the largest piece, holes filled slice by slice.
+    The head in an MR volume: Otsu's threshold, a closing, holes filled slice by slice, the largest piece.
 
     Args:
         image: (X, Y, Z), any range, air darker than tissue.
@@ -92,16 +92,17 @@ def head_mask_from_image(
     if image.ndim != 3 or not np.isfinite(image).all() or image.min() == image.max():
         raise ValueError(f"A 3D image of finite, varying values was expected, got shape {image.shape}.")
     bright = image > _otsu(np.clip(image, None, np.percentile(image, 99.5)))
-    pad = [int(np.ceil(6.0 / s)) for s in spacing]
-    bright = np.pad(bright, [(p, p) for p in pad])
-    # Six millimetres bridge the dark bone between scalp and brain.
-    grown = ndimage.distance_transform_edt(~bright, spacing) <= 3.0
-    closed = ndimage.distance_transform_edt(grown, spacing) > 3.0
-    head = largest_component(closed[tuple(slice(p, -p) for p in pad)])
+    # Twice three millimetres (or a voxel) bridge the dark bone between scalp and brain.
+    radius = max(3.0, *(float(s) for s in spacing))
+    pad = [int(np.ceil(2 * radius / s)) for s in spacing]
+    grown = ndimage.distance_transform_edt(~np.pad(bright, [(p, p) for p in pad]), spacing) <= radius
+    closed = ndimage.distance_transform_edt(grown, spacing) > radius
+    head = closed[tuple(slice(p, -p) for p in pad)]
     for axis in range(3):
         for index in range(head.shape[axis]):
             where = tuple(index if a == axis else slice(None) for a in range(3))
             head[where] = ndimage.binary_fill_holes(head[where])
+    head = largest_component(head)
     mask = head.astype(np.uint8) * HEAD
     if lesion is not None:
         mask[_checked_lesion(np.asarray(lesion), head)] = LESION
