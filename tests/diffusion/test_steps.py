@@ -89,7 +89,7 @@ def test_analytic_exact_at_every_n_when_x0_is_drawn_from_its_posterior(
     """With x_0 ~ p(x_0 | x_t) in place of its mean, both rules keep every marginal, however long the steps are."""
     std = 0.2
     x = torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    extra = draws(2, x)
+    extra = draws(302, x)
 
     def predict(x: Tensor, t: int) -> Tensor:
         a = float(COSINE.alpha_bar[t])
