@@ -34,7 +34,7 @@ def head_phantom(
         size: voxels, one a side or three.
         spacing: mm; by default the one at which 192 mm fill the shortest side (1.5 mm for 128).
         seed: the same seed gives the same label map.
-        lesion: with one lesion (2) of 16 to 50 mm somewhere in the brain; False for a healthy head.
+        lesion: with one lesion (2) of about 16 to 50 mm somewhere in the brain; False for a healthy head.
 
     Returns:
         (X, Y, Z), uint8, RAS: 0 outside, 1 head, 2 lesion. The neck runs through the lower border; no other border

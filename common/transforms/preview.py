@@ -88,7 +88,7 @@ class SavePreviewd(MapTransform):
     Write a PNG beside each generated volume: three orthogonal slices, plain and with the condition's contours.
 
     The name is the one that ``SaveImaged`` with the same ``output_dir``, ``output_postfix`` and ``separate_folder``
-    would use, with the ending .png. A volume whose metadata knows no file (as in a server) is passed on unwritten.
+    would use, with the ending .png. A volume whose metadata knows no file is passed on unwritten.
 
     Args:
         keys: generated volumes, (C, X, Y, Z), of one case.
