@@ -38,7 +38,7 @@ def test_the_config_has_every_key_of_the_vocabulary():
 
 
 def test_config_lengths():
-    assert 100 <= len((CONFIGS / "inference.json").read_text().splitlines()) <= 180
+    assert 100 <= len((CONFIGS / "inference.json").read_text().splitlines()) <= 170
     assert len((CONFIGS / "ancestral.json").read_text().splitlines()) < 45
 
 
