@@ -11,21 +11,25 @@ from common.networks.unet import ConditionalDiffusionUNet
 from tests.fixtures import REPOSITORY
 
 TOLERANCE = 0.25
-# One step of a network in a fresh process, then the most memory that the process ever had.
+SHAPE = (1, 3, 64, 64, 64)
+CASES = {"inference": (False, False), "training": (True, False), "checkpointing": (True, True)}
+# One step in a child process of its own for each case; then the most memory that the child ever had.
 STEP = """
-import resource, sys, torch
-from common.networks.unet import ConditionalDiffusionUNet
-from tests.networks.test_memory import network
-training, checkpointing = sys.argv[1] == "True", sys.argv[2] == "True"
-made, x, t = network(checkpointing), torch.zeros(1, 3, 64, 64, 64), torch.tensor([3])
-if training:
-    optimiser = torch.optim.Adam(made.parameters())
-    made(x, t).sum().backward()
-    optimiser.step()
-else:
-    with torch.no_grad():
-        made.eval()(x, t)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+import os, resource, torch
+from tests.networks.test_memory import CASES, SHAPE, network
+for training, checkpointing in CASES.values():
+    if os.fork() == 0:
+        torch.set_num_threads(1)
+        made, x, t = network(checkpointing), torch.zeros(SHAPE), torch.tensor([3])
+        with torch.set_grad_enabled(training):
+            output = made(x, t)
+        if training:
+            optimiser = torch.optim.Adam(made.parameters())
+            output.sum().backward()
+            optimiser.step()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+        os._exit(0)
+    os.wait()
 """
 
 
@@ -36,15 +40,13 @@ def network(use_checkpointing: bool = False, **changes) -> ConditionalDiffusionU
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("training", "checkpointing"), [(False, False), (True, False), (True, True)])
-def test_estimate_is_near_the_measured_peak(training, checkpointing):
-    command = [sys.executable, "-c", STEP, str(training), str(checkpointing)]
-    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    measured = int(run.stdout.split()[-1])
-    estimated = estimate_memory(network(checkpointing), (1, 3, 64, 64, 64), training)
-    assert abs(estimated - measured) < TOLERANCE * measured, (
-        f"{estimated / 2**30:.2f} against {measured / 2**30:.2f} GiB"
-    )
+def test_estimates_are_near_the_measured_peaks():
+    run = subprocess.run([sys.executable, "-c", STEP], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    for (name, (training, checkpointing)), measured in zip(CASES.items(), map(int, run.stdout.split())):
+        estimated = estimate_memory(network(checkpointing), SHAPE, training)
+        words = f"{name}: {estimated / 2**30:.2f} GiB estimated, {measured / 2**30:.2f} measured"
+        assert abs(estimated - measured) < TOLERANCE * measured, words
+        print(words)
 
 
 def test_estimate_grows_with_the_volume_and_falls_with_checkpointing():
