@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .lean import can_run_lean, lean_denoise
 from .precision import autocast, resolve_memory_format, resolve_precision
+from .refiner import FullResolutionRefiner
 
 _LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -30,6 +31,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         out_channels: channels of the predicted noise, image or velocity.
         patch_size: side of the blocks folded into channels before the first and unfolded after the last convolution
             (space-to-depth, 1 = off). Every side of the input must be a multiple of ``divisor``.
+        refine_channels: width of two residual blocks at full resolution after the unfolding, see
+            ``FullResolutionRefiner``; 0 for none.
         max_period: longest period of the sinusoidal time embedding, in time steps.
         upsample_mode: "nearest" or "linear" (bilinear or trilinear, ``align_corners=False``).
         use_checkpointing: recompute the blocks' activations in the backward pass instead of keeping them.
@@ -40,7 +43,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         kwargs: every other argument of ``DiffusionModelUNet``.
 
     Raises:
-        ValueError: when ``patch_size`` < 1, or ``upsample_mode``, ``precision`` or ``memory_format`` is unknown.
+        ValueError: when ``patch_size`` < 1, the first level's channels cannot be unfolded for the refiner, or ``upsample_mode``, ``precision`` or ``memory_format`` is unknown.
 
     Source: Dorjsembe et al. 2024 (Med-DDPM), Fig. 1; Ho et al. 2020, appendix B.
     """
@@ -52,6 +55,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         out_channels: int,
         *,
         patch_size: int = 1,
+        refine_channels: int = 0,
         max_period: int = 10000,
         upsample_mode: str = "nearest",
         use_checkpointing: bool = False,
@@ -76,6 +80,14 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         self.memory_format = memory_format
         self.lean_inference = lean_inference
         self.divisor = patch_size * 2 ** (len(self.block_out_channels) - 1)
+        self.refiner: FullResolutionRefiner | None = None
+        if refine_channels:
+            first = self.block_out_channels[0]
+            if first % folded:
+                raise ValueError(f"channels[0] must be a multiple of {folded} to be unfolded, got {first}.")
+            self.refiner = FullResolutionRefiner(
+                spatial_dims, in_channels, out_channels, first // folded, refine_channels, 4 * first
+            )
         if upsample_mode == "linear":
             for module in self.modules():
                 if isinstance(module, nn.Upsample):
@@ -110,10 +122,21 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             memory_format = resolve_memory_format(self.memory_format, x.device, self.spatial_dims)
             if memory_format is not None:
                 h = h.contiguous(memory_format=memory_format)
-            output = self._denoise(h, self._embed(timesteps, class_labels), context)
-        if self.patch_size > 1:
-            output = pixelshuffle(output, self.spatial_dims, self.patch_size)
+            temb = self._embed(timesteps, class_labels)
+            if self._runs_lean(h):
+                return self._unfold(lean_denoise(self, h, temb))
+            features = self._features(h, temb, context)
+            output = self._unfold(self.out(features))
+            if self.refiner is not None:
+                output = self._run(self.refiner, x, output, self._unfold(features), temb)
         return output.to(x.dtype)
+
+    def _runs_lean(self, x: torch.Tensor) -> bool:
+        allowed = self.lean_inference and self.memory_format == "auto" and self.refiner is None
+        return allowed and can_run_lean(self, x)
+
+    def _unfold(self, x: torch.Tensor) -> torch.Tensor:
+        return pixelshuffle(x, self.spatial_dims, self.patch_size) if self.patch_size > 1 else x
 
     def _embed(self, timesteps: torch.Tensor, class_labels: torch.Tensor | None) -> torch.Tensor:
         embedding = get_timestep_embedding(timesteps, self.block_out_channels[0], self.max_period)
@@ -124,9 +147,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             embedding = embedding + self.class_embedding(class_labels)
         return embedding
 
-    def _denoise(self, x: torch.Tensor, temb: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
-        if self.lean_inference and self.memory_format == "auto" and can_run_lean(self, x):
-            return lean_denoise(self, x, temb)
+    def _features(self, x: torch.Tensor, temb: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         h = self.conv_in(x)
         skips = [h]
         for block in self.down_blocks:
@@ -137,7 +158,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             n = len(block.resnets)
             h = self._run(block, h, skips[-n:], temb, context)
             del skips[-n:]
-        return self.out(h)
+        return h
 
     def _run(self, block: Callable[..., Any], *args: Any) -> Any:
         if self.use_checkpointing and torch.is_grad_enabled():

@@ -82,6 +82,20 @@ def test_folded_input_keeps_the_shape_and_asks_for_larger_multiples(spatial_dims
             folded(x[..., :-2], t)
 
 
+@pytest.mark.parametrize(("spatial_dims", "sides"), [(2, (8, 16)), (3, (8, 16, 24))])
+def test_refiner_starts_as_the_identity_and_then_corrects_at_full_resolution(spatial_dims, sides):
+    plain = network(spatial_dims, patch_size=2)
+    refined = network(spatial_dims, patch_size=2, refine_channels=8)
+    refined.load_state_dict(plain.state_dict(), strict=False)
+    last = refined.refiner.conv_out.conv
+    torch.nn.init.zeros_(last.weight), torch.nn.init.zeros_(last.bias)
+    x, t = inputs(*sides)
+    with torch.no_grad():
+        torch.testing.assert_close(refined(x, t), plain(x, t))
+        torch.nn.init.normal_(last.weight)
+        assert (refined(x, t) - plain(x, t)).std() > 0.1
+
+
 def test_class_labels_matter_and_are_required():
     labelled = network(num_class_embeds=3)
     x, t = inputs(4, 8, 6)
@@ -96,6 +110,8 @@ def test_class_labels_matter_and_are_required():
     ("change", "message"),
     [
         ({"patch_size": 0}, "patch_size"),
+        ({"patch_size": 2, "refine_channels": 12}, "multiple of 8, got 12"),
+        ({"patch_size": 2, "refine_channels": 8, "channels": (4, 8)}, "channels\\[0\\] must be a multiple of 8"),
         ({"upsample_mode": "cubic"}, "upsample_mode"),
         ({"precision": "fp8"}, "precision"),
         ({"memory_format": "blocked"}, "memory_format"),
