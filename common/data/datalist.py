@@ -35,7 +35,9 @@ def paired_cases(
     for key, folder in folders.items():
         path = Path(dataset_dir) / folder
         if not path.is_dir():
-            raise FileNotFoundError(f"No folder {path}: set dataset_dir to a folder that holds {sorted(folders.values())}.")
+            raise FileNotFoundError(
+                f"No folder {path}: set dataset_dir to a folder that holds {sorted(folders.values())}."
+            )
         files[key] = {p.name[: -len(suffix)]: p for p in sorted(path.glob(f"[!.]*{suffix}"))}
         if not files[key]:
             raise FileNotFoundError(f"No *{suffix} file in {path}.")
@@ -43,7 +45,9 @@ def paired_cases(
     for key, found in files.items():
         missing = [name for name in names if name not in found]
         if missing:
-            raise ValueError(f"No {key} in {Path(dataset_dir) / folders[key]} for {missing[:5]} ({len(missing)} in all).")
+            raise ValueError(
+                f"No {key} in {Path(dataset_dir) / folders[key]} for {missing[:5]} ({len(missing)} in all)."
+            )
     group = group_of or (lambda name: name)
     return [{**{key: str(files[key][n]) for key in folders}, "case": n, "group": str(group(n))} for n in names]
 

@@ -43,7 +43,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         kwargs: every other argument of ``DiffusionModelUNet``.
 
     Raises:
-        ValueError: when ``patch_size`` < 1, the first level's channels cannot be unfolded for the refiner, or ``upsample_mode``, ``precision`` or ``memory_format`` is unknown.
+        ValueError: when ``patch_size`` < 1, the first level's channels cannot be unfolded for the refiner, or
+            ``upsample_mode``, ``precision`` or ``memory_format`` is unknown.
 
     Source: Dorjsembe et al. 2024 (Med-DDPM), Fig. 1; Ho et al. 2020, appendix B.
     """
