@@ -36,12 +36,15 @@ def workflow(data: Path, output: Path, *overlays: str | Path, tiny: bool = True,
     return ConfigWorkflow(files, logging_file=False, workflow_type="train", **chosen)
 
 
-def train(data: Path, output: Path, *overlays: str | Path, **overrides: Any) -> ConfigWorkflow:
-    """Run it to its end."""
+def train(
+    data: Path, output: Path, *overlays: str | Path, finalize: bool = True, **overrides: Any
+) -> ConfigWorkflow:
+    """Run it to its end; without ``finalize`` what it opened stays open."""
     run = workflow(data, output, *overlays, **overrides)
     run.initialize()
     run.run()
-    run.finalize()
+    if finalize:
+        run.finalize()
     return run
 
 
