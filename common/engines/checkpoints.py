@@ -97,7 +97,8 @@ class CheckpointWriter:
     Write ``checkpoint_epoch=N.pt`` (the training state) and ``model.pt`` (the EMA weights, a plain state dict).
 
     Both appear under their names only when they are complete (MONAI's ``CheckpointSaver`` writes in place), and older
-    checkpoints go only after that.
+    checkpoints go only after that. Weights that are no numbers are not written: the last optimiser step of an epoch can
+    break them after a finite loss, and the checkpoint before is then what to go back to.
 
     Args:
         output_dir: folder of the files, made where it is missing.
@@ -108,6 +109,7 @@ class CheckpointWriter:
     Raises:
         ValueError: when ``interval`` or ``keep`` is less than 1.
         FileExistsError: (as training starts from the beginning) when the folder already holds checkpoints.
+        FloatingPointError: (as an epoch ends) when a weight of the network or of its EMA is NaN or infinite.
     """
 
     def __init__(self, output_dir: str | Path, state: TrainingState, interval: int = 1, keep: int = 2) -> None:
@@ -138,7 +140,9 @@ class CheckpointWriter:
         epoch = engine.state.epoch
         if epoch % self.interval and epoch != engine.state.max_epochs:
             return
-        save_whole(self.state.collect(engine), self.output_dir / _NAME.format(epoch=epoch))
+        state = self.state.collect(engine)
+        check_finite({name: state[name] for name in ("network", "ema")}, epoch)
+        save_whole(state, self.output_dir / _NAME.format(epoch=epoch))
         save_whole(self.state.ema.ema_model.state_dict(), self.output_dir / "model.pt")
         for old in checkpoints(self.output_dir)[self.keep :]:
             old.unlink()
@@ -206,6 +210,28 @@ def load_newest(folder: str | Path, map_location: str | torch.device = "cpu") ->
     if found:
         raise RuntimeError(f"None of the checkpoints in {folder} can be read: {[path.name for path in found]}.")
     return None, {}
+
+
+def check_finite(parts: Mapping[str, Mapping[str, torch.Tensor]], epoch: int) -> None:
+    """
+    Stop at weights that are no numbers.
+
+    Args:
+        parts: state dicts by name.
+        epoch: for the message.
+
+    Raises:
+        FloatingPointError: names the first tensor that holds a NaN or an infinity.
+    """
+    for name, weights in parts.items():
+        for key, value in weights.items():
+            broken = int(value.numel() - torch.isfinite(value).sum())
+            if broken:
+                raise FloatingPointError(
+                    f"{broken} of {value.numel()} weights in {key} ({name}) are NaN or infinite after epoch {epoch}: "
+                    "nothing is written, an earlier checkpoint stays as it is. Lower learning_rate, set max_grad_norm, "
+                    "or set precision to fp32."
+                )
 
 
 def save_whole(content: Any, path: Path) -> None:

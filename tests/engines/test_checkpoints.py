@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ignite.engine import Events
 from ignite.handlers import EMAHandler
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
@@ -132,6 +133,24 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
         Run(tmp_path, 3, resume=True)()
     assert checkpoints(tmp_path) == before
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("part", ["network", "ema"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_not_written(tmp_path, part, value):
+    run = Run(tmp_path, 3)
+    name = {"network": "1.weight", "ema": "1.bias"}[part]
+
+    def spoil(engine):
+        """After the last loss of the epoch, which was finite."""
+        run.state.parts[part].state_dict()[name].view(-1)[0] = value
+
+    run.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=10), spoil)
+    with pytest.raises(FloatingPointError, match=rf"1 of \d weights in {name} \({part}\) .* after epoch 2"):
+        run()
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint_epoch=1.pt"]
+    kept = [torch.load(tmp_path / "model.pt", weights_only=True), load_newest(tmp_path)[1]["network"]]
+    assert all(bool(torch.isfinite(tensor).all()) for weights in kept for tensor in weights.values())
 
 
 @pytest.mark.parametrize("option", ["interval", "keep"])
