@@ -81,7 +81,8 @@ REGISTRY: dict[str, NetworkSpec] = {
         encode=unet_encoding,
         divisor=8,
         source="models/segmenter.pt of the bundle med_ddpm_3d, trained by its configs/train_segmenter.json",
-        licence="Apache-2.0",
+        sha256="f102b9d18192cce13a221a1cb887d9d6e582d0fdf1058a7a3c56669f4efcb654",
+        licence="CC BY-SA 4.0",
     ),
 }
 

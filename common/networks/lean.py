@@ -138,11 +138,15 @@ def convolve(
     kernel = _transformed(conv.weight)
     for case in range(n):
         volumes = [x[case].permute(1, 2, 3, 0) for x in inputs]
-        bias = conv.bias if added is None else conv.bias + added[case]
+        bias = _bias(conv) if added is None else _bias(conv) + added[case]
         _convolve_case(
             volumes, None if norm is None else _affine(volumes, norm), kernel, bias, out[case].permute(1, 2, 3, 0)
         )
     return out
+
+
+def _bias(conv: nn.Conv3d) -> torch.Tensor:
+    return torch.zeros(conv.out_channels) if conv.bias is None else conv.bias
 
 
 def _transformed(weight: torch.Tensor) -> torch.Tensor:

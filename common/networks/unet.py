@@ -141,7 +141,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
 
     def _embed(self, timesteps: torch.Tensor, class_labels: torch.Tensor | None) -> torch.Tensor:
         embedding = get_timestep_embedding(timesteps, self.block_out_channels[0], self.max_period)
-        embedding = self.time_embed(embedding.to(self.time_embed[0].weight.dtype))
+        embedding = self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
         if self.num_class_embeds is not None:
             if class_labels is None:
                 raise ValueError("This network is class-conditional: class_labels is required.")
@@ -156,7 +156,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             skips.extend(outputs)
         h = self._run(self.middle_block, h, temb, context)
         for block in self.up_blocks:
-            n = len(block.resnets)
+            n = len(block.resnets)  # type: ignore[arg-type]
             h = self._run(block, h, skips[-n:], temb, context)
             del skips[-n:]
         return h
