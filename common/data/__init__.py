@@ -1,1 +1,1 @@
-
+"""Lists of cases, batches of unequal volumes, and generated masks."""

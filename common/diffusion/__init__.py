@@ -1,1 +1,1 @@
-
+"""Noise schedules, step rules, the sampler, and one training iteration."""
