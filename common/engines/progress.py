@@ -90,15 +90,26 @@ class SamplePreviews:
     Write the volumes that an evaluator has sampled beside the real ones, as a PNG and as a TensorBoard image.
 
     Args:
-        output_dir: folder of ``epoch_NNNN.png``.
+        output_dir: folder of the PNG.
         writer: a ``SummaryWriter``, or None.
         tag: of the TensorBoard image.
+        name: of the PNG without its ending; ``{epoch}`` is filled in.
+        max_cases: the first so many cases are shown; None for all.
     """
 
-    def __init__(self, output_dir: str | Path, writer: Any = None, tag: str = "generated beside real") -> None:
+    def __init__(
+        self,
+        output_dir: str | Path,
+        writer: Any = None,
+        tag: str = "generated beside real",
+        name: str = "epoch_{epoch:04d}",
+        max_cases: int | None = None,
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.writer = writer
         self.tag = tag
+        self.name = name
+        self.max_cases = max_cases
         self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -110,12 +121,14 @@ class SamplePreviews:
     def collect(self, engine: Any) -> None:
         """Keep the generated and the real volumes of a decollated batch."""
         for case in engine.state.output:
+            if self.max_cases is not None and len(self._pairs) >= self.max_cases:
+                return
             self._pairs.append((case[CommonKeys.PRED], case[CommonKeys.LABEL]))
 
     def __call__(self, engine: Any) -> None:
         """Write the contact sheet of this evaluation."""
         generated, real = zip(*self._pairs)
-        path = self.output_dir / f"epoch_{engine.state.epoch:04d}.png"
+        path = self.output_dir / f"{self.name.format(epoch=engine.state.epoch)}.png"
         contact_sheet(generated, real, path)
         if self.writer is not None:
             self.writer.add_image(self.tag, imread(path), engine.state.epoch, dataformats="HWC")
