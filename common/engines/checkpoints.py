@@ -97,8 +97,8 @@ class CheckpointWriter:
     Write ``checkpoint_epoch=N.pt`` (the training state) and ``model.pt`` (the EMA weights, a plain state dict).
 
     Both appear under their names only when they are complete (MONAI's ``CheckpointSaver`` writes in place), and older
-    checkpoints go only after that. Weights that are no numbers are not written: the last optimiser step of an epoch can
-    break them after a finite loss, and the checkpoint before is then what to go back to.
+    checkpoints go only after that. Broken weights (``check_finite``) are not written: the last optimiser step of an
+    epoch can break them after a finite loss, and the checkpoint before is then what to go back to.
 
     Args:
         output_dir: folder of the files, made where it is missing.
@@ -109,7 +109,7 @@ class CheckpointWriter:
     Raises:
         ValueError: when ``interval`` or ``keep`` is less than 1.
         FileExistsError: (as training starts from the beginning) when the folder already holds checkpoints.
-        FloatingPointError: (as an epoch ends) when a weight of the network or of its EMA is NaN or infinite.
+        FloatingPointError: (as an epoch ends) when a weight of the network or of its EMA is broken.
     """
 
     def __init__(self, output_dir: str | Path, state: TrainingState, interval: int = 1, keep: int = 2) -> None:
@@ -214,23 +214,23 @@ def load_newest(folder: str | Path, map_location: str | torch.device = "cpu") ->
 
 def check_finite(parts: Mapping[str, Mapping[str, torch.Tensor]], epoch: int) -> None:
     """
-    Stop at weights that are no numbers.
+    Stop at weights that are no numbers, or so large (above 1e19) that the next normalisation overflows.
 
     Args:
         parts: state dicts by name.
         epoch: for the message.
 
     Raises:
-        FloatingPointError: names the first tensor that holds a NaN or an infinity.
+        FloatingPointError: names the first tensor that holds such a weight.
     """
     for name, weights in parts.items():
         for key, value in weights.items():
-            broken = int(value.numel() - torch.isfinite(value).sum())
+            broken = int(value.numel() - value.float().square().isfinite().sum())
             if broken:
                 raise FloatingPointError(
-                    f"{broken} of {value.numel()} weights in {key} ({name}) are NaN or infinite after epoch {epoch}: "
-                    "nothing is written, an earlier checkpoint stays as it is. Lower learning_rate, set max_grad_norm, "
-                    "or set precision to fp32."
+                    f"{broken} of {value.numel()} weights in {key} ({name}) are NaN, infinite or too large to square "
+                    f"after epoch {epoch}: nothing is written, an earlier checkpoint stays as it is. Lower "
+                    "learning_rate, set max_grad_norm, or set precision to fp32."
                 )
 
 

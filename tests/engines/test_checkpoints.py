@@ -136,7 +136,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("part", ["network", "ema"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e30])
 def test_weights_that_are_no_numbers_are_not_written(tmp_path, part, value):
     run = Run(tmp_path, 3)
     name = {"network": "1.weight", "ema": "1.bias"}[part]
