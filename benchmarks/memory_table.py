@@ -1,0 +1,52 @@
+"""
+Estimated peak memory by volume size, as the bundles print it before a run that may not fit.
+
+``python -m benchmarks.memory_table`` prints the Markdown table of the documentation; nothing is computed on data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fire import Fire
+from monai.bundle import ConfigParser
+
+from common.networks.med_ddpm import med_ddpm
+from common.networks.memory import estimate_memory
+from common.networks.unet import ConditionalDiffusionUNet
+
+CONFIG = Path(__file__).resolve().parents[1] / "bundles" / "med_ddpm_3d" / "configs" / "inference.json"
+ROWS = [("default", (40, 56, 40)), ("default", (128, 128, 128)), ("default", (192, 192, 144))]
+ROWS += [("head", (64, 64, 64)), ("head", (96, 96, 96)), ("head", (128, 128, 128)), ("head", (192, 192, 192))]
+ROWS += [("brats", (192, 192, 144))]
+
+
+def network(name: str, **changes: object) -> ConditionalDiffusionUNet:
+    """The bundle's default network, or one of the paper's."""
+    if name != "default":
+        return med_ddpm(name, **changes)
+    parser = ConfigParser.load_config_file(CONFIG)
+    arguments = {k: v for k, v in parser["network_def"].items() if not k.startswith("_")}
+    return ConditionalDiffusionUNet(**{**arguments, "in_channels": 1 + len(parser["labels"]), **changes})
+
+
+def main() -> None:
+    """Print the table, batch 1, GiB."""
+    print("| network | volume | inference | inference, plain | training | training, checkpointing |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, sides in ROWS:
+        channels = {"default": 3, "head": 3, "brats": 8}[name]
+        shape = (1, channels, *sides)
+        plain = {"precision": "fp32", "memory_format": "contiguous", "lean_inference": False}
+        values = [
+            estimate_memory(network(name), shape),
+            estimate_memory(network(name, **plain), shape),
+            estimate_memory(network(name), shape, training=True),
+            estimate_memory(network(name, use_checkpointing=True), shape, training=True),
+        ]
+        cells = " | ".join(f"{value / 2**30:.1f}" for value in values)
+        print(f"| {name} | {'×'.join(map(str, sides))} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    Fire(main)
