@@ -50,7 +50,8 @@ def test_an_overlay_only_restates_what_changes():
 
 def test_train_and_inference_agree_where_both_must_say_it():
     train, inference = read_config("train.json"), read_config("inference.json")
-    for key in ("bundle_root", "code_path", "labels", "prediction_type", "noise_schedule"):
+    keys = ("bundle_root", "code_path", "labels", "optional_labels", "spacing", "prediction_type", "noise_schedule")
+    for key in keys:
         assert train[key] == inference[key], key
     assert not {"channels", "patch_size"} & set(train["network_def"]), "the network is written once, in inference.json"
 

@@ -23,6 +23,7 @@ from tests.bundles.training import TINY, train, weights, workflow
 from tests.fixtures import BUNDLE, REPOSITORY, two_part_mask, write_dataset, write_nifti
 
 CONFIGS = BUNDLE / "configs"
+KEYS = ("image", "label")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
 def test_weights_broken_after_a_finite_loss_are_not_written(data, tmp_path):
     with pytest.raises(RuntimeError) as caught:
         train(data, tmp_path, batch_size=4, max_epochs=2, learning_rate=1e30, max_grad_norm=None)
-    assert re.search(r"weights in out\..* \(network\) are NaN, .* after epoch 1: nothing is written", said(caught.value))
+    assert re.search(r"weights in out\..* are NaN, .* after epoch 1: nothing is written", said(caught.value))
     assert not list(tmp_path.glob("*.pt"))
 
 
@@ -176,6 +177,23 @@ def test_unsuitable_data_is_named_before_training(tmp_path, spoil):
         )
     assert re.search(message, said(caught.value), re.DOTALL), said(caught.value)
     assert not list((tmp_path / "out").glob("*.pt"))
+
+
+def prepared(data: Path, output: Path, **overrides) -> list[dict]:
+    run = workflow(data, output, **overrides)
+    run.initialize()
+    return list(run.train_dataset)
+
+
+def test_volumes_of_the_default_spacing_are_not_resampled_and_others_are(data, tmp_path):
+    as_they_are, spaced = prepared(data, tmp_path, spacing=None), prepared(data, tmp_path)
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(as_they_are, spaced, strict=True) for key in KEYS)
+    for path in sorted(write_dataset(tmp_path / "thick", 6).rglob("*.nii.gz")):
+        write_nifti(path, np.asanyarray(nib.load(path).dataobj), np.diag([1.0, 1.0, 2.0, 1.0]))
+    (case, *_) = prepared(tmp_path / "thick", tmp_path)
+    shape = nib.load(tmp_path / "thick" / "images" / f"{case['case']}.nii.gz").shape
+    assert [tuple(case[key].shape[1:]) for key in KEYS] == [(*shape[:2], 2 * shape[2] - 1)] * 2
+    assert set(case["label"].unique().tolist()) == {-1.0, 1.0}, "masks are resampled to the nearest label"
 
 
 def test_paper_numbers(data, tmp_path):

@@ -36,9 +36,7 @@ def workflow(data: Path, output: Path, *overlays: str | Path, tiny: bool = True,
     return ConfigWorkflow(files, logging_file=False, workflow_type="train", **chosen)
 
 
-def train(
-    data: Path, output: Path, *overlays: str | Path, finalize: bool = True, **overrides: Any
-) -> ConfigWorkflow:
+def train(data: Path, output: Path, *overlays: str | Path, finalize: bool = True, **overrides: Any) -> ConfigWorkflow:
     """Run it to its end; without ``finalize`` what it opened stays open."""
     run = workflow(data, output, *overlays, **overrides)
     run.initialize()
