@@ -12,6 +12,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from ..engines.memory import check_inference
+
 ENDINGS = (".nii.gz", ".nii")
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ def check_run(
     transform: Callable[[Any], Any],
     output_dir: str | Path,
     dataset_dir: str | Path = "",
+    network: Any = None,
 ) -> int:
     """
     Look at everything that a run needs before it starts: its inputs, one by one, and its output folder.
@@ -76,6 +79,7 @@ def check_run(
         transform: the preprocessing, which raises where a case cannot be used.
         output_dir: made where it is missing.
         dataset_dir: where the inputs were looked for, for the message.
+        network: whose memory is estimated for the largest case; None for no estimate.
 
     Returns:
         The number of cases to be done.
@@ -84,14 +88,17 @@ def check_run(
         FileNotFoundError: when there is no input at all.
         ValueError: when inputs cannot be used, or two would have the same output; every file is named with its reason.
         OSError: when the output folder cannot be written.
+        MemoryError: when the largest case needs more memory than is free.
     """
     if not files:
         raise FileNotFoundError(
             f"No .nii.gz or .nii file in {dataset_dir}: set dataset_dir to a folder of masks, or mask to one file."
         )
     check_names(files)
-    check_cases(cases, transform)
+    shapes = check_cases(cases, transform)
     check_folder(output_dir)
+    if network is not None:
+        check_inference(network, shapes)
     pending = {value for case in cases for value in case.values()}
     skipped = [Path(file).name for file in files if file not in pending]
     if skipped:
@@ -111,23 +118,29 @@ def check_names(files: Collection[str]) -> None:
             raise ValueError(f"{other} and {file} would be written to the same output: rename one of them.")
 
 
-def check_cases(cases: Sequence[dict[str, str]], transform: Callable[[Any], Any]) -> None:
+def check_cases(cases: Sequence[dict[str, str]], transform: Callable[[Any], Any]) -> list[tuple[int, ...]]:
     """
     Read and transform every case, and report all that fail at once.
+
+    Returns:
+        The shape of each transformed volume, (C, *spatial).
 
     Raises:
         ValueError: names every file that cannot be used, and why.
     """
-    problems = []
+    problems: list[str] = []
+    shapes: list[tuple[int, ...]] = []
     for case in cases:
         try:
             for path in case.values():
                 check_nifti(path)
-            transform(case)
+            transformed = transform(case)
+            shapes.extend(tuple(transformed[key].shape) for key in case)
         except Exception as error:
             problems.append(f"  {_root(error)}")
     if problems:
         raise ValueError(f"{len(problems)} of {len(cases)} inputs cannot be used:\n" + "\n".join(problems))
+    return shapes
 
 
 def check_nifti(path: str | Path) -> None:

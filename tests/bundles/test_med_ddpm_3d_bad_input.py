@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -72,6 +74,16 @@ def test_every_bad_mask_is_named_at_once(tmp_path, weights):
     with_value(9)(tmp_path / "masks" / "b.nii.gz")
     with refused(ValueError, r"2 of 2 .*a.nii.gz: label values \[7\] .*b.nii.gz: label values \[9\]"):
         run_inference(dataset_dir=str(tmp_path / "masks"), output_dir=str(tmp_path), weights=weights, **NO_SAMPLING)
+
+
+def test_a_mask_too_large_for_the_memory_is_refused(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**28))
+    options = {"mask": str(write_nifti(tmp_path / "mask.nii.gz", two_part_mask((60, 64, 70)), np.eye(4)))}
+    options |= {"weights": weights, "output_dir": str(tmp_path / "out"), **NO_SAMPLING}
+    with refused(MemoryError, r"volume of \(64, 64, 72\) needs about .* 0.2 GiB are free"):
+        run_inference(**options)
+    with refused(AssertionError, "sampled"):
+        run_inference(check_memory=False, **options)
 
 
 def test_a_missing_file_is_named(tmp_path, weights):

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 import torch
 from ignite.engine import Events
@@ -48,7 +50,7 @@ def test_check_properties_is_clean(data, tmp_path, overlays):
 
 
 def fix_noise(run: ConfigWorkflow, timestep: int = 200) -> list[float]:
-    """Draw the same noise at one high level in every iteration, so that the loss compares; returns the losses to come."""
+    """Draw the same noise at one high level in every iteration, so that losses compare; returns those to come."""
     losses: list[float] = []
     trainer = run.trainer
     drawn = trainer.prepare_batch
@@ -177,6 +179,19 @@ def test_unsuitable_data_is_named_before_training(tmp_path, spoil):
         )
     assert re.search(message, said(caught.value), re.DOTALL), said(caught.value)
     assert not list((tmp_path / "out").glob("*.pt"))
+
+
+def test_training_that_will_not_fit_stops_before_the_first_iteration(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**28))
+    run = workflow(data, tmp_path, max_epochs=1, spatial_size=[64, 64, 64])
+    run.initialize()
+    with pytest.raises(RuntimeError) as caught:
+        run.run()
+    assert re.search(
+        r"batches of \(2, 3, 64, 64, 64\) needs about .* without activation checkpointing", said(caught.value)
+    )
+    assert run.trainer.state.iteration <= 1
+    assert not run.parser.get_parsed_content("optimizer").state, "no step was taken"
 
 
 def prepared(data: Path, output: Path, **overrides) -> list[dict]:
