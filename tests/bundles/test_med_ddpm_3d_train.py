@@ -267,3 +267,13 @@ def test_tracking_finds_trainer_and_handlers(data, tmp_path):
     assert run.parser["train#handlers"][-1]["_target_"] == "MLFlowHandler"
     (config,) = tmp_path.glob("config_*.json")
     assert json.loads(config.read_text())["seed"] == 3
+
+
+def test_fine_tuning_starts_from_given_weights(data, tmp_path):
+    first = weights(train(data, tmp_path / "first", max_epochs=1))
+    initial = tmp_path / "first" / "model.pt"
+    still = {"initial_weights": str(initial), "learning_rate": 0.0, "max_epochs": 1}
+    second = weights(train(data, tmp_path / "second", "fine_tune.json", **still))
+    for key, value in second.items():
+        torch.testing.assert_close(value, first["ema." + key.split(".", 1)[1]])
+    assert any(not torch.equal(first["network." + k[4:]], v) for k, v in first.items() if k.startswith("ema."))
