@@ -7,6 +7,7 @@ import shutil
 import zipfile
 
 import pytest
+import torch
 
 from common.io.package import main, package_bundle
 from tests.fixtures import BUNDLE
@@ -48,3 +49,10 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"configs/metadata.json is missing"):
         package_bundle(tmp_path, tmp_path / "dist")
     assert not (tmp_path / "dist").exists()
+
+
+def test_weights_are_small_and_hold_tensors_only():
+    for path in sorted((BUNDLE / "models").glob("*.pt")):
+        assert path.stat().st_size <= 25e6, path
+        state = torch.load(path, weights_only=True)
+        assert all(torch.is_tensor(value) and torch.isfinite(value.float()).all() for value in state.values()), path
