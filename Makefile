@@ -7,8 +7,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint format clean
 
+# The filter hides MONAI's notice that configs are code; these are ours.
 demo: $(VENV)/.installed
-	$(BIN)/python -m monai.bundle run --config_file $(BUNDLE)/configs/inference.json --output_dir output
+	$(BIN)/python -W "ignore:parsing config_file:UserWarning" -m monai.bundle run --config_file $(BUNDLE)/configs/inference.json --output_dir output
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
