@@ -12,6 +12,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
 
+from common.networks.med_ddpm import med_ddpm
 from tests.bundles.inference_runs import TINY, inference_workflow, run_inference, save_tiny_weights
 from tests.fixtures import BUNDLE, REPOSITORY, oblique_affine, two_part_mask, write_nifti
 
@@ -74,6 +75,20 @@ def test_ancestral_takes_the_papers_steps():
     sampler = inference_workflow("ancestral.json", num_inference_steps=250).inferer
     assert type(sampler.step_rule).__name__ == "Ancestral"
     assert sampler.pairs == [(t, t - 1) for t in range(249, -1, -1)]
+
+
+@pytest.mark.parametrize(("overlay", "labels", "channels"), [("paper.json", [1, 2], 1), ("brats.json", [4, 2], 4)])
+def test_the_papers_networks_run_in_the_bundle(tmp_path, overlay, labels, channels):
+    mask = two_part_mask()
+    path = write_nifti(tmp_path / "in" / "case.nii.gz", np.choose(mask, [0, *labels]).astype(np.uint8))
+    narrow = {"network_def#channels": [8] * 5, "network_def#num_head_channels": 8}
+    chosen = {"mask": str(path), "output_dir": str(tmp_path / "out"), **narrow}
+    preset = med_ddpm("head" if channels == 1 else "brats", channels=[8] * 5, num_head_channels=8, norm_num_groups=4)
+    torch.save(preset.state_dict(), tmp_path / "weights.pt")
+    run_inference(overlay, weights=str(tmp_path / "weights.pt"), spacing=None, **chosen)
+    result = nib.load(tmp_path / "out" / "case_mr.nii.gz")
+    assert result.shape == (mask.shape if channels == 1 else (*mask.shape, channels))
+    assert (tmp_path / "out" / "case_mr_preview.png").is_file()
 
 
 @pytest.mark.parametrize("axes", ["LPS", "ASR", "IRP"])
