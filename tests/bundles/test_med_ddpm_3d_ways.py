@@ -99,8 +99,9 @@ def test_one_command_works_from_everywhere_and_from_the_zip(repository, download
         alarming = [
             line for line in text.splitlines() if any(w in line for w in ("WARN", "Warning", "ERROR", "Traceback"))
         ]
-        # MONAI says so where pydicom is installed, which no bundle needs
-        assert not [line for line in alarming if "nvImageCodec" not in line], text
+        # MONAI's own: its notice that configs are code, and of a codec where pydicom is installed
+        known = ("parsing config_file", "nvImageCodec")
+        assert not [line for line in alarming if not any(k in line for k in known)], text
     assert not list(elsewhere.iterdir()), "nothing is written to the working folder"
 
 

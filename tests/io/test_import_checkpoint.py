@@ -24,7 +24,7 @@ def reference(variant: str, channels: tuple[int, ...]) -> dict[str, torch.Tensor
 
 
 def compare(variant: str, swap_axes: bool, **changes) -> float:
-    """Largest difference between the released and the converted network's output, in standard deviations of it."""
+    """Largest difference between the released and the converted network's output, which is about as large as noise."""
     arguments = ARGUMENTS[variant] | changes
     state = reference(variant, arguments["channels"])
     network = med_ddpm(variant, precision="fp32", memory_format="contiguous", **changes).eval()
@@ -34,8 +34,8 @@ def compare(variant: str, swap_axes: bool, **changes) -> float:
     with torch.no_grad():
         wanted = released_forward(state, x, t, arguments["norm_num_groups"])
         found = network(x.transpose(2, 4), t).transpose(2, 4) if swap_axes else network(x, t)
-    assert 0.1 < wanted.std() < 10
-    return float((found - wanted).abs().max() / wanted.std())
+    assert 0.1 < wanted.std() < 2
+    return float((found - wanted).abs().max())
 
 
 @pytest.mark.parametrize("swap_axes", [False, True])

@@ -90,8 +90,8 @@ def test_channels_of_a_condition_are_labels_and_another_grid_is_brought_over():
             _tensor(channels[:, ::-1].copy(), flipped),
         )
     ]
-    np.testing.assert_array_equal(pictures[0], pictures[1])
-    np.testing.assert_array_equal(pictures[0], pictures[2])
+    for other in pictures[1:]:  # one grey level: the contours are drawn from resampled masks
+        np.testing.assert_allclose(other, pictures[0], atol=1.01 / 255)
 
 
 def test_small_label_is_looked_for():
