@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 _SMALLEST_SIDE = 32
 _FEWEST_CHANNELS = 32
 _ROWS, _PLANES = 16, 6
+_CHUNKS = 16
 
 _INPUT = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0]]
 _INPUT += [[0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
@@ -101,16 +102,26 @@ def _residual(block: Any, inputs: list[torch.Tensor], temb: torch.Tensor) -> tor
         return block(x, temb)
     inputs[:] = [_laid_out(value) for value in inputs]
     h = convolve(inputs, block.norm1, block.conv1.conv, block.time_emb_proj(F.silu(temb)))
-    h = convolve([h], block.norm2, block.conv2.conv)
-    if isinstance(block.skip_connection, nn.Identity):
-        return h.add_(inputs[0])
-    conv, first = block.skip_connection.conv, 0
-    rows = _rows(h).add_(conv.bias)
-    while inputs:
-        x = _rows(inputs.pop(0))
-        rows.addmm_(x, conv.weight[:, first : first + x.shape[1]].flatten(1).t())
-        first += x.shape[1]
-    return h
+    shortcut = _shortcut(block.skip_connection, inputs)
+    return convolve([h], block.norm2, block.conv2.conv).add_(shortcut)
+
+
+def _shortcut(skip_connection: Any, inputs: list[torch.Tensor]) -> torch.Tensor:
+    """The skip connection of ``inputs``, which are emptied; two inputs are overwritten where the result fits."""
+    if isinstance(skip_connection, nn.Identity):
+        return inputs[0]
+    conv, first = skip_connection.conv, inputs[0].shape[1]
+    weight, bias = conv.weight.flatten(1).t(), _bias(conv)
+    # A single input may be a skip connection that is needed later; of two, the first is the decoder's own.
+    fits = len(inputs) == 2 and first == conv.out_channels
+    shape = (len(inputs[0]), conv.out_channels, *inputs[0].shape[2:])
+    result = inputs[0] if fits else torch.empty(shape, memory_format=torch.channels_last_3d)
+    parts = [_rows(x).chunk(_CHUNKS) for x in inputs]
+    for rows, *values in zip(_rows(result).chunk(_CHUNKS), *parts):
+        mapped = torch.addmm(bias, values[0], weight[:first])
+        rows.copy_(mapped.addmm_(values[1], weight[first:]) if len(values) == 2 else mapped)
+    inputs.clear()
+    return result
 
 
 def _rows(x: torch.Tensor) -> torch.Tensor:
