@@ -9,9 +9,8 @@ from monai.engines.utils import DiffusionPrepareBatch
 from monai.inferers import Inferer
 from torch import Tensor
 
+from .conversion import PREDICTION_TYPES
 from .schedules import NoiseSchedule
-
-PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 
 
 class ConditionalPrepareBatch(DiffusionPrepareBatch):

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.diffusion import conversion, training
 from common.diffusion.conversion import PREDICTION_TYPES, to_x0_and_eps
 
 
@@ -36,7 +35,3 @@ def test_clipping_keeps_image_and_noise_consistent(prediction_type: str) -> None
 def test_unknown_prediction_type() -> None:
     with pytest.raises(ValueError, match="prediction_type must be one of"):
         to_x0_and_eps(torch.zeros(1), torch.zeros(1), 0.5, "score")
-
-
-def test_training_and_sampling_know_the_same_prediction_types() -> None:
-    assert training.PREDICTION_TYPES == conversion.PREDICTION_TYPES

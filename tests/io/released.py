@@ -111,7 +111,7 @@ def released_forward(state: State, x: torch.Tensor, t: torch.Tensor, groups: int
 
     half = state["time_embed.0.weight"].shape[1] // 2
     angles = t[:, None].float() * 1000.0 ** (-torch.arange(half) / half)
-    embedding = torch.cat([angles.cos(), angles.sin()], dim=1)
+    embedding = torch.cat([angles.cos(), angles.sin()], dim=1).to(x.dtype)
     embedding = linear("time_embed.2", F.silu(linear("time_embed.0", embedding)))
     h, stack = x, []
     for block in modules("input_blocks"):

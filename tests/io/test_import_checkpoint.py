@@ -23,31 +23,39 @@ def reference(variant: str, channels: tuple[int, ...]) -> dict[str, torch.Tensor
     return released_state(*sizes, arguments["num_res_blocks"], arguments["attention_levels"])
 
 
-def compare(variant: str, swap_axes: bool, **changes) -> float:
-    """Largest difference between the released and the converted network's output, which is about as large as noise."""
+def compare(variant: str, swap_axes: bool, dtype: torch.dtype = torch.float32, **changes) -> tuple[float, float]:
+    """Largest difference between the released and the converted network's output, and the output's deviation."""
     arguments = ARGUMENTS[variant] | changes
-    state = reference(variant, arguments["channels"])
+    state = {key: value.to(dtype) for key, value in reference(variant, arguments["channels"]).items()}
     network = med_ddpm(variant, precision="fp32", memory_format="contiguous", **changes).eval()
+    network = network.to(dtype)
     network.load_state_dict(convert_released(network, state, "test", swap_axes))
-    x = torch.randn(2, ARGUMENTS[variant]["in_channels"], 16, 32, 48, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, ARGUMENTS[variant]["in_channels"], 16, 32, 48, generator=torch.Generator().manual_seed(1)).to(
+        dtype
+    )
     t = torch.tensor([3, 249])
     with torch.no_grad():
         wanted = released_forward(state, x, t, arguments["norm_num_groups"])
         found = network(x.transpose(2, 4), t).transpose(2, 4) if swap_axes else network(x, t)
-    assert 0.1 < wanted.std() < 2
-    return float((found - wanted).abs().max())
+    assert 0.1 < wanted.std() < 10
+    return float((found - wanted).abs().max()), float(wanted.std())
 
 
 @pytest.mark.parametrize("swap_axes", [False, True])
 @pytest.mark.parametrize("variant", ["head", "brats"])
 def test_converted_network_predicts_what_the_released_one_does(variant, swap_axes):
-    assert compare(variant, swap_axes, **NARROW) < 1e-5
+    difference, deviation = compare(variant, swap_axes, **NARROW)
+    assert difference < 1e-5 * deviation
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["head", "brats"])
 def test_converted_network_of_full_width_predicts_what_the_released_one_does(variant):
-    assert compare(variant, swap_axes=False) < 1e-5
+    difference, _ = compare(variant, swap_axes=False)
+    assert difference < 1e-5
+    # In fp32 rounding is about as large as a hundred-thousandth of the output; without it nothing may be left.
+    difference, deviation = compare(variant, swap_axes=True, dtype=torch.float64)
+    assert difference < 1e-6 * deviation
 
 
 @pytest.mark.parametrize(("variant", "tensors", "parameters"), [("head", 246, 40_226_433), ("brats", 338, 57_562_564)])
