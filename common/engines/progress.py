@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from monai.handlers import from_engine
 from monai.utils import CommonKeys
 
 from ..transforms.preview import contact_sheet
+from ..transforms.sheets import image_sheet
+
+_TITLES = {CommonKeys.IMAGE: "condition", CommonKeys.PRED: "generated", CommonKeys.LABEL: "real"}
 
 
 class ProgressLog:
@@ -87,7 +91,7 @@ class ProgressLog:
 
 class SamplePreviews:
     """
-    Write the volumes that an evaluator has sampled beside the real ones, as a PNG and as a TensorBoard image.
+    Write what an evaluator has sampled beside the real images, as a PNG and as a TensorBoard image.
 
     Args:
         output_dir: folder of the PNG.
@@ -95,6 +99,8 @@ class SamplePreviews:
         tag: of the TensorBoard image.
         name: of the PNG without its ending; ``{epoch}`` is filled in.
         max_cases: the first so many cases are shown; None for all.
+        keys: of a case, in the order of the columns. Of volumes there are two, generated and real; 2D images may
+            have more, such as the condition.
     """
 
     def __init__(
@@ -104,32 +110,37 @@ class SamplePreviews:
         tag: str = "generated beside real",
         name: str = "epoch_{epoch:04d}",
         max_cases: int | None = None,
+        keys: Sequence[str] = (CommonKeys.PRED, CommonKeys.LABEL),
     ) -> None:
         self.output_dir = Path(output_dir)
         self.writer = writer
         self.tag = tag
         self.name = name
         self.max_cases = max_cases
-        self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.keys = tuple(keys)
+        self._cases: list[list[torch.Tensor]] = []
 
     def attach(self, engine: Engine) -> None:
         """Collect from ``engine``, a MONAI evaluator whose label is the real image, and write at its end."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._pairs.clear)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._cases.clear)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def collect(self, engine: Any) -> None:
-        """Keep the generated and the real volumes of a decollated batch."""
+        """Keep the images of a decollated batch."""
         for case in engine.state.output:
-            if self.max_cases is not None and len(self._pairs) >= self.max_cases:
+            if self.max_cases is not None and len(self._cases) >= self.max_cases:
                 return
-            self._pairs.append((case[CommonKeys.PRED], case[CommonKeys.LABEL]))
+            self._cases.append([case[key] for key in self.keys])
 
     def __call__(self, engine: Any) -> None:
         """Write the contact sheet of this evaluation."""
-        generated, real = zip(*self._pairs)
+        columns = list(zip(*self._cases))
         path = self.output_dir / f"{self.name.format(epoch=engine.state.epoch)}.png"
-        contact_sheet(generated, real, path)
+        if columns[0][0].ndim == 3:
+            image_sheet({_TITLES.get(key, key): column for key, column in zip(self.keys, columns)}, path)
+        else:
+            contact_sheet(columns[0], columns[1], path)
         if self.writer is not None:
             self.writer.add_image(self.tag, imread(path), engine.state.epoch, dataformats="HWC")
             self.writer.flush()

@@ -1,0 +1,215 @@
+"""Seeded degradations of 2D images: fewer pixels, noise, holes. Each says in the case what it did."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, RandomizableTransform
+from torch import Tensor
+from torch.nn import functional as F
+
+from .holes import random_hole
+
+
+def downsampled(image: Tensor, factor: float, mode: str = "bilinear") -> Tensor:
+    """
+    ``image`` on a grid ``factor`` times coarser an axis, and back on its own grid.
+
+    Args:
+        image: (C, H, W), float.
+        factor: at least 1, need not be whole; the coarse sides are rounded.
+        mode: of the way back, "bilinear" or "bicubic". The way down is bicubic with anti-aliasing.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        ValueError: for a factor below 1.
+
+    Source: Med-cDiff, section 4.3.
+    """
+    if factor < 1:
+        raise ValueError(f"The factor must be at least 1, got {factor}.")
+    size = image.shape[1:]
+    coarse = [max(1, round(side / factor)) for side in size]
+    small = F.interpolate(image[None], coarse, mode="bicubic", antialias=True)
+    return F.interpolate(small, size, mode=mode)[0]
+
+
+def noisy(image: Tensor, sigma: float, share: float, random: np.random.RandomState) -> Tensor:
+    """
+    ``image`` with Gaussian noise, then salt and pepper, within its own range.
+
+    Args:
+        image: (C, H, W), float.
+        sigma: standard deviation of the Gaussian noise, as a share of the image's range.
+        share: of the pixels that become salt (the largest value) or pepper (the smallest), half each, in [0, 1].
+        random: source of the noise.
+
+    Returns:
+        The same shape, clipped to the image's range.
+
+    Source: Med-cDiff, section 4.1 (kinds of noise; it gives no strength).
+    """
+    low, high = float(image.min()), float(image.max())
+    gaussian = torch.from_numpy(random.normal(0.0, 1.0, image.shape).astype(np.float32))
+    result = (image + sigma * (high - low) * gaussian).clamp(low, high)
+    drawn = torch.from_numpy(random.uniform(size=image.shape).astype(np.float32))
+    result[drawn < share / 2] = low
+    result[drawn > 1 - share / 2] = high
+    return result
+
+
+class _Degraded(RandomizableTransform, MapTransform):
+    """
+    Base: degrades the image of ``keys`` into ``result_key`` and writes the parameters to ``<result_key>_parameters``.
+
+    With ``seed``, what is drawn depends on it and on the case's name alone, so that every evaluation sees the same;
+    without, every call draws anew.
+    """
+
+    def __init__(self, keys: KeysCollection, result_key: str, seed: int | None) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, 1.0)
+        if len(self.keys) != 1:
+            raise ValueError(f"One image key was expected, got {self.keys}.")
+        self.result_key = result_key
+        self.seed = seed
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        image = data[self.keys[0]]
+        plain = image.as_tensor() if isinstance(image, MetaTensor) else image
+        if plain.ndim != 3:
+            raise ValueError(
+                f"{_name(data, image)}: a 2D image (C, H, W) was expected, got shape {tuple(plain.shape)}."
+            )
+        random = self.R if self.seed is None else _random_of(self.seed, _name(data, image))
+        degraded, parameters = self.degrade(plain.float(), random, result)
+        result[self.result_key] = degraded
+        result[f"{self.result_key}_parameters"] = parameters
+        return result
+
+    def degrade(
+        self, image: Tensor, random: np.random.RandomState, result: dict[Hashable, Any]
+    ) -> tuple[Tensor, dict[str, float | str]]:
+        raise NotImplementedError
+
+
+class RandDownsampled(_Degraded):
+    """
+    ``downsampled`` with a factor from a list.
+
+    Args:
+        keys: the image, (C, H, W).
+        result_key: for the degraded image.
+        factors: one is drawn; a single one is fixed. The paper's are 2√2, 4, 4√2, 8, 8√2 and 16.
+        mode: see ``downsampled``.
+        seed: see the base; None draws anew at each call.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        result_key: str = "condition",
+        factors: Sequence[float] = (4.0,),
+        mode: str = "bilinear",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(keys, result_key, seed)
+        if not factors or min(factors) < 1:
+            raise ValueError(f"factors must be at least 1 each, got {factors}.")
+        self.factors = tuple(factors)
+        self.mode = mode
+
+    def degrade(
+        self, image: Tensor, random: np.random.RandomState, result: dict[Hashable, Any]
+    ) -> tuple[Tensor, dict[str, float | str]]:
+        """Returns the image and {"factor"}."""
+        factor = float(self.factors[random.randint(len(self.factors))])
+        return downsampled(image, factor, self.mode), {"factor": factor}
+
+
+class RandNoisyd(_Degraded):
+    """
+    ``noisy`` with strengths drawn from ranges.
+
+    Args:
+        keys: the image, (C, H, W).
+        result_key: for the degraded image.
+        sigma: range of the Gaussian noise's standard deviation, as a share of the image's range.
+        share: range of the share of salt and pepper.
+        seed: see the base; None draws anew at each call.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        result_key: str = "condition",
+        sigma: tuple[float, float] = (0.02, 0.2),
+        share: tuple[float, float] = (0.0, 0.1),
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(keys, result_key, seed)
+        if not (0 <= sigma[0] <= sigma[1] and 0 <= share[0] <= share[1] <= 1):
+            raise ValueError(f"Ranges in order were expected, got sigma {sigma} and share {share}.")
+        self.sigma = tuple(sigma)
+        self.share = tuple(share)
+
+    def degrade(
+        self, image: Tensor, random: np.random.RandomState, result: dict[Hashable, Any]
+    ) -> tuple[Tensor, dict[str, float | str]]:
+        """Returns the image, {"sigma", "share"}."""
+        sigma, share = float(random.uniform(*self.sigma)), float(random.uniform(*self.share))
+        return noisy(image, sigma, share, random), {"sigma": sigma, "share": share}
+
+
+class RandHoled(_Degraded):
+    """
+    A hole of boxes or strokes: 1 inside, 0 outside, under ``result_key``.
+
+    Args:
+        keys: the image, (C, H, W).
+        result_key: for the hole, (1, H, W) float32.
+        area: range of the hole's share of the image.
+        kinds: of holes, one is drawn: "boxes", "strokes".
+        seed: see the base; None draws anew at each call.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        result_key: str = "hole",
+        area: tuple[float, float] = (0.05, 0.3),
+        kinds: Sequence[str] = ("boxes", "strokes"),
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(keys, result_key, seed)
+        if not 0 < area[0] <= area[1] < 1:
+            raise ValueError(f"0 < area < 1 in order was expected, got {area}.")
+        self.area = tuple(area)
+        self.kinds = tuple(kinds)
+
+    def degrade(
+        self, image: Tensor, random: np.random.RandomState, result: dict[Hashable, Any]
+    ) -> tuple[Tensor, dict[str, float | str]]:
+        """Returns the hole, {"kind", "area"}."""
+        kind = self.kinds[random.randint(len(self.kinds))]
+        hole = random_hole((image.shape[1], image.shape[2]), float(random.uniform(*self.area)), kind, random)
+        return torch.from_numpy(hole)[None].float(), {"kind": kind, "area": float(hole.mean())}
+
+
+def _name(data: Mapping[Hashable, Any], image: Any) -> str:
+    """The case's name, by which the draws of an evaluation are fixed."""
+    return str(data.get("case") or getattr(image, "meta", {}).get("filename_or_obj", "image"))
+
+
+def _random_of(seed: int, name: str) -> np.random.RandomState:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return np.random.RandomState(int.from_bytes(digest[:4], "little"))
