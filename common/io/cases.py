@@ -109,18 +109,25 @@ def check_run(
     return len(cases)
 
 
-def check_names(files: Collection[str]) -> None:
+def check_names(files: Collection[str], stem: Callable[[str], str] = stem_of) -> None:
     """Raises ValueError when two of ``files`` have the same stem, and so the same output."""
     seen: dict[str, str] = {}
     for file in files:
-        other = seen.setdefault(stem_of(file), file)
+        other = seen.setdefault(stem(file), file)
         if other != file:
             raise ValueError(f"{other} and {file} would be written to the same output: rename one of them.")
 
 
-def check_cases(cases: Sequence[dict[str, str]], transform: Callable[[Any], Any]) -> list[tuple[int, ...]]:
+def check_cases(
+    cases: Sequence[dict[str, str]], transform: Callable[[Any], Any], check_file: Callable[[str], None] | None = None
+) -> list[tuple[int, ...]]:
     """
     Read and transform every case, and report all that fail at once.
+
+    Args:
+        cases: a path for each key.
+        transform: the preprocessing.
+        check_file: looks at each path first; ``check_nifti`` by default.
 
     Returns:
         The shape of each transformed volume, (C, *spatial).
@@ -133,7 +140,7 @@ def check_cases(cases: Sequence[dict[str, str]], transform: Callable[[Any], Any]
     for case in cases:
         try:
             for path in case.values():
-                check_nifti(path)
+                (check_file or check_nifti)(path)
             transformed = transform(case)
             shapes.extend(tuple(transformed[key].shape) for key in case)
         except Exception as error:

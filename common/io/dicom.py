@@ -1,0 +1,240 @@
+"""DICOM images in and out: CR, DX, MR and Secondary Capture, one frame a file. pydicom is needed only here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SOP_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.1": "CR",
+    "1.2.840.10008.5.1.4.1.1.1.1": "DX for presentation",
+    "1.2.840.10008.5.1.4.1.1.1.1.1": "DX for processing",
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture",
+}
+# What the new instance takes over: how the pixels are to be read and where they lie, nothing of who or when.
+_TAKEN = (
+    *("SOPClassUID", "Modality", "BodyPartExamined", "Laterality", "ImageLaterality", "ViewPosition"),
+    *("PatientOrientation", "PatientPosition", "PixelSpacing", "ImagerPixelSpacing", "ImageOrientationPatient"),
+    *("ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices", "SliceLocation", "InstanceNumber"),
+    *("RescaleIntercept", "RescaleSlope", "RescaleType", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("PresentationLUTShape", "PixelIntensityRelationship", "PixelIntensityRelationshipSign", "PresentationIntentType"),
+    *("ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime"),
+    *("InversionTime", "EchoTrainLength", "FlipAngle", "MagneticFieldStrength", "KVP", "DetectorType"),
+    *("ConversionType", "PixelAspectRatio"),
+)
+_EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+
+
+class Unsuitable(ValueError):
+    """A file that can be read, but not restored; the message names it and says what was expected."""
+
+
+def import_pydicom() -> Any:
+    """pydicom; an ImportError that says how to get it where it is missing."""
+    try:
+        import pydicom
+        import pydicom.uid
+    except ImportError as error:
+        raise ImportError("DICOM images need pydicom, which is optional: pip install pydicom.") from error
+    return pydicom
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether the file has DICOM's mark, "DICM" after 128 bytes."""
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def read_dicom(path: str | Path) -> tuple[np.ndarray, float, float, tuple[float, float]]:
+    """
+    Pixels of a single-frame image, bright where the image shows bright.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The stored pixels, (rows, columns) or (rows, columns, 3); slope and inter of value = slope * stored + inter,
+        with the rescale of the file, turned over for MONOCHROME1 (the slope is negative then); the smallest and the
+        largest stored value.
+
+    Raises:
+        ImportError: without pydicom.
+        Unsuitable: for other images than those in ``SOP_CLASSES``, several frames, palettes and look-up tables.
+    """
+    pydicom = import_pydicom()
+    source = pydicom.dcmread(str(path))
+    _check(path, source)
+    stored = np.asarray(source.pixel_array)
+    bits, signed = int(source.BitsStored), int(source.PixelRepresentation)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    slope = float(source.get("RescaleSlope") or 1.0)
+    inter = float(source.get("RescaleIntercept") or 0.0)
+    if source.PhotometricInterpretation == "MONOCHROME1":
+        slope, inter = -slope, inter + slope * (low + high)
+    return stored, slope, inter, (float(low), float(high))
+
+
+def _check(path: str | Path, source: Any) -> None:
+    kind = str(source.get("SOPClassUID", ""))
+    if kind not in SOP_CLASSES:
+        names = ", ".join(SOP_CLASSES.values())
+        raise Unsuitable(f"{path}: {names} was expected, got SOP class {kind or 'none'} ({source.get('Modality')}).")
+    if int(source.get("NumberOfFrames") or 1) != 1:
+        raise Unsuitable(f"{path}: one frame was expected, got {source.NumberOfFrames}; export them one by one.")
+    if "PixelData" not in source:
+        raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
+    if source.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2", "RGB"):
+        found = source.PhotometricInterpretation
+        raise Unsuitable(f"{path}: MONOCHROME1, MONOCHROME2 or RGB was expected, got {found}.")
+    if "ModalityLUTSequence" in source:
+        raise Unsuitable(f"{path}: RescaleSlope and RescaleIntercept were expected, got a ModalityLUTSequence.")
+
+
+def write_dicom(
+    path: str | Path,
+    pixels: np.ndarray,
+    source_path: str | Path,
+    record: Mapping[str, Any],
+    description: str,
+    rescale: tuple[float, float] | None = None,
+) -> None:
+    """
+    Write a new instance, derived and marked as synthetic, whose attributes are a chosen few of its source's.
+
+    Nothing that is not listed is taken over, so that no name, date or private entry comes along. Study and series are
+    new, the same for all files of a run (``record["run"]``) whose sources share theirs.
+
+    Args:
+        path: of the new file.
+        pixels: (rows, columns), stored values, of the source's dtype; more of them than the source has make the
+            pixels finer.
+        source_path: the image that it was made from.
+        record: provenance, see ``provenance``.
+        description: of how the pixels were derived, one line.
+        rescale: slope and intercept of an unsigned map in MONOCHROME2; None for the source's own.
+    """
+    pydicom = import_pydicom()
+    source = pydicom.dcmread(str(source_path))
+    new = pydicom.dataset.Dataset()
+    for name in _TAKEN:
+        if name in source:
+            setattr(new, name, source.get(name))
+    _add_identity(pydicom, new, source, record)
+    _add_origin(pydicom, new, source, record, description)
+    _add_pixels(new, source, pixels, rescale)
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = new.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = new.SOPInstanceUID
+    meta.TransferSyntaxUID = pydicom.uid.UID(_EXPLICIT_LITTLE_ENDIAN)
+    new.file_meta = meta
+    if int(pydicom.__version__.split(".")[0]) >= 3:
+        pydicom.dcmwrite(str(path), new, enforce_file_format=True)
+    else:
+        new.is_little_endian, new.is_implicit_VR = True, False
+        pydicom.dcmwrite(str(path), new, write_like_original=False)
+
+
+def _add_identity(pydicom: Any, new: Any, source: Any, record: Mapping[str, Any]) -> None:
+    """New UIDs and no patient."""
+    run = str(record.get("run", ""))
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        if name != "FrameOfReferenceUID" or name in source:
+            # without the run's own random part, the old UIDs could be found again by trying
+            entropy = [run, name, str(source.get(name, "")), str(record.get("map")) if "Series" in name else ""]
+            setattr(new, name, pydicom.uid.generate_uid(entropy_srcs=entropy if run else None))
+    new.SOPInstanceUID = pydicom.uid.generate_uid()
+    new.PatientName = new.PatientID = "SYNTHETIC"
+    new.PatientIdentityRemoved = "YES"
+    new.DeidentificationMethod = "Built anew from attributes of pixels and geometry"
+    new.DeidentificationMethodCodeSequence = [_code(pydicom, "113100", "Basic Application Confidentiality Profile")]
+    new.LongitudinalTemporalInformationModified = "REMOVED"
+    for name in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName"):
+        setattr(new, name, "")
+    new.StudyID = new.AccessionNumber = ""
+    new.SeriesNumber = 1
+    if "InstanceNumber" not in new:
+        new.InstanceNumber = 1
+    # attributes that an image of the kind must have, empty where they may be
+    required = {"PatientOrientation": ""} if source.get("Modality") in ("CR", "DX") else {}
+    if SOP_CLASSES[str(source.SOPClassUID)] == "MR":
+        required = {"ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": ""}
+        required |= {"RepetitionTime": "", "EchoTime": "", "EchoTrainLength": "", "SliceThickness": ""}
+        required |= {"PositionReferenceIndicator": ""}
+    for name, value in required.items():
+        if name not in new:
+            setattr(new, name, value)
+
+
+def _add_origin(pydicom: Any, new: Any, source: Any, record: Mapping[str, Any], description: str) -> None:
+    """What the image is and what made it."""
+    new.SpecificCharacterSet = "ISO_IR 192"
+    kind = [str(part) for part in source.get("ImageType", [])][2:] or ["OTHER"]
+    new.ImageType = ["DERIVED", "SECONDARY", *kind]
+    new.SyntheticData = "YES"
+    new.SeriesDescription = f"SYNTHETIC {record.get('bundle', '')} {record.get('map', '')}".strip()
+    new.ImageComments = "SYNTHETIC: restored by a generative model, not for diagnosis"
+    new.DerivationDescription = description[:1024]
+    new.Manufacturer = "conditional-diffusion-bundles"
+    new.ManufacturerModelName = str(record.get("bundle", ""))
+    new.SoftwareVersions = str(record.get("version") or "")
+    equipment = pydicom.dataset.Dataset()
+    equipment.PurposeOfReferenceCodeSequence = [_code(pydicom, "109102", "Processing Equipment")]
+    equipment.Manufacturer = new.Manufacturer
+    equipment.ManufacturerModelName = new.ManufacturerModelName
+    equipment.SoftwareVersions = new.SoftwareVersions
+    equipment.ContributionDescription = description[:1024]
+    new.ContributingEquipmentSequence = [equipment]
+    new.BurnedInAnnotation = str(source.get("BurnedInAnnotation", "NO"))
+    lossy = str(source.get("LossyImageCompression", "00"))
+    new.LossyImageCompression = lossy
+    if lossy == "01":
+        for name in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            if name in source:
+                setattr(new, name, source.get(name))
+
+
+def _add_pixels(new: Any, source: Any, pixels: np.ndarray, rescale: tuple[float, float] | None) -> None:
+    rows, columns = pixels.shape
+    _add_geometry(new, source, rows, columns)
+    new.SamplesPerPixel = 1
+    new.PhotometricInterpretation = "MONOCHROME2"
+    if source.PhotometricInterpretation == "MONOCHROME1" and rescale is None:
+        new.PhotometricInterpretation = "MONOCHROME1"
+    if rescale is not None:
+        new.RescaleSlope, new.RescaleIntercept = (f"{value:.10g}" for value in rescale)
+        for name in ("WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"):
+            if name in new:
+                delattr(new, name)
+    new.Rows, new.Columns = rows, columns
+    new.BitsAllocated, new.BitsStored, new.HighBit = source.BitsAllocated, source.BitsStored, source.HighBit
+    new.PixelRepresentation = source.PixelRepresentation
+    new.PixelData = np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<")).tobytes()
+    if len(new.PixelData) % 2:
+        new.PixelData += b"\0"
+    new["PixelData"].VR = "OB" if new.BitsAllocated <= 8 else "OW"
+
+
+def _add_geometry(new: Any, source: Any, rows: int, columns: int) -> None:
+    """Finer pixels over the same field: their size, and the centre of the first of them."""
+    finer = (int(source.Rows) / rows, int(source.Columns) / columns)
+    if finer == (1.0, 1.0):
+        return
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        if name in new:
+            setattr(new, name, [f"{float(size) * f:.10g}" for size, f in zip(source.get(name), finer)])
+    if all(name in source for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
+        across, down = np.reshape([float(v) for v in source.ImageOrientationPatient], (2, 3))
+        height, width = (float(v) for v in source.PixelSpacing)
+        first = np.array([float(v) for v in source.ImagePositionPatient])
+        first = first + across * width * (finer[1] - 1) / 2 + down * height * (finer[0] - 1) / 2
+        new.ImagePositionPatient = [f"{value:.10g}" for value in first]
+
+
+def _code(pydicom: Any, value: str, meaning: str) -> Any:
+    code = pydicom.dataset.Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+    return code
