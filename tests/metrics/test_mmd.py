@@ -4,9 +4,22 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import MMDMetric
+from skimage import io
 from sklearn.metrics.pairwise import rbf_kernel as sklearn_rbf
 
-from common.metrics.mmd import MaximumMeanDiscrepancy, linear_kernel, median_bandwidth, mmd2_unbiased, rbf_kernel
+from common.metrics.mmd import (
+    MaximumMeanDiscrepancy,
+    linear_kernel,
+    median_bandwidth,
+    mmd2_bootstrap_interval,
+    mmd2_linear_time,
+    mmd2_linear_time_interval,
+    mmd2_unbiased,
+    rbf_kernel,
+    squared_distances,
+)
+from common.metrics.report import MetricsReport
+from tests.fixtures import real_data
 
 
 def sets(n: int = 6, m: int = 5, d: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,17 +34,112 @@ def double_loop(x, y, k) -> float:
     return total - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
 
 
+def gauss(a, b) -> float:
+    return np.exp(-np.sum((a - b) ** 2) / (2 * 1.7**2))
+
+
+def mmd2_of_gaussians(shift: float, d: int, bandwidth: float) -> float:
+    """MMD^2 between N(0, I) and N(shift, I) in d dimensions under the Gaussian kernel, in closed form."""
+    scale = (bandwidth**2 / (bandwidth**2 + 2)) ** (d / 2)
+    return 2 * scale * (1 - np.exp(-d * shift**2 / (2 * (bandwidth**2 + 2))))
+
+
+class Means:
+    """In place of a feature network: means of the four quarters of an image."""
+
+    label = "quarters_v1"
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+    def describe(self) -> dict[str, str]:
+        return {"name": self.label}
+
+
 def test_both_kernels_agree_with_a_double_loop():
     x, y = (v.double().numpy() for v in sets())
     tx, ty = sets()
     assert mmd2_unbiased(tx, ty, linear_kernel) == pytest.approx(double_loop(x, y, np.dot), rel=1e-10)
-    gauss = double_loop(x, y, lambda a, b: np.exp(-np.sum((a - b) ** 2) / (2 * 1.7**2)))
-    assert mmd2_unbiased(tx, ty, rbf_kernel(1.7)) == pytest.approx(gauss, rel=1e-10)
+    assert mmd2_unbiased(tx, ty, rbf_kernel(1.7)) == pytest.approx(double_loop(x, y, gauss), rel=1e-10)
+
+
+def test_linear_time_agrees_with_a_loop_over_pairs():
+    tx, ty = sets(9, 7)
+    x, y = tx.double().numpy(), ty.double().numpy()
+    for kernel, k in ((linear_kernel, np.dot), (rbf_kernel(1.7), gauss)):
+        terms = [k(x[i], x[i + 1]) + k(y[i], y[i + 1]) - k(x[i], y[i + 1]) - k(x[i + 1], y[i]) for i in (0, 2, 4)]
+        assert mmd2_linear_time(tx, ty, kernel) == pytest.approx(np.mean(terms), rel=1e-10)
+        half = 1.959964 * np.std(terms, ddof=1) / np.sqrt(3)
+        expected = [np.mean(terms) - half, np.mean(terms) + half]
+        assert mmd2_linear_time_interval(tx, ty, kernel) == pytest.approx(expected, rel=1e-5)
+    assert mmd2_linear_time_interval(tx[:3], ty, linear_kernel) is None
 
 
 def test_gaussian_kernel_agrees_with_sklearn():
     x, y = (v.double() for v in sets())
     np.testing.assert_allclose(rbf_kernel(1.3)(x, y), sklearn_rbf(x, y, gamma=1 / (2 * 1.3**2)), rtol=1e-10)
+
+
+def test_agrees_with_sklearn_on_real_images():
+    folder = real_data("chest_xray") / "train"
+    x, y = (
+        torch.stack(
+            [torch.from_numpy(io.imread(f)[::4, ::4]).float().flatten() / 127.5 - 1 for f in sorted(files)[:12]]
+        )
+        for files in ((folder / "normal").glob("*.jpeg"), (folder / "virus").glob("*.jpeg"))
+    )
+    bandwidth = median_bandwidth(x, y)
+    distances = torch.pdist(torch.cat([x, y]).double())
+    assert bandwidth == pytest.approx(float(distances.median()), rel=1e-10)
+    a, b = x.double().numpy(), y.double().numpy()
+    k_xx, k_yy, k_xy = (sklearn_rbf(p, q, gamma=1 / (2 * bandwidth**2)) for p, q in ((a, a), (b, b), (a, b)))
+    expected = (k_xx.sum() - 12) / 132 + (k_yy.sum() - 12) / 132 - 2 * k_xy.mean()
+    assert mmd2_unbiased(x, y, rbf_kernel(bandwidth)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_distances_of_equal_rows_are_exactly_zero_far_from_the_origin():
+    x = sets()[0].double() + 1000
+    found = squared_distances(x, x.flip(0))
+    assert found.diagonal().shape == (6,)
+    assert found.fliplr().diagonal().tolist() == [0] * 6
+    np.testing.assert_allclose(found, torch.cdist(x, x.flip(0)) ** 2, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_both_estimates_of_two_gaussians_have_the_mean_of_the_closed_form(shift):
+    """And their intervals hold it as often as they should, over 50 pairs of sets."""
+    generator = torch.Generator().manual_seed(3)
+    truth, kernel, values, holds = mmd2_of_gaussians(shift, 4, 2.0), rbf_kernel(2.0), [], []
+    for _ in range(50):
+        x, y = torch.randn(80, 4, generator=generator), torch.randn(80, 4, generator=generator) + shift
+        intervals = mmd2_bootstrap_interval(x, y, kernel, resamples=60), mmd2_linear_time_interval(x, y, kernel)
+        values.append([mmd2_unbiased(x, y, kernel), mmd2_linear_time(x, y, kernel)])
+        holds.append([low < truth < high for low, high in intervals])
+    error = np.std(values, axis=0) / np.sqrt(50)
+    assert (np.abs(np.mean(values, axis=0) - truth) < 3 * error).all()
+    assert error[0] < 0.5 * error[1]
+    assert (np.mean(holds, axis=0) >= 0.86).all()
+
+
+def test_bootstrap_is_centred_and_as_wide_as_repetition():
+    """The mean width over repeated draws is that of the estimates themselves."""
+    generator = torch.Generator().manual_seed(0)
+    kernel, values, widths, offsets = rbf_kernel(1.5), [], [], []
+    for _ in range(60):
+        x, y = torch.randn(40, 3, generator=generator), torch.randn(30, 3, generator=generator) + 1
+        low, high = mmd2_bootstrap_interval(x, y, kernel, resamples=100)
+        values.append(mmd2_unbiased(x, y, kernel))
+        widths.append(high - low)
+        offsets.append((low + high) / 2 - values[-1])
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values), rel=0.3)
+    assert abs(np.mean(offsets)) < 0.1 * np.mean(widths)
+
+
+def test_intervals_are_seeded_and_need_three_images():
+    x, y = sets()
+    assert mmd2_bootstrap_interval(x, y, linear_kernel, 1, 50) == mmd2_bootstrap_interval(x, y, linear_kernel, 1, 50)
+    assert mmd2_bootstrap_interval(x, y, linear_kernel, 1, 50) != mmd2_bootstrap_interval(x, y, linear_kernel, 2, 50)
+    assert mmd2_bootstrap_interval(x[:2], y, linear_kernel) is None
 
 
 def test_linear_metric_is_monais_for_volumes_of_one_size():
@@ -40,7 +148,7 @@ def test_linear_metric_is_monais_for_volumes_of_one_size():
     metric = MaximumMeanDiscrepancy("linear")
     for f, r in zip(fake, real):
         metric([f], [r])
-    assert float(metric.aggregate()) == pytest.approx(float(MMDMetric()(real, fake)), rel=1e-3)
+    assert float(metric.aggregate()) == pytest.approx(float(MMDMetric()(real.double(), fake.double())), rel=1e-6)
 
 
 def test_volumes_of_different_sizes_are_cropped_at_their_centres():
@@ -50,8 +158,36 @@ def test_volumes_of_different_sizes_are_cropped_at_their_centres():
     plain, mixed = MaximumMeanDiscrepancy(), MaximumMeanDiscrepancy()
     plain(list(core[:2]), list(core[2:]))
     mixed([core[0], padded[1]], [padded[2], core[3]])
-    assert mixed.report() == plain.report()
+    assert mixed.report()["value"] == pytest.approx(plain.report()["value"])
+    assert mixed.report()["bandwidth"] == pytest.approx(plain.report()["bandwidth"])
     assert mixed.report()["size"] == [5, 6, 4]
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "linear_time"])
+def test_order_of_the_images_does_not_matter(estimator):
+    x, y = torch.rand(9, 1, 4, 4, 4), torch.rand(9, 1, 4, 4, 4) + 0.2
+    one, other = (MaximumMeanDiscrepancy(estimator=estimator, seed=5) for _ in range(2))
+    one(x, y)
+    other(x[4:], y[2:])
+    other(x[:4], y[:2])
+    assert other.report()["value"] == pytest.approx(one.report()["value"])
+    assert other.report()["interval95"] == pytest.approx(one.report()["interval95"])
+
+
+def test_on_features(tmp_path):
+    generator = torch.Generator().manual_seed(4)
+    x, y = torch.rand(8, 1, 6, 8, generator=generator), torch.rand(7, 1, 6, 8, generator=generator)
+    metric = MaximumMeanDiscrepancy(features=Means(), max_volumes=3)
+    metric(x[:5], y[:4])
+    metric(list(x[5:]), list(y[4:]))
+    entry = MetricsReport({"mmd": metric}, tmp_path).collect()["metrics"]["mmd[rbf, quarters_v1]"]
+    a, b = Means()(x), Means()(y)
+    assert entry["n"] == {"generated": 8, "real": 7}
+    assert entry["bandwidth"] == pytest.approx(median_bandwidth(a, b))
+    assert entry["value"] == pytest.approx(mmd2_unbiased(a, b, rbf_kernel(entry["bandwidth"])))
+    assert entry["interval95"][0] < entry["value"] < entry["interval95"][1]
+    assert entry["features"] == {"name": "quarters_v1"}
+    assert MaximumMeanDiscrepancy("linear", estimator="linear_time").label == "mmd[linear, linear time]"
 
 
 def test_reset_forgets():
@@ -67,18 +203,44 @@ def test_reset_forgets():
 
 def test_median_heuristic():
     points = torch.tensor([[0.0], [1.0], [3.0]])
-    assert median_bandwidth(points[:1], points[1:]) == 2.0
+    assert median_bandwidth(points[:1], points[1:]) == pytest.approx(2)
     with pytest.raises(ValueError, match="give a bandwidth"):
-        median_bandwidth(torch.zeros(2, 3), torch.zeros(2, 3))
+        median_bandwidth(torch.ones(2, 3), torch.ones(2, 3))
+
+
+def test_median_of_a_large_set_is_that_of_a_seeded_part():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(1500, 5, generator=generator) for _ in range(2))
+    whole, part = float(torch.pdist(torch.cat([x, y])).median()), median_bandwidth(x, y, max_rows=300)
+    assert part == median_bandwidth(x, y, max_rows=300) != median_bandwidth(x, y, max_rows=300, seed=1)
+    assert part == pytest.approx(whole, rel=0.03)
 
 
 def test_bad_input():
     x, y = sets()
-    with pytest.raises(ValueError, match="at least two images"):
-        mmd2_unbiased(x[:1], y, linear_kernel)
-    with pytest.raises(ValueError, match="NaN"):
-        mmd2_unbiased(x * float("nan"), y, linear_kernel)
-    with pytest.raises(ValueError, match="one length"):
-        mmd2_unbiased(x, y[:, :3], linear_kernel)
+    for function in (mmd2_unbiased, mmd2_linear_time, mmd2_bootstrap_interval):
+        with pytest.raises(ValueError, match="at least two images"):
+            function(x[:1], y, linear_kernel)
+        with pytest.raises(ValueError, match="NaN"):
+            function(x * float("nan"), y, linear_kernel)
+        with pytest.raises(ValueError, match="one length"):
+            function(x, y[:, :3], linear_kernel)
     with pytest.raises(ValueError, match="kernel must be"):
         MaximumMeanDiscrepancy("poly")
+    with pytest.raises(ValueError, match="estimator must be"):
+        MaximumMeanDiscrepancy(estimator="biased")
+    with pytest.raises(ValueError, match="bandwidth must be"):
+        MaximumMeanDiscrepancy(bandwidth=0)
+
+
+def test_mixed_sets_are_refused():
+    grey, colour, volume = torch.rand(2, 1, 8, 8), torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8, 8)
+    for other in (colour, volume):
+        metric = MaximumMeanDiscrepancy()
+        metric(grey, other)
+        with pytest.raises(ValueError, match="one number of channels and dimensions"):
+            metric.report()
+    metric = MaximumMeanDiscrepancy()
+    metric(grey[:1], grey)
+    with pytest.raises(ValueError, match="got 1 and 2"):
+        metric.report()
