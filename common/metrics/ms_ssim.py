@@ -14,7 +14,16 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 from torch.nn import functional as F
 
-from .sets import VolumeSetMetric, bootstrap_interval, centre_crop, common_size, plain_images, same_shape
+from .sets import (
+    VolumeSetMetric,
+    bootstrap_interval,
+    centre_crop,
+    check_range,
+    common_size,
+    in_order_of_mean,
+    plain_images,
+    same_shape,
+)
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
@@ -63,6 +72,9 @@ def ms_ssim(x: Tensor, y: Tensor, data_range: float = 2.0, scales: Scales | None
     """
     MS-SSIM of pairs of images, in float64.
 
+    Each term is averaged over voxels and channels together, as MONAI does; pytorch-msssim keeps the channels apart to
+    the end, so that only its values of one channel are the same (tested).
+
     MONAI's ``MultiScaleSSIMMetric`` gives the same number (tested) where it runs. It is not used inside: it judges
     the size by (scales - 1)^2 instead of 2^(scales - 1), so that it fails on small volumes and refuses some that are
     large enough, computes in float32, and its dense window costs 40 times the separable one in 3D.
@@ -77,28 +89,42 @@ def ms_ssim(x: Tensor, y: Tensor, data_range: float = 2.0, scales: Scales | None
         (N,), float64, at most 1; a negative contrast term counts as 0.
 
     Raises:
-        ValueError: for different shapes, NaN, sides that are too short, or a range that is not positive.
+        ValueError: for different shapes, NaN, sides that are too short, a range that is not positive, or values that
+            span more than it.
 
     Source: Wang, Simoncelli, Bovik 2003, eq. 7, K = (0.01, 0.03).
     """
     y = same_shape(x, y)
     x, y = plain_images(x).double(), plain_images(y).double()
-    if data_range <= 0:
-        raise ValueError(f"data_range must be positive, got {data_range}.")
+    check_range(data_range, x, y)
     scales = scales or scales_for(x.shape[2:])
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     pool = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
     result = torch.ones(len(x), dtype=torch.float64, device=x.device)
     for level, weight in enumerate(scales.weights):
         if level:
             x, y = pool(x, 2), pool(y, 2)
-        luminance, contrast = _ssim_terms(x, y, scales, c1, c2)
+        luminance, contrast = ssim_terms(x, y, scales, data_range)
         term = luminance * contrast if level == len(scales.weights) - 1 else contrast
         result = result * term.flatten(1).mean(1).clamp(min=0) ** weight
     return result
 
 
-def _ssim_terms(x: Tensor, y: Tensor, scales: Scales, c1: float, c2: float) -> tuple[Tensor, Tensor]:
+def ssim_terms(x: Tensor, y: Tensor, scales: Scales, data_range: float) -> tuple[Tensor, Tensor]:
+    """
+    Luminance and contrast-structure of one scale, at all places where the window fits.
+
+    Args:
+        x: (N, C, *spatial), floating point.
+        y: the same shape.
+        scales: its window and sigma.
+        data_range: largest minus smallest possible value.
+
+    Returns:
+        Two maps, (N, C, *smaller spatial); their product is SSIM.
+
+    Source: Wang et al. 2004, eq. 6 and 13 with K = (0.01, 0.03).
+    """
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mu_x, mu_y, xx, yy, xy = (_blur(v, scales) for v in (x, y, x * x, y * y, x * y))
     contrast = (2 * (xy - mu_x * mu_y) + c2) / (xx - mu_x**2 + yy - mu_y**2 + c2)
     return (2 * mu_x * mu_y + c1) / (mu_x**2 + mu_y**2 + c1), contrast
@@ -122,6 +148,9 @@ class PairedMSSSIM(CumulativeIterationMetric):
     """
     MS-SSIM between each generated volume and the real one of the same condition (fidelity).
 
+    Window and number of scales go by each pair's own size and are reported; values over different numbers of scales
+    are not on one footing.
+
     Args:
         data_range: 2 for images in [-1, 1].
 
@@ -133,11 +162,24 @@ class PairedMSSSIM(CumulativeIterationMetric):
         self.data_range = data_range
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
-        return ms_ssim(y_pred, same_shape(y_pred, y), self.data_range).unsqueeze(1)
+        values = ms_ssim(y_pred, same_shape(y_pred, y), self.data_range)
+        scales = scales_for(y_pred.shape[2:])
+        kind = values.new_tensor([[scales.window, len(scales.weights)]]).expand(len(values), 2)
+        return torch.cat([values.unsqueeze(1), kind], dim=1)
+
+    def per_case(self) -> Tensor:
+        """MS-SSIM of each pair, (n,), float64."""
+        return self.get_buffer()[:, 0]
 
     def aggregate(self) -> Tensor:  # type: ignore[override]
         """Returns the mean over all pairs."""
-        return self.get_buffer().mean()
+        return self.per_case().mean()
+
+    def report(self) -> dict[str, Any]:
+        """Range, and the window and number of scales, with the number of pairs that were measured so."""
+        kinds, pairs = self.get_buffer()[:, 1:].long().unique(dim=0, return_counts=True)
+        scales = [{"window": int(w), "scales": int(m), "pairs": int(n)} for (w, m), n in zip(kinds, pairs)]
+        return {"data_range": self.data_range, "scales": scales}
 
 
 class SetMSSSIM(VolumeSetMetric):
@@ -178,7 +220,7 @@ class SetMSSSIM(VolumeSetMetric):
 
     def _evaluate(self) -> dict[str, Any]:
         """Mean, its interval over volumes, number of volumes and pairs, scales."""
-        volumes = self.volumes()[0 if self.of == "generated" else 1]
+        volumes = in_order_of_mean(self.volumes()[0 if self.of == "generated" else 1])
         pairs = random_pairs(len(volumes), self.num_pairs, self.seed)
         size = common_size(volumes)
         scales = scales_for(size)
@@ -188,6 +230,7 @@ class SetMSSSIM(VolumeSetMetric):
             "interval95": _interval_over_volumes(pairs, values, self.seed),
             "n": len(volumes),
             "pairs": len(pairs),
+            "seed": self.seed,
             "smallest_common_size": list(size),
             "data_range": self.data_range,
             "scales": asdict(scales),

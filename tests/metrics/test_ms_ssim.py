@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pytest
+import pytorch_msssim
 import torch
 from monai.metrics import MultiScaleSSIMMetric
 from scipy.ndimage import correlate1d
 from skimage.metrics import structural_similarity
 
 from common.metrics.ms_ssim import WEIGHTS, PairedMSSSIM, Scales, SetMSSSIM, ms_ssim, random_pairs, scales_for
+from common.metrics.report import MetricsReport
+from tests.fixtures import real_data
 
 
 def pair(*size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,6 +60,50 @@ def test_agrees_with_monai_where_it_runs(size):
     scales = scales_for(size)
     monai = MultiScaleSSIMMetric(len(size), data_range=2.0, weights=scales.weights)(x, y)
     np.testing.assert_allclose(ms_ssim(x, y), monai[:, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "scales"),
+    [
+        ((176, 192), scales_for((176, 192))),
+        # The package takes five scales or none, so windows as small as this where 3D is not to take minutes.
+        ((48, 64, 48), Scales(3, 1.5, WEIGHTS)),
+    ],
+)
+def test_agrees_with_pytorch_msssim(size, scales):
+    x, y = pair(*size)
+    found = ms_ssim(x, y, scales=scales)
+    x, y = x.double(), y.double()
+    options = {"data_range": 2.0, "size_average": False, "win_size": scales.window, "win_sigma": scales.sigma}
+    expected = pytorch_msssim.ms_ssim(x, y, weights=list(scales.weights), **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_agrees_on_real_volumes_of_about_32_a_side():
+    """Two hippocampi, cropped to the sides they share; MONAI's with the same window, and scipy's formula."""
+    files = sorted((real_data("hippocampus_mr") / "images").glob("*.nii*"))[:2]
+    volumes = [nib.load(f).get_fdata() for f in files]
+    size = [min(sides) for sides in zip(*(v.shape for v in volumes))]
+    x, y = (2 * v / v.max() - 1 for v in (v[tuple(slice(0, n) for n in size)] for v in volumes))
+    scales = scales_for(size)
+    assert len(scales.weights) == 2
+    found = float(ms_ssim(torch.from_numpy(x)[None, None], torch.from_numpy(y)[None, None]))
+    assert found == pytest.approx(independent(x, y, scales), rel=1e-9)
+    monai = MultiScaleSSIMMetric(3, data_range=2.0, weights=scales.weights)
+    assert found == pytest.approx(
+        float(monai(torch.from_numpy(x)[None, None], torch.from_numpy(y)[None, None])), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_32_a_side_has_two_scales_between_pairs_and_within_a_set(dims):
+    x, y = pair(*[32] * dims)
+    paired, within = PairedMSSSIM(), SetMSSSIM("generated")
+    for metric in (paired, within):
+        metric(x, y)
+    assert paired.report()["scales"] == [{"window": 11, "scales": 2, "pairs": 2}]
+    assert len(within.report()["scales"]["weights"]) == 2
+    assert float(within.aggregate()) < float(paired.aggregate()) < 1
 
 
 def test_one_scale_is_ssim_of_scikit_image():
@@ -135,12 +183,43 @@ def test_paired_metric_is_the_mean_over_cases():
     assert float(metric.aggregate()) == pytest.approx(float(ms_ssim(x, y).mean()))
 
 
+def test_paired_metric_in_a_report(tmp_path):
+    x, y = pair(12, 13, 14)
+    metric = PairedMSSSIM()
+    metric(list(x), list(y))
+    metric([x[0, :, :8]], [y[0, :, :8]])
+    entry = MetricsReport({"ms_ssim": metric}, tmp_path).collect()["metrics"]["ms_ssim"]
+    values = [*ms_ssim(x, y).tolist(), float(ms_ssim(x[:1, :, :8], y[:1, :, :8]))]
+    assert entry["value"] == pytest.approx(np.mean(values))
+    assert entry["interval95"][0] <= entry["value"] <= entry["interval95"][1]
+    assert entry["scales"] == [{"window": 7, "scales": 1, "pairs": 1}, {"window": 11, "scales": 1, "pairs": 2}]
+
+
+def test_set_metric_does_not_hang_on_the_order_of_the_volumes():
+    volumes = torch.rand(8, 1, 9, 9, 9, generator=torch.Generator().manual_seed(0))
+    reports = []
+    for order in (range(8), (3, 1, 7, 0, 2, 6, 4, 5)):
+        metric = SetMSSSIM("generated", num_pairs=6)
+        metric(volumes[list(order)])
+        reports.append(metric.report())
+    assert reports[0]["value"] == pytest.approx(reports[1]["value"])
+    assert reports[0]["interval95"] == pytest.approx(reports[1]["interval95"])
+
+
 def test_bad_input():
     x, y = pair(12, 12, 12)
     with pytest.raises(ValueError, match="one shape"):
         ms_ssim(x, y[..., :-1])
     with pytest.raises(ValueError, match="NaN"):
         ms_ssim(x * float("nan"), y)
+    with pytest.raises(ValueError, match=r"span \[-\d+.*data_range of 2"):
+        ms_ssim(100 * x, 100 * y)
+    with pytest.raises(ValueError, match="positive"):
+        ms_ssim(x, y, data_range=0)
+    mixed = SetMSSSIM("generated")
+    mixed([x[0], y[0].repeat(3, 1, 1, 1)])
+    with pytest.raises(ValueError, match="one number of channels"):
+        mixed.report()
     with pytest.raises(ValueError, match="at least 3 voxels"):
         scales_for((2, 40, 40))
     with pytest.raises(ValueError, match="at least two volumes, got 1"):
