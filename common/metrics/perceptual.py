@@ -1,0 +1,222 @@
+"""Distance of two images in the feature maps of a network: LPIPS with AlexNet, and the same with any network."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from monai.metrics import CumulativeIterationMetric
+from torch import Tensor, nn
+
+from ..networks.torchvision import import_torchvision
+from .segmenter import file_sha256
+from .sets import check_values, plain_images, same_shape
+
+if TYPE_CHECKING:
+    from .features import FeatureNetwork
+
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
+ALEXNET_SOURCE = f"https://download.pytorch.org/models/{ALEXNET_FILE}"
+# By convention of torch.hub the end of the file name is the start of the sha256.
+_ALEXNET_SHA256 = "7be5be79"
+# Convolutions of torchvision's AlexNet, one in each of the five levels that LPIPS compares: index -> kernels.
+_CONVOLUTIONS = {
+    0: (64, 3, 11, 11),
+    3: (192, 64, 5, 5),
+    6: (384, 192, 3, 3),
+    8: (256, 384, 3, 3),
+    10: (256, 256, 3, 3),
+}
+_SMALLEST_SIDE = 31
+
+
+def perceptual_distance(x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
+    """
+    LPIPS without its learned weights: squared differences of channel vectors of length 1, averaged over places.
+
+        d = sum over levels l of mean over places p of | x_l(p) / |x_l(p)| - y_l(p) / |y_l(p)| |^2
+
+    Args:
+        x: feature maps of the first images by level, (N, C_l, *spatial_l).
+        y: those of the second images.
+
+    Returns:
+        (N,), float64, from 0 to 4 times the number of levels. A vector of zeros stays zeros.
+
+    Raises:
+        ValueError: for no level, or maps of different shapes.
+
+    Source: Zhang et al. 2018, eq. 1 with all weights 1.
+    """
+    if not x or [m.shape for m in x] != [m.shape for m in y]:
+        shapes = [[tuple(m.shape) for m in maps] for maps in (x, y)]
+        raise ValueError(f"Feature maps of the same shapes were expected, got {shapes[0]} and {shapes[1]}.")
+    levels = [(_unit(a) - _unit(b)).square().sum(1).flatten(1).mean(1) for a, b in zip(x, y)]
+    return torch.stack(levels).sum(0)
+
+
+def _unit(maps: Tensor) -> Tensor:
+    maps = maps.double()
+    return maps / (maps.square().sum(1, keepdim=True).sqrt() + 1e-10)
+
+
+class PerceptualDistance(CumulativeIterationMetric):
+    """
+    Perceptual distance of each pair in the maps of a named network.
+
+    Not LPIPS, which has weights learned from human judgements on photographs; values of different networks are on
+    different scales, so the network's name stands in the label.
+
+    Args:
+        features: a network with feature maps (``FeatureNetwork.maps``), 2D or 3D.
+
+    Source: Zhang et al. 2018, eq. 1 with all weights 1.
+    """
+
+    def __init__(self, features: FeatureNetwork) -> None:
+        super().__init__()
+        self.features = features
+
+    @property
+    def label(self) -> str:
+        """Such as ``perceptual[cxr_v1]``."""
+        return f"perceptual[{self.features.label}]"
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+        y = same_shape(y_pred, y)
+        with torch.no_grad():
+            maps = [self.features.maps(plain_images(images)) for images in (y_pred, y)]
+        return perceptual_distance(*maps).cpu().unsqueeze(1)
+
+    def per_case(self) -> Tensor:
+        """Distance of each pair, (n,), float64."""
+        return self.get_buffer()[:, 0]
+
+    def aggregate(self) -> Tensor:  # type: ignore[override]
+        """Returns the mean over all pairs."""
+        return self.per_case().mean()
+
+    def report(self) -> dict[str, Any]:
+        """The network, its weights and preprocessing."""
+        return {"features": self.features.describe()}
+
+
+class LPIPS(CumulativeIterationMetric):
+    """
+    LPIPS v1.0 with AlexNet of each pair, by the lpips package, which ships the learned weights of the five levels.
+
+    The AlexNet itself is a file of torchvision's. It is never fetched: without ``weights`` it must lie in torch.hub's
+    cache already. Images of one channel are repeated to three, of three taken as red, green, blue. 2D only.
+
+    Trained on photographs and human judgements of them; on medical images a value orders distortions of one image
+    better than it compares data sets.
+
+    Args:
+        weights: AlexNet's file; None looks in torch.hub's cache.
+        device: to compute on.
+
+    Attributes:
+        label: ``lpips[alex]``; with a file that is not torchvision's, the start of its sha256 is added.
+
+    Raises:
+        FileNotFoundError: when there is no such file; says which, and where to get it.
+        ModuleNotFoundError: without lpips or torchvision.
+        ValueError: when the file holds another network.
+
+    Source: Zhang et al. 2018; Med-cDiff, section 3 (LPIPS v1.0 with AlexNet).
+    """
+
+    def __init__(self, weights: str | Path | None = None, device: str | torch.device = "cpu") -> None:
+        super().__init__()
+        self.weights = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE
+        if not self.weights.is_file():
+            raise FileNotFoundError(
+                f"LPIPS needs torchvision's AlexNet, and there is no file {self.weights}. Get {ALEXNET_SOURCE} and "
+                "give its path, or put it there."
+            )
+        self.sha256 = file_sha256(self.weights)
+        self.device = torch.device(device)
+        self.network = _lpips_network(self.weights).to(self.device)
+
+    @property
+    def label(self) -> str:
+        """``lpips[alex]``, or ``lpips[alex-1a2b3c4d]`` for a file that is not torchvision's."""
+        known = self.sha256.startswith(_ALEXNET_SHA256)
+        return "lpips[alex]" if known else f"lpips[alex-{self.sha256[:8]}]"
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+        pair = [lpips_input(images).to(self.device) for images in (y_pred, same_shape(y_pred, y))]
+        with torch.no_grad():
+            return self.network(*pair).double().cpu().reshape(-1, 1)
+
+    def per_case(self) -> Tensor:
+        """Distance of each pair, (n,), float64."""
+        return self.get_buffer()[:, 0]
+
+    def aggregate(self) -> Tensor:  # type: ignore[override]
+        """Returns the mean over all pairs."""
+        return self.per_case().mean()
+
+    def report(self) -> dict[str, Any]:
+        """Version, backbone file and its sha256."""
+        return {"version": "1.0 (heads v0.1)", "weights": self.weights.name, "sha256": self.sha256}
+
+
+def lpips_input(images: Tensor) -> Tensor:
+    """
+    Images as LPIPS reads them.
+
+    Args:
+        images: (N, 1 or 3, H, W), in [-1, 1], sides of at least 31 pixels, which AlexNet needs.
+
+    Returns:
+        (N, 3, H, W), float32; a single channel is repeated.
+
+    Raises:
+        ValueError: for volumes, other channels, values outside [-1, 1] or sides that are too short.
+    """
+    x = plain_images(images).float()
+    if x.ndim != 4:
+        raise ValueError(f"LPIPS compares 2D images, got shape {tuple(x.shape)}; give it slices.")
+    if x.shape[1] not in (1, 3):
+        raise ValueError(f"LPIPS reads one or three channels, got {x.shape[1]}.")
+    if min(x.shape[2:]) < _SMALLEST_SIDE:
+        raise ValueError(
+            f"LPIPS with AlexNet needs sides of at least {_SMALLEST_SIDE} pixels, got {tuple(x.shape[2:])}."
+        )
+    check_values((-1, 1), x)
+    return x.expand(-1, 3, -1, -1)
+
+
+def _lpips_network(path: Path) -> nn.Module:
+    """lpips.LPIPS with the backbone of ``path``; built without its own loading, which would go to the network."""
+    backbone = _backbone(path)
+    import_torchvision()
+    try:
+        lpips = importlib.import_module("lpips")
+    except ModuleNotFoundError as error:
+        message = "LPIPS needs the package lpips: `pip install -r requirements-metrics.txt`."
+        raise ModuleNotFoundError(message, name=error.name) from error
+    # The backbone is drawn before the file replaces it; the draw must not shift the seeds of a running evaluation.
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+    network.net.load_state_dict(backbone)
+    return network.eval().requires_grad_(False)
+
+
+def _backbone(path: Path) -> dict[str, Tensor]:
+    """The convolutions of an AlexNet file, under the names that lpips gives them."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    found = {}
+    for level, (index, shape) in enumerate(_CONVOLUTIONS.items(), start=1):
+        for name, expected in (("weight", shape), ("bias", shape[:1])):
+            value = state.get(f"features.{index}.{name}") if isinstance(state, dict) else None
+            if value is None or tuple(value.shape) != expected:
+                raise ValueError(f"{path} does not hold torchvision's AlexNet ({ALEXNET_SOURCE}).")
+            found[f"slice{level}.{index}.{name}"] = value
+    return found
