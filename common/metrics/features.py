@@ -1,90 +1,24 @@
-"""Feature networks by name: architecture, weights, licence and preprocessing, all of which stand in the results."""
+"""Images to feature vectors and feature maps by a named, trained network of the registry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+import hashlib
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.nets import resnet10, resnet18, resnet34, resnet50
 from skimage import exposure
 from torch import Tensor, nn
 
-from .segmenter import WholeVolumeInferer, build_segmenter, file_sha256
+from .backbones import PREPROCESSING, unet_encoding
+from .registry import REGISTRY, SHIPPED, NetworkSpec, names, spec_of
+from .segmenter import WholeVolumeInferer, file_sha256
 from .sets import plain_images
 
-_MEDICALNET_AT = "https://huggingface.co/TencentMedicalNet (file resnet_{depth}_23dataset.pth or resnet_{depth}.pth)"
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """
-    One entry of the registry.
-
-    Attributes:
-        build: returns the network without weights; called with images it gives (N, d), or is wrapped by ``encode``.
-        encode: (network, images) -> (N, d); None calls the network.
-        scaling: of the images before the network: "as_given" (in [-1, 1]) or "zscore" (mean 0, std 1 a volume).
-        divisor: sides that the network sees are multiples of it.
-        source: where the weights come from; shown when the file is missing.
-        licence: of the weights.
-        sha256: of the weights that the name stands for; None where they are not published.
-    """
-
-    build: Callable[[], nn.Module]
-    source: str
-    licence: str
-    encode: Callable[[nn.Module, Tensor], Tensor] | None = None
-    scaling: str = "as_given"
-    divisor: int = 1
-    sha256: str | None = None
-
-
-def unet_encoding(network: nn.Module, images: Tensor) -> Tensor:
-    """Global averages of every level of a MONAI ``UNet``'s encoder, bottleneck last, (N, sum of channels)."""
-    block: Any = network.model
-    x, means = images, []
-    while isinstance(block, nn.Sequential):
-        x = block[0](x)
-        means.append(x.flatten(2).mean(2))
-        block = block[1].submodule
-    means.append(block(x).flatten(2).mean(2))
-    return torch.cat(means, dim=1)
-
-
-def _med3d(depth: int) -> NetworkSpec:
-    wide = depth in (18, 34)
-    build = {10: resnet10, 18: resnet18, 34: resnet34, 50: resnet50}[depth]
-    return NetworkSpec(
-        build=partial(
-            build,
-            spatial_dims=3,
-            n_input_channels=1,
-            feed_forward=False,
-            shortcut_type="A" if wide else "B",
-            bias_downsample=wide,
-        ),
-        source=_MEDICALNET_AT.format(depth=depth),
-        licence="MIT (Tencent MedicalNet)",
-        scaling="zscore",
-    )
-
-
-REGISTRY: dict[str, NetworkSpec] = {
-    **{f"med3d_resnet{depth}": _med3d(depth) for depth in (10, 18, 34, 50)},
-    "hippocampus_segmenter": NetworkSpec(
-        build=build_segmenter,
-        encode=unet_encoding,
-        divisor=8,
-        source="models/segmenter.pt of the bundle med_ddpm_3d, trained by its configs/train_segmenter.json",
-        sha256="f102b9d18192cce13a221a1cb887d9d6e582d0fdf1058a7a3c56669f4efcb654",
-        licence="CC BY-SA 4.0",
-    ),
-}
+__all__ = ["REGISTRY", "FeatureNetwork", "NetworkSpec", "equalise", "names", "unet_encoding"]
 
 
 def equalise(images: Tensor) -> Tensor:
@@ -112,88 +46,177 @@ class FeatureNetwork:
     Images to feature vectors by a named, trained network; there are no random features.
 
     Args:
-        name: an entry of ``REGISTRY``.
-        weights: file of the weights, a plain state dict or a dict with an entry "state_dict" (MedicalNet's).
+        name: an entry of ``REGISTRY`` or of ``registry``, or "module:factory" (see ``registry.spec_of``).
+        weights: file of the weights, a plain state dict or a dict with an entry "state_dict" (MedicalNet's). None for
+            the shipped file, else what the entry's hub fetches or finds in its cache, else the factory's own.
         equalise: equalise the histogram of every volume first.
         device: to compute on.
         registry: name -> entry, for networks of one's own.
 
     Attributes:
         label: name as it stands in results; weights other than the registered ones add the start of their sha256.
+        spec: the entry; ``spec.spatial_dims`` and ``spec.channels`` say which images it reads.
 
     Raises:
         KeyError: for an unknown name.
-        FileNotFoundError: when there are no weights; says where to get them.
-        ValueError: when the weights belong to another network.
+        FileNotFoundError: when there are no weights; says which file to get from where.
+        ValueError: when the weights belong to another network; names the first keys that differ.
     """
 
     def __init__(
         self,
         name: str,
-        weights: str | Path,
+        weights: str | Path | None = None,
         equalise: bool = False,
         device: str | torch.device = "cpu",
         registry: Mapping[str, NetworkSpec] | None = None,
     ) -> None:
-        known = {**REGISTRY, **(registry or {})}
-        if name not in known:
-            raise KeyError(f"No feature network {name!r}; there are {sorted(known)}.")
-        self.name, self.spec, self.equalise = name, known[name], equalise
-        self.weights = Path(weights)
-        if not self.weights.is_file():
-            raise FileNotFoundError(f"No weights of {name} at {weights}. Get them from {self.spec.source}.")
-        self.sha256 = file_sha256(self.weights)
+        self.name, self.spec, self.equalise = name, spec_of(name, registry), equalise
         self.device = torch.device(device)
-        self.network = _loaded(self.spec.build(), self.weights, name).to(self.device).eval()
+        self.weights = find_weights(name, self.spec, weights)
+        network = self.spec.build()
+        if self.weights is None:
+            self.sha256 = _state_sha256(network)
+        else:
+            self.sha256 = file_sha256(self.weights)
+            load_weights(network, self.weights, name)
+        self.network = network.to(self.device).eval().requires_grad_(False)
         self._on_whole_volumes = WholeVolumeInferer(self.spec.divisor)
 
     @property
     def label(self) -> str:
         """Such as ``med3d_resnet50, equalised``."""
-        known = self.spec.sha256 in (None, self.sha256)
+        known = self.spec.sha256 is None or self.sha256.startswith(self.spec.sha256)
         return (self.name if known else f"{self.name}-{self.sha256[:8]}") + (", equalised" if self.equalise else "")
 
     def describe(self) -> dict[str, Any]:
         """What a reader needs to compute the same features."""
         return {
             "name": self.name,
-            "weights": self.weights.name,
+            "weights": self.weights.name if self.weights else self.spec.source,
             "sha256": self.sha256,
             "licence": self.spec.licence,
-            "scaling": self.spec.scaling,
+            "preprocessing": PREPROCESSING[self.spec.preprocessing][1],
             "histogram_equalised": self.equalise,
+            "spatial_dims": self.spec.spatial_dims,
+            "channels": self.spec.channels,
         }
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """
         Args:
-            images: (N, 1, *spatial), in [-1, 1].
+            images: (N, C, *spatial), in [-1, 1]; one channel, or as many as the network reads.
 
         Returns:
             (N, d), float32, on the network's device.
 
         Raises:
-            ValueError: for several channels, NaN or infinity.
+            ValueError: for other channels or spatial dimensions, NaN or infinity, or features that are not (N, d).
         """
+        x = self._prepared(images)
+        features = self.spec.encode(self.network, x) if self.spec.encode else self.network(x)
+        if features.ndim != 2 or len(features) != len(x):
+            raise ValueError(f"{self.name} must give features (N, d), got {tuple(features.shape)} of {len(x)} images.")
+        return features.float()
+
+    @torch.no_grad()
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """
+        Feature maps by level, finest first, for a perceptual distance.
+
+        Args:
+            images: as for a call.
+
+        Returns:
+            One tensor (N, C_l, *spatial_l) a level; sides are rounded up where the network needs multiples.
+
+        Raises:
+            ValueError: for a network without maps, and for images as in a call.
+        """
+        if self.spec.maps is None:
+            raise ValueError(f"{self.name} has no feature maps; give its entry `maps`.")
+        return self.spec.maps(self.network, self._prepared(images))
+
+    def _prepared(self, images: Tensor) -> Tensor:
         x = plain_images(images).float()
-        if x.shape[1] != 1:
-            raise ValueError(f"{self.name} reads one channel, got {x.shape[1]}.")
+        dims, channels = self.spec.spatial_dims, self.spec.channels
+        if dims not in (None, x.ndim - 2):
+            hint = "; PlanesFrechetDistance measures volumes slice by slice" if dims == 2 else ""
+            raise ValueError(f"{self.name} reads {dims}D images, got {x.ndim - 2}D ones of {tuple(x.shape)}{hint}.")
+        if x.shape[1] not in (1, channels):
+            raise ValueError(f"{self.name} reads {_counted(channels)}, got {x.shape[1]}.")
         x = equalise(x) if self.equalise else x
-        if self.spec.scaling == "zscore":
-            axes = tuple(range(1, x.ndim))
-            x = (x - x.mean(axes, keepdim=True)) / x.std(axes, keepdim=True).clamp(min=1e-6)
-        padded = self._on_whole_volumes.pad(x.to(self.device))
-        return self.spec.encode(self.network, padded) if self.spec.encode else self.network(padded)
+        x = x.expand(-1, channels, *x.shape[2:]).to(self.device)
+        return self._on_whole_volumes.pad(PREPROCESSING[self.spec.preprocessing][0](x))
 
 
-def _loaded(network: nn.Module, path: Path, name: str) -> nn.Module:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+def find_weights(name: str, spec: NetworkSpec, weights: str | Path | None = None) -> Path | None:
+    """
+    File of a network's weights: the given one, the shipped one, or what the hub fetches.
+
+    Returns:
+        The file, or None for a user's factory, which brings its own weights.
+
+    Raises:
+        FileNotFoundError: when there is none; says which file to get from where.
+    """
+    advice = f"Get them from {spec.source} and give that file as weights."
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f"No weights of {name} at {weights}. {advice}")
+        return Path(weights)
+    if spec.file is not None and (SHIPPED / spec.file).is_file():
+        return SHIPPED / spec.file
+    if spec.hub is not None:
+        try:
+            return spec.hub()
+        except Exception as error:  # no network, no package for the hub, no such file: each its own class
+            reason = " ".join(str(error).split())[:200]
+            message = f"The weights of {name} could not be fetched ({type(error).__name__}: {reason}). {advice}"
+            raise FileNotFoundError(message) from error
+    if ":" in name and spec.file is None:
+        return None
+    raise FileNotFoundError(f"No weights of {name} are at hand. {advice}")
+
+
+def load_weights(network: nn.Module, path: Path, name: str) -> None:
+    """
+    Load a file of weights into ``network``; weights of half precision become single.
+
+    Raises:
+        ValueError: when the file is no file of weights, or belongs to another network; names the first keys.
+    """
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = "; ".join(line.strip() for line in str(error).split("\n")[1:3])[:400]
-        raise ValueError(f"{path} does not hold the weights of {name}: {reason}") from error
-    return network
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path} is not a file of weights that PyTorch reads: {str(error)[:200]}") from error
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    reasons = _differences(network.state_dict(), state)
+    if reasons:
+        raise ValueError(f"{path} does not hold the weights of {name}: {'; '.join(reasons)}.")
+    network.load_state_dict(state)
+
+
+def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """The first three keys that are missing, too many, or of another shape."""
+    shapes = {key: (tuple(own[key].shape), tuple(getattr(given[key], "shape", ()))) for key in own if key in given}
+    found = {
+        "missing": [key for key in own if key not in given],
+        "not expected": [key for key in given if key not in own],
+        "of another shape": [f"{key} {b} instead of {a}" for key, (a, b) in shapes.items() if a != b],
+    }
+    return [f"{what}: {', '.join(keys[:3])} ({len(keys)} in all)" for what, keys in found.items() if keys]
+
+
+def _state_sha256(network: nn.Module) -> str:
+    """Sha256 over the names and values of a network that came with its weights."""
+    digest = hashlib.sha256()
+    for key, value in network.state_dict().items():
+        digest.update(key.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _counted(channels: int) -> str:
+    return "one channel" if channels == 1 else f"one or {channels} channels"

@@ -1,0 +1,214 @@
+"""Published feature networks without their weights: builders, what they expect, where the weights come from."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from monai.networks.nets import resnet as monai_resnet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..networks.torchvision import import_torchvision
+from .encoders import resnet_maps
+
+MEDICALNET_AT = "https://huggingface.co/TencentMedicalNet/MedicalNet-Resnet{depth}"
+INCEPTION_FID_AT = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
+)
+INCEPTION_TV_AT = "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth"
+RADIMAGENET_FILE = "RadImageNet-ResNet50_notop.pth"
+RADIMAGENET_REPO = "MONAI/checkpoints"
+
+
+def as_given(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as they are."""
+    return images
+
+
+def zscored(images: Tensor) -> Tensor:
+    """Each image less its mean, divided by its standard deviation; a constant image becomes zero."""
+    axes = tuple(range(1, images.ndim))
+    return (images - images.mean(axes, keepdim=True)) / images.std(axes, keepdim=True).clamp(min=1e-6)
+
+
+def resized_299(images: Tensor) -> Tensor:
+    """Images in [-1, 1] at 299 x 299, bilinear without an anti-aliasing filter, as pytorch-fid resizes."""
+    return F.interpolate(images, size=(299, 299), mode="bilinear", align_corners=False)
+
+
+def caffe_style(images: Tensor) -> Tensor:
+    """Images to [0, 1], channels as blue, green, red, less ImageNet's mean colour (0.406, 0.456, 0.485)."""
+    mean = torch.tensor([0.406, 0.456, 0.485], device=images.device, dtype=images.dtype).reshape(1, 3, 1, 1)
+    return (images.flip(1) + 1) / 2 - mean
+
+
+PREPROCESSING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "as_given": (as_given, "in [-1, 1], at the image's own size"),
+    "zscore": (zscored, "mean 0 and standard deviation 1 an image, at its own size"),
+    "inception": (resized_299, "in [-1, 1], resized to 299 x 299 (bilinear, no anti-aliasing), not rounded to 8 bits"),
+    "radimagenet": (caffe_style, "in [0, 1], BGR, less the mean (0.406, 0.456, 0.485), at the image's own size"),
+}
+
+
+def unet_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """Activations of every level of a MONAI ``UNet``'s encoder, finest first, bottleneck last."""
+    block: Any = network.model
+    x, maps = images, []
+    while isinstance(block, nn.Sequential):
+        x = block[0](x)
+        maps.append(x)
+        block = block[1].submodule
+    return [*maps, block(x)]
+
+
+def unet_encoding(network: nn.Module, images: Tensor) -> Tensor:
+    """Global averages of every level of a MONAI ``UNet``'s encoder, bottleneck last, (N, sum of channels)."""
+    return torch.cat([level.flatten(2).mean(2) for level in unet_maps(network, images)], dim=1)
+
+
+def med3d_resnet(depth: int) -> nn.Module:
+    """A ResNet of MedicalNet (Chen et al. 2019), one channel, 3D, features of its global average."""
+    shortcut_bias, shortcut = monai_resnet.get_medicalnet_pretrained_resnet_args(depth)
+    build = getattr(monai_resnet, f"resnet{depth}")
+    return build(
+        spatial_dims=3,
+        n_input_channels=1,
+        feed_forward=False,
+        shortcut_type=shortcut,
+        bias_downsample=shortcut_bias,
+    )
+
+
+def med3d_hub(depth: int) -> Path:
+    """
+    The file that MONAI's own loader of MedicalNet's weights fetches, or finds in its cache.
+
+    The loader prefers the weights of 23 data sets and returns a state dict; the file behind it is looked up afterwards,
+    for its name and checksum.
+    """
+    monai_resnet.get_pretrained_resnet_medicalnet(depth, device="cpu", datasets23=True)
+    repo = f"{monai_resnet.MEDICALNET_HUGGINGFACE_REPO_BASENAME}{depth}"
+    error: Exception = FileNotFoundError(repo)
+    for name in (f"resnet_{depth}_23dataset.pth", f"resnet_{depth}.pth"):
+        try:
+            return Path(monai_resnet.hf_hub_download(repo_id=repo, filename=name, local_files_only=True))
+        except Exception as missing:  # which one depends on the version of huggingface_hub
+            error = missing
+    raise error
+
+
+def torch_hub_file(url: str) -> Path:
+    """A file of weights in torch.hub's cache, fetched where it is not there, its name's checksum compared."""
+    torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+
+
+def huggingface_file(repo: str, name: str) -> Path:
+    """A file of a Hugging Face repository, fetched where it is not in the cache; needs the package huggingface_hub."""
+    return Path(monai_resnet.hf_hub_download(repo_id=repo, filename=name))
+
+
+class _BuiltError(Exception):
+    """The builder has come to its download."""
+
+
+def inception_fid() -> nn.Module:
+    """
+    The Inception v3 of the published FID, by pytorch-fid's builder, which is stopped before its download.
+
+    It differs from torchvision's network in its poolings (padding does not count, and one is a maximum).
+
+    Raises:
+        ModuleNotFoundError: when torchvision or pytorch-fid is not installed.
+    """
+    package = _pytorch_fid_inception()
+    built: list[nn.Module] = []
+    without_weights = package._inception_v3
+
+    def kept(*args: Any, **kwargs: Any) -> nn.Module:
+        built.append(without_weights(*args, **kwargs))
+        return built[0]
+
+    with (
+        patch.object(package, "_inception_v3", kept),
+        patch.object(package, "load_state_dict_from_url", side_effect=_BuiltError),
+    ):
+        try:
+            package.fid_inception_v3()
+        except _BuiltError:
+            return built[0]
+    raise RuntimeError("This version of pytorch-fid builds its Inception in another way; 0.3.0 is known to work.")
+
+
+def _pytorch_fid_inception() -> ModuleType:
+    import_torchvision()
+    try:
+        return importlib.import_module("pytorch_fid.inception")
+    except ModuleNotFoundError as error:
+        message = "pytorch-fid is not installed; inception_fid needs `pip install -r requirements-metrics.txt`."
+        raise ModuleNotFoundError(message, name=error.name) from error
+
+
+def inception_tv() -> nn.Module:
+    """torchvision's Inception v3 for its ImageNet weights; expects [-1, 1], so its own change of scale stays off."""
+    models = import_torchvision().models
+    return models.inception_v3(weights=None, init_weights=False, transform_input=False)
+
+
+def inception_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """Activations of an Inception v3 after both maximum poolings, before the auxiliary head and at the end."""
+    x, maps = images, []
+    for name, module in network.named_children():
+        if name == "avgpool":
+            break
+        if name == "AuxLogits" or module is None:
+            continue
+        x = module(x)
+        if name in ("maxpool1", "maxpool2", "Mixed_6e", "Mixed_7c"):
+            maps.append(x)
+    return maps
+
+
+def last_average(maps: Callable[[nn.Module, Tensor], list[Tensor]], network: nn.Module, images: Tensor) -> Tensor:
+    """Global average of the last of a network's maps, (N, C)."""
+    return maps(network, images)[-1].flatten(2).mean(2)
+
+
+inception_encoding = partial(last_average, inception_maps)
+resnet_encoding = partial(last_average, resnet_maps)
+
+
+def radimagenet_resnet50() -> nn.Module:
+    """
+    ResNet-50 as Keras has it, for RadImageNet's weights: convolutions with bias, stride in the first 1 x 1 of a block.
+
+    MONAI's ``ResNet`` with those two things changed; its parameters have the names of the published file.
+
+    Source: Mei et al. 2022; keras.applications.resnet (epsilon 1.001e-5).
+    """
+    network = monai_resnet.ResNet(
+        "bottleneck",
+        [3, 4, 6, 3],
+        [64, 128, 256, 512],
+        spatial_dims=2,
+        n_input_channels=3,
+        conv1_t_size=7,
+        conv1_t_stride=2,
+        feed_forward=False,
+        bias_downsample=True,
+    )
+    for module in network.modules():
+        if isinstance(module, monai_resnet.ResNetBottleneck):
+            module.conv1.stride, module.conv2.stride = module.conv2.stride, (1, 1)
+        if isinstance(module, nn.Conv2d) and module.bias is None:
+            module.bias = nn.Parameter(torch.zeros(module.out_channels))
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1.001e-5
+    return network

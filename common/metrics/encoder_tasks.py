@@ -1,0 +1,137 @@
+"""What the encoders learn from: random degradations of known strength, and numbers that describe a mask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .encoders import DEGRADATIONS
+
+# Strongest degradation; blur in voxels, noise in units of the range [-1, 1], gamma and contrast as a logarithm.
+STRONGEST = {
+    "blur": 3.0,
+    "resampling": 8.0,
+    "gamma": 0.7,
+    "contrast": 0.7,
+    "noise": 0.5,
+    "salt_and_pepper": 0.2,
+    "smooth_patch": 0.25,
+}
+_SIGNED = ("gamma", "contrast")
+
+
+def blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """
+    Gaussian blur with its own width for each image; edges repeated.
+
+    MONAI's ``GaussianFilter`` has one width a batch, and ``RandGaussianSmooth`` works image by image.
+
+    Args:
+        images: (N, 1, *spatial).
+        sigma: (N,), in voxels, not negative.
+    """
+    radius = max(1, min(math.ceil(3 * float(sigma.max())), *(side - 1 for side in images.shape[2:])))
+    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-(offsets**2) / (2 * sigma.clamp(min=1e-3)[:, None] ** 2))
+    kernel = kernel / kernel.sum(1, keepdim=True)
+    n, dims = len(images), images.ndim - 2
+    x = images.transpose(0, 1)
+    convolve: Callable[..., Tensor] = F.conv2d if dims == 2 else F.conv3d
+    for axis in range(dims):
+        shape, padding = [n, 1] + [1] * dims, [0] * (2 * dims)
+        shape[2 + axis] = 2 * radius + 1
+        padding[2 * (dims - 1 - axis)] = padding[2 * (dims - 1 - axis) + 1] = radius
+        x = convolve(F.pad(x, padding, mode="replicate"), kernel.reshape(shape), groups=n)
+    return x.transpose(0, 1)
+
+
+def resample(images: Tensor, factor: float) -> Tensor:
+    """Down by ``factor`` an axis (area average) and back up (linear), (N, 1, *spatial)."""
+    linear = "bilinear" if images.ndim == 4 else "trilinear"
+    small = [max(2, round(side / factor)) for side in images.shape[2:]]
+    down = F.interpolate(images, small, mode="area")
+    return F.interpolate(down, images.shape[2:], mode=linear, align_corners=False)
+
+
+def smooth_patch(image: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A random box of ``share`` of the (1, *spatial) image replaced by its coarse interpolation, as a poor filling."""
+    sides = [max(1, round(side * share ** (1 / (image.ndim - 1)))) for side in image.shape[1:]]
+    starts = [
+        int(torch.randint(0, whole - side + 1, (), generator=generator)) for whole, side in zip(image.shape[1:], sides)
+    ]
+    box = (slice(None), *(slice(start, start + side) for start, side in zip(starts, sides)))
+    result = image.clone()
+    result[box] = resample(image[None], 16)[0][box]
+    return result
+
+
+def degrade(images: Tensor, generator: torch.Generator, clean_share: float = 0.3) -> tuple[Tensor, Tensor]:
+    """
+    Random degradations of each image and their strengths.
+
+    Args:
+        images: (N, 1, *spatial), in [-1, 1].
+        generator: of all draws.
+        clean_share: of the images that stay as they are; of the others each gets each degradation with probability 0.4.
+
+    Returns:
+        images: same shape, in [-1, 1].
+        strengths: (N, number of ``DEGRADATIONS``), in [-1, 1], 0 for none; square root of the share of the strongest,
+            so that weak ones count, and linear where the sign matters.
+    """
+    n = len(images)
+    drawn = torch.rand(n, len(DEGRADATIONS), generator=generator)
+    present = torch.rand(n, len(DEGRADATIONS), generator=generator) < 0.4
+    present &= torch.rand(n, 1, generator=generator) >= clean_share
+    signs = torch.rand(n, len(DEGRADATIONS), generator=generator).sub(0.5).sign()
+    strengths = drawn * present
+    for name in _SIGNED:
+        strengths[:, DEGRADATIONS.index(name)] *= signs[:, DEGRADATIONS.index(name)]
+    amount = {
+        name: (column if name in _SIGNED else column**2) * STRONGEST[name]
+        for name, column in zip(DEGRADATIONS, strengths.unbind(1))
+    }
+    return _applied(images, amount, generator).clamp(-1, 1), strengths
+
+
+def _applied(images: Tensor, amount: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    column = (-1,) + (1,) * (images.ndim - 1)
+    x = images.clone()
+    for i in amount["smooth_patch"].nonzero().flatten().tolist():
+        x[i] = smooth_patch(x[i], max(0.002, float(amount["smooth_patch"][i])), generator)
+    blurred = amount["blur"] > 0.05
+    if blurred.any():
+        x[blurred] = blur(x[blurred], amount["blur"][blurred])
+    for i in amount["resampling"].nonzero().flatten().tolist():
+        x[i] = resample(x[i : i + 1], 1 + float(amount["resampling"][i]) * (1 - 1 / STRONGEST["resampling"]))[0]
+    x = 2 * ((x + 1) / 2).clamp(0, 1) ** amount["gamma"].exp().reshape(column) - 1
+    mean = x.mean(tuple(range(1, x.ndim)), keepdim=True)
+    x = mean + (x - mean) * amount["contrast"].exp().reshape(column)
+    x = x + amount["noise"].reshape(column) * torch.randn(x.shape, generator=generator)
+    spots = torch.rand(x.shape, generator=generator)
+    half = amount["salt_and_pepper"].reshape(column) / 2
+    return torch.where(spots < half, -1.0, torch.where(spots > 1 - half, 1.0, x))
+
+
+def mask_numbers(labels: Tensor) -> Tensor:
+    """
+    Size and position of two parts of a mask.
+
+    Args:
+        labels: (N, 1, *spatial), values 0, 1, 2.
+
+    Returns:
+        (N, 8): of each part ten times its share of the voxels and its centre in [-1, 1]; 0 where it is absent.
+    """
+    numbers = []
+    grids = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in labels.shape[2:]), indexing="ij")
+    for value in (1, 2):
+        part = (labels[:, 0] == value).float()
+        total = part.flatten(1).sum(1).clamp(min=1)
+        numbers.append(10 * part.flatten(1).mean(1))
+        numbers += [(part * grid).flatten(1).sum(1) / total for grid in grids]
+    return torch.stack(numbers, dim=1)
