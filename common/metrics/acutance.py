@@ -22,7 +22,7 @@ def acutance(images: Tensor, spacing: float | Sequence[float], mask: Tensor | No
     neighbours, not central ones, which would not see a pattern that alternates from voxel to voxel.
 
     Higgins and Jones scan one straight edge and take G^2, the mean squared gradient of density over the points of that
-    edge where the gradient exceeds 0.005 per micrometre, over the density difference between its two ends. What
+    edge where the gradient exceeds a small threshold, over the density difference between its two ends. What
     differs: the image intensity takes the place of density, the gradient has an axis for each dimension, the contrast
     is that of the whole image, and without a threshold every voxel counts, because a medical image has no single edge
     to cut out. On a ramp from side to side both are equal. So A grows with the share of the image that is edge, with

@@ -252,14 +252,14 @@ class MaximumMeanDiscrepancy(VolumeSetMetric):
         parts = [self.kernel, *([self.features.label] if self.features else [])]
         return f"mmd[{', '.join(parts + ['linear time'] * (self.estimator == 'linear_time'))}]"
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+    def keep(self, generated: Tensor | None = None, real: Tensor | None = None) -> None:
+        """Take in images of either set, (N, C, *spatial); with a network their features, (d,) each, are kept."""
         if self.features is None:
-            return super()._compute_tensor(y_pred, y)
+            return super().keep(generated, real)
         self._result = None
-        for kept, images in ((self._generated, y_pred), (self._real, y)):
+        for kept, images in ((self._generated, generated), (self._real, real)):
             if images is not None:
                 kept.extend(self.features(images).detach().cpu().float())
-        return torch.ones(len(y_pred), 1)
 
     def _evaluate(self) -> dict[str, Any]:
         """Value, interval, number of images, kernel, bandwidth, and the size or the features that were compared."""

@@ -79,6 +79,9 @@ def ms_ssim(x: Tensor, y: Tensor, data_range: float = 2.0, scales: Scales | None
     the size by (scales - 1)^2 instead of 2^(scales - 1), so that it fails on small volumes and refuses some that are
     large enough, computes in float32, and its dense window costs 40 times the separable one in 3D.
 
+    The luminance term compares means counted from 0: images in [-1, 1] have other, mostly lower values than the same
+    images in [0, 2]. Published values belong to images from 0 up; this function takes the images as they are.
+
     Args:
         x: (N, C, *spatial).
         y: the same shape.
@@ -153,16 +156,19 @@ class PairedMSSSIM(CumulativeIterationMetric):
 
     Args:
         data_range: 2 for images in [-1, 1].
+        lowest: the value that intensities are counted from. 0 takes images as they are; -1 for images in [-1, 1] is
+            what published values mean.
 
     Source: Wang, Simoncelli, Bovik 2003.
     """
 
-    def __init__(self, data_range: float = 2.0) -> None:
+    def __init__(self, data_range: float = 2.0, lowest: float = 0.0) -> None:
         super().__init__()
         self.data_range = data_range
+        self.lowest = lowest
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
-        values = ms_ssim(y_pred, same_shape(y_pred, y), self.data_range)
+        values = ms_ssim(y_pred - self.lowest, same_shape(y_pred, y) - self.lowest, self.data_range)
         scales = scales_for(y_pred.shape[2:])
         kind = values.new_tensor([[scales.window, len(scales.weights)]]).expand(len(values), 2)
         return torch.cat([values.unsqueeze(1), kind], dim=1)
@@ -179,7 +185,7 @@ class PairedMSSSIM(CumulativeIterationMetric):
         """Range, and the window and number of scales, with the number of pairs that were measured so."""
         kinds, pairs = self.get_buffer()[:, 1:].long().unique(dim=0, return_counts=True)
         scales = [{"window": int(w), "scales": int(m), "pairs": int(n)} for (w, m), n in zip(kinds, pairs)]
-        return {"data_range": self.data_range, "scales": scales}
+        return {"data_range": self.data_range, "lowest": self.lowest, "scales": scales}
 
 
 class SetMSSSIM(VolumeSetMetric):
@@ -195,6 +201,7 @@ class SetMSSSIM(VolumeSetMetric):
         data_range: 2 for images in [-1, 1].
         seed: of the draw; the same seed gives the same pairs for sets of the same length.
         max_volumes: kept of each set and process.
+        lowest: the value that intensities are counted from, see ``PairedMSSSIM``.
 
     Raises:
         ValueError: for another ``of``.
@@ -209,6 +216,7 @@ class SetMSSSIM(VolumeSetMetric):
         data_range: float = 2.0,
         seed: int = 0,
         max_volumes: int = 256,
+        lowest: float = 0.0,
     ) -> None:
         super().__init__(max_volumes)
         if of not in ("generated", "real"):
@@ -217,6 +225,7 @@ class SetMSSSIM(VolumeSetMetric):
         self.num_pairs = num_pairs
         self.data_range = data_range
         self.seed = seed
+        self.lowest = lowest
 
     def _evaluate(self) -> dict[str, Any]:
         """Mean, its interval over volumes, number of volumes and pairs, scales."""
@@ -233,12 +242,14 @@ class SetMSSSIM(VolumeSetMetric):
             "seed": self.seed,
             "smallest_common_size": list(size),
             "data_range": self.data_range,
+            "lowest": self.lowest,
             "scales": asdict(scales),
         }
 
     def _of_pair(self, a: Tensor, b: Tensor, scales: Scales) -> float:
         size = common_size([a, b])
-        return float(ms_ssim(centre_crop(a, size)[None], centre_crop(b, size)[None], self.data_range, scales))
+        a, b = (centre_crop(v, size)[None] - self.lowest for v in (a, b))
+        return float(ms_ssim(a, b, self.data_range, scales))
 
 
 def random_pairs(n: int, num_pairs: int, seed: int = 0) -> list[tuple[int, int]]:

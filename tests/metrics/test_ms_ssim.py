@@ -195,6 +195,17 @@ def test_paired_metric_in_a_report(tmp_path):
     assert entry["scales"] == [{"window": 7, "scales": 1, "pairs": 1}, {"window": 11, "scales": 1, "pairs": 2}]
 
 
+def test_values_depend_on_where_the_intensities_begin():
+    x, y = pair(14, 15, 16)
+    paired, within = PairedMSSSIM(lowest=-1), SetMSSSIM("real", lowest=-1)
+    for metric in (paired, within):
+        metric(x, y)
+    np.testing.assert_allclose(paired.per_case(), ms_ssim((x + 1) / 2, (y + 1) / 2, 1), rtol=1e-6)
+    assert float(within.aggregate()) == pytest.approx(float(ms_ssim(y[:1] + 1, y[1:] + 1)), rel=1e-6)
+    assert float((paired.per_case() - ms_ssim(x, y)).abs().max()) > 1e-3
+    assert paired.report()["lowest"] == within.report()["lowest"] == -1
+
+
 def test_set_metric_does_not_hang_on_the_order_of_the_volumes():
     volumes = torch.rand(8, 1, 9, 9, 9, generator=torch.Generator().manual_seed(0))
     reports = []
