@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import platform
 import time
@@ -20,7 +21,21 @@ from monai.metrics import CumulativeIterationMetric
 from ..data.files import written_whole
 from .sets import bootstrap_interval
 
+logger = logging.getLogger(__name__)
+
 _PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image")
+
+
+class MetricHandler(IgniteMetricHandler):
+    """MONAI's handler, but a metric that cannot be computed (too few cases) is NaN and does not end the run."""
+
+    def compute(self) -> Any:
+        """The metric's value; NaN, with a line in the log, where it raises ValueError."""
+        try:
+            return super().compute()
+        except ValueError as error:
+            logger.warning("%s", error)
+            return math.nan
 
 
 def metric_handlers(
@@ -41,7 +56,7 @@ def metric_handlers(
     if unknown:
         raise ValueError(f"inputs name {unknown}, which are not among the metrics {list(metrics)}.")
     return {
-        name: IgniteMetricHandler(
+        name: MetricHandler(
             metric_fn=metric,
             output_transform=from_engine(list(inputs.get(name, ("pred", "label")))),
             save_details=False,
@@ -118,15 +133,15 @@ class MetricsReport:
         """Collect on all processes, write on the first."""
         content = self.collect()
         if idist.get_rank() == 0:
-            with written_whole(self.output_dir / "metrics.json") as path:
-                path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-            with written_whole(self.output_dir / "metrics.md") as path:
-                path.write_text(markdown_table(content))
+            write_report(content, self.output_dir)
 
     def collect(self) -> dict[str, Any]:
         """Everything that ``metrics.json`` holds. Called on all processes, since the metrics are gathered."""
         values = {name: per_case_values(metric) for name, metric in self.metrics.items()}
-        results = {getattr(m, "label", name): self._entry(m, values[name]) for name, m in self.metrics.items()}
+        results = {
+            getattr(metric, "label", name): result_of(metric, values[name], self.seed, self.resamples)
+            for name, metric in self.metrics.items()
+        }
         for name, (above, below) in self.ratios.items():
             if values[above] is None or values[below] is None:
                 raise ValueError(f"The ratio {name} needs two metrics with a value a case.")
@@ -138,45 +153,83 @@ class MetricsReport:
                 "n": len(rows),
                 "of": [above, below],
             }
-        return _finite(
+        return finite(
             {
                 "metrics": results,
                 "context": self.context,
                 "bootstrap": {"seed": self.seed, "resamples": self.resamples, "over": "cases", "kind": "percentile"},
                 "seconds": round(time.monotonic() - self._started, 1),
-                "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+                "versions": versions(),
             }
         )
 
-    def _entry(self, metric: CumulativeIterationMetric, values: np.ndarray | None) -> dict[str, Any]:
+
+def result_of(
+    metric: CumulativeIterationMetric, values: np.ndarray | None, seed: int = 0, resamples: int = 1000
+) -> dict[str, Any]:
+    """
+    What stands in the results for one metric.
+
+    Args:
+        metric: after the last image.
+        values: its ``per_case_values``.
+        seed: of the bootstrap over cases.
+        resamples: of the bootstrap.
+
+    Returns:
+        The metric's own report; before it, for values a case, "value" (their mean), "interval95" and "n". A metric that
+        cannot be computed, for want of cases, has no value and says why ("warning").
+    """
+    try:
         extra = metric.report() if hasattr(metric, "report") else {}
-        if values is None:
-            return extra
-        known = values[~np.isnan(values)]
-        mean = float(known.mean()) if len(known) else math.nan
-        interval = bootstrap_interval(known, seed=self.seed, resamples=self.resamples)
-        return {"value": mean, "interval95": interval, "n": len(known), **extra}
+    except ValueError as error:
+        return {"value": None, "interval95": None, "n": "", "warning": str(error)}
+    if values is None:
+        return extra
+    known = values[~np.isnan(values)]
+    mean = float(known.mean()) if len(known) else math.nan
+    interval = bootstrap_interval(known, seed=seed, resamples=resamples)
+    return {"value": mean, "interval95": interval, "n": len(known), **extra}
 
 
-def markdown_table(content: Mapping[str, Any]) -> str:
-    """The results as a table: metric, value, interval of 95 %, number of volumes."""
-    lines = ["| metric | value | 95 % interval | n |", "| --- | --- | --- | --- |"]
+def write_report(content: Mapping[str, Any], output_dir: str | Path) -> None:
+    """Write ``metrics.json`` and ``metrics.md``, each whole."""
+    with written_whole(Path(output_dir) / "metrics.json") as path:
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    with written_whole(Path(output_dir) / "metrics.md") as path:
+        path.write_text(markdown_table(content))
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of the packages that the numbers depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+
+
+def table_rows(content: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The results as text: metric, value, interval of 95 %, number of images."""
+    rows = []
     for name, entry in content["metrics"].items():
         low_high = entry.get("interval95")
         interval = f"{low_high[0]:.4g} to {low_high[1]:.4g}" if low_high else ""
         n = entry.get("n", "")
         n = " / ".join(str(v) for v in n.values()) if isinstance(n, Mapping) else n
         value = "not a number" if entry["value"] is None else f"{entry['value']:.4g}"
-        lines.append(f"| {name} | {value} | {interval} | {n} |")
-    return "\n".join(lines) + "\n"
+        rows.append((name, value, interval, str(n)))
+    return rows
 
 
-def _finite(value: Any) -> Any:
+def markdown_table(content: Mapping[str, Any]) -> str:
+    """The results as a table, a row a metric; the network stands in the name, so no two share a row's meaning."""
+    lines = ["| metric | value | 95 % interval | n |", "| --- | --- | --- | --- |"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in table_rows(content)]) + "\n"
+
+
+def finite(value: Any) -> Any:
     """``value`` as JSON takes it: NaN and infinity become null, other objects their text."""
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int, bool)) else str(value)

@@ -36,10 +36,15 @@ def test_held_out_subjects_are_generated_and_measured(files, tmp_path):
     assert not {case["group"] for case in held_out} & {case["group"] for case in train}
     assert {name.split("[")[0] for name in metrics} == {
         *("mse", "mmd", "fid", "kid", "ms_ssim", "ms_ssim_real", "ms_ssim_paired", "grain", "grain_real"),
-        *("grain_ratio", "mask_dice", "mask_dice_real", "mask_consistency"),
+        *("grain_ratio", "mask_dice", "mask_dice_real", "mask_consistency", "acutance", "acutance_ratio"),
+        *("precision", "recall", "density", "coverage"),
     }
-    assert all("hippocampus_segmenter" in name for name in metrics if name.startswith(("fid", "kid")))
-    assert all(entry["value"] is not None for entry in metrics.values())
+    assert {"acutance[generated]", "acutance[real]"} < set(metrics)
+    of_features = ("fid", "kid", "precision", "recall", "density", "coverage")
+    assert all("hippocampus_segmenter" in name for name in metrics if name.startswith(of_features))
+    too_few = {name for name, entry in metrics.items() if entry["value"] is None}
+    assert {name.split("[")[0] for name in too_few} == {"precision", "recall", "density", "coverage"}
+    assert all("are needed, got 2 and 2" in metrics[name]["warning"] for name in too_few)
     assert metrics["mse"]["n"] == metrics["grain"]["n"] == 2
     assert set(metrics["mask_dice"]["per_label"]) == {"anterior", "posterior"}
     ratio = metrics["mask_dice"]["value"] / metrics["mask_dice_real"]["value"]

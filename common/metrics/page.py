@@ -1,0 +1,191 @@
+"""One HTML page of a comparison, complete in itself: tables, images, definitions, what the numbers rest on."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from .compare import sample_of
+from .folders import ImageFolder, is_nifti
+from .report import table_rows
+from .table import METRICS
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 1080px; margin: 2em auto;
+  padding: 0 1em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
+table { border-collapse: collapse; margin: .5em 0; } td, th { padding: .25em .9em .25em 0; text-align: left;
+  border-bottom: 1px solid #ddd; vertical-align: top; } td.number { font-variant-numeric: tabular-nums; }
+.notice { background: #fff6e0; border-left: 4px solid #e69f00; padding: .4em .8em; margin: .4em 0; }
+.copies { background: #fde8e0; border-left: 4px solid #d55e00; padding: .4em .8em; white-space: pre-line; }
+.clean { background: #e6f4ee; border-left: 4px solid #009e73; padding: .4em .8em; white-space: pre-line; }
+.row { display: flex; flex-wrap: wrap; gap: 6px; margin: .3em 0; } figure { margin: 0; width: 120px; }
+figure.wide { width: 258px; } figure img { width: 100%; display: block; background: #000; image-rendering: auto; }
+figcaption { font-size: 11px; color: #555; overflow-wrap: anywhere; } code { font-size: .9em; overflow-wrap: anywhere; }
+.audit { max-width: 100%; }
+"""
+
+
+def page(
+    content: Mapping[str, Any], real: ImageFolder, fake: ImageFolder, audit_picture: str | Path | None = None
+) -> str:
+    """
+    The page, complete in itself.
+
+    Args:
+        content: of metrics.json.
+        real: folder of the real images.
+        fake: of the generated ones.
+        audit_picture: PNG of the memorisation audit's worst pairs, if there is one.
+
+    Returns:
+        HTML; no other file and no address is needed to show it.
+    """
+    context = content["context"]
+    counts = f"{context['fake']['n']} generated and {context['real']['n']} real images"
+    parts = [
+        f"<h1>{_safe(context['fake']['folder'])} against {_safe(context['real']['folder'])}</h1>",
+        f"<p>{counts}.</p>",
+    ]
+    parts += [f'<p class="notice">{_safe(line)}</p>' for line in content.get("notices", ())]
+    parts += _verdict(content["metrics"], audit_picture)
+    for title, rows in tables(content):
+        parts.append(f"<h2>{_safe(title)}</h2>" + _table(("metric", "value", "95 % interval", "n"), rows))
+    parts += ["<h2>Images</h2>", *_images(real, fake, bool(context["paired"]))]
+    parts += ["<h2>What the metrics are</h2>", _definitions(content["metrics"])]
+    parts += ["<h2>What the numbers rest on</h2>", _facts(content)]
+    body = "\n".join(parts)
+    head = f'<meta charset="utf-8"><title>Comparison of image sets</title><style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def tables(content: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
+    """Rows of the results by what they rest on, so that values of two networks never stand in one table."""
+    groups: dict[str, list[tuple[str, str, str, str]]] = {}
+    for row, entry in zip(table_rows(content), content["metrics"].values()):
+        network = entry.get("network") or entry.get("features") or {}
+        title = "On pixels"
+        if network or row[0].startswith("lpips"):
+            title = f"In the features of {row[0].partition('[')[2].rstrip(']').removeprefix('rbf, ')}"
+        elif row[0] == "memorisation":
+            title = "Against the training images"
+        groups.setdefault(title, []).append(row)
+    return list(groups.items())
+
+
+def picture(image: Tensor, spacing: Sequence[float], stored_as_shown: bool, height: int = 112) -> str:
+    """
+    An image as a PNG in a data address: 2D as it is, 3D as three middle slices, the patient's right on the left.
+
+    Args:
+        image: (1, *spatial), in [-1, 1]; -1 is black.
+        spacing: voxel sides; slices keep their proportions.
+        stored_as_shown: rows are the first axis (PNG, JPEG); otherwise axes point to right, anterior, superior.
+        height: least height of the picture in pixels.
+    """
+    array = np.clip((image[0].numpy() + 1) * 127.5, 0, 255).astype(np.uint8)
+    if stored_as_shown:
+        panels = [(array, tuple(spacing))]
+    else:
+        planes = [(0, 1), (0, 2), (1, 2)][: 1 if array.ndim == 2 else 3]
+        panels = [
+            (_middle(array, plane).T[::-1, ::-1], tuple(spacing[axis] for axis in plane[::-1])) for plane in planes
+        ]
+    tallest = max(panel.shape[0] * step[0] for panel, step in panels)
+    scale = max(height / tallest, 1 / min(min(step) for _, step in panels))
+    shown = [_resized(panel, step, scale) for panel, step in panels]
+    sheet = Image.new("L", (sum(p.width for p in shown) + 4 * (len(shown) - 1), max(p.height for p in shown)))
+    left = 0
+    for panel in shown:
+        sheet.paste(panel, (left, (sheet.height - panel.height) // 2))
+        left += panel.width + 4
+    sheet.thumbnail((640, 640))
+    return _address(sheet)
+
+
+def _middle(array: np.ndarray, plane: tuple[int, int]) -> np.ndarray:
+    """The middle slice that holds both axes of ``plane``; a 2D image itself."""
+    axis = [a for a in range(array.ndim) if a not in plane]
+    return np.take(array, array.shape[axis[0]] // 2, axis[0]) if axis else array
+
+
+def _resized(panel: np.ndarray, step: tuple[float, ...], scale: float) -> Image.Image:
+    height, width = (max(1, round(side * mm * scale)) for side, mm in zip(panel.shape, step))
+    return Image.fromarray(np.ascontiguousarray(panel)).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _address(sheet: Image.Image) -> str:
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _images(real: ImageFolder, fake: ImageFolder, paired: bool, count: int = 8) -> list[str]:
+    count = count if fake.spatial_dims == 2 else 4
+    chosen = {"generated": (fake, sample_of(fake, count)), "real": (real, sample_of(real, count))}
+    parts = ["<p>The same places in both folders.</p>" if paired else "<p>Evenly over each folder, sorted by name.</p>"]
+    for title, (folder, indices) in chosen.items():
+        figures = "".join(_figure(folder, index) for index in indices)
+        parts.append(f'<h3>{title}</h3><div class="row">{figures}</div>')
+    return parts
+
+
+def _figure(folder: ImageFolder, index: int) -> str:
+    address = picture(folder[index], folder.spacings[index], not is_nifti(folder.files[index]))
+    kind = ' class="wide"' if folder.spatial_dims == 3 else ""
+    name = _safe(folder.names[index])
+    return f'<figure{kind}><img alt="{name}" src="{address}"><figcaption>{name}</figcaption></figure>'
+
+
+def _verdict(metrics: Mapping[str, Any], audit_picture: str | Path | None) -> list[str]:
+    entry = metrics.get("memorisation")
+    if entry is None:
+        return []
+    kind = "copies" if entry["copies"] else "clean"
+    parts = ["<h2>Copies of training images</h2>", f'<p class="{kind}">{_safe(entry["verdict"])}</p>']
+    if audit_picture is not None:
+        data = base64.b64encode(Path(audit_picture).read_bytes()).decode()
+        parts.append(f'<img class="audit" alt="worst pairs" src="data:image/png;base64,{data}">')
+    return parts
+
+
+def _definitions(metrics: Mapping[str, Any]) -> str:
+    used = [name for name in METRICS if any(entry["metric"] == name for entry in metrics.values())]
+    rows = [(name, METRICS[name].definition, METRICS[name].read, METRICS[name].source) for name in used]
+    return _table(("metric", "definition", "reading", "source"), rows)
+
+
+def _facts(content: Mapping[str, Any]) -> str:
+    context = content["context"]
+    rows = [(side, _flat(context[side])) for side in ("real", "fake", "train") if side in context]
+    rows += [("reading", _flat(context["reading"]))]
+    rows += [("network", _flat(network)) for network in context["networks"]]
+    rows += [(key, str(context[key])) for key in ("command", "seed") if key in context]
+    rows += [
+        ("intervals", "95 %; metrics.json says for each metric how it was found"),
+        ("seconds", str(content["seconds"])),
+    ]
+    rows += [("versions", _flat(content["versions"]))]
+    return _table(("what", "value"), rows)
+
+
+def _flat(values: Mapping[str, Any]) -> str:
+    return "; ".join(f"{key}: {value}" for key, value in values.items() if value is not None)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th>{_safe(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f'<td class="number">{_safe(cell)}</td>' for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def _safe(text: Any) -> str:
+    return html.escape(str(text))
