@@ -72,6 +72,11 @@ class SliceSampler(Inferer):
             whole.
         overlap: of the tiles.
         batch_size: slices, or tiles, at once.
+        only_where: a channel of the condition, such as that of a hole: slices where it is nowhere above 0 are not
+            sampled and stay 0.
+
+    Raises:
+        ValueError: for an overlap or a batch size outside their range.
 
     Source: the blending of predictions as in MultiDiffusion, Bar-Tal et al. 2023, eq. 5.
     """
@@ -82,6 +87,7 @@ class SliceSampler(Inferer):
         tile: int | tuple[int, int] | None = None,
         overlap: float = 0.25,
         batch_size: int = 4,
+        only_where: int | None = None,
     ) -> None:
         super().__init__()
         if tile is not None:
@@ -94,6 +100,7 @@ class SliceSampler(Inferer):
         self.tile: Any = tile
         self.overlap = overlap
         self.batch_size = batch_size
+        self.only_where = only_where
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor]) -> Tensor:  # type: ignore[override]
         """
@@ -113,14 +120,17 @@ class SliceSampler(Inferer):
         stack = plain[..., None] if plain.ndim == 4 else plain
         slices = stack.permute(0, 4, 1, 2, 3).flatten(0, 1)
         seeds = _seeds(self.sampler.seed, slices)
+        wanted = torch.arange(len(slices))
+        if self.only_where is not None:
+            wanted = wanted[(slices[:, self.only_where] > 0).flatten(1).any(1).cpu()]
         padded, size = _extended(slices.float(), network_divisor(network)), slices.shape[2:]
         if self.tile is not None:
             network = TiledNetwork(network, self.tile, self.overlap, self.batch_size)  # type: ignore[arg-type]
-        images = [
-            self.sampler(part, network, seeds=seeds[start : start + self.batch_size])
-            for start, part in zip(range(0, len(padded), self.batch_size), padded.split(self.batch_size))
-        ]
-        image = torch.cat(images)[..., : size[0], : size[1]]
+        copies = {"samples": self.sampler.num_samples, "mean_std": 2}.get(self.sampler.output, 1)
+        image = padded.new_zeros(len(slices), copies * self.sampler.out_channels, *padded.shape[2:])
+        for part in wanted.split(self.batch_size):
+            image[part] = self.sampler(padded[part], network, seeds=[seeds[index] for index in part.tolist()])
+        image = image[..., : size[0], : size[1]]
         image = image.unflatten(0, (len(plain), -1)).permute(0, 2, 3, 4, 1)
         first = [seeds[case * stack.shape[-1]] for case in range(len(plain))]
         return with_metadata(image.reshape(*image.shape[:4], *plain.shape[4:]).contiguous(), inputs, first)

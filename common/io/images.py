@@ -182,14 +182,14 @@ def _read_raster(path: Path) -> ImageFile:
     dtype = np.dtype(np.uint8 if array.dtype == np.uint8 else np.uint16)  # PNG has no wider grey
     channels = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
     values = channels.astype(np.float64).transpose(0, 2, 1)[..., None]
-    return ImageFile(path, "raster", values, _AS_SHOWN, dtype, limits=(0, float(np.iinfo(dtype).max)))
+    return ImageFile(path, "raster", values, _AS_SHOWN, dtype, limits=_limits(dtype))
 
 
 def _read_nifti(path: Path) -> ImageFile:
     image: Any = nib.load(str(path))
     stored = np.asanyarray(image.dataobj.get_unscaled())
     slope, inter = (float(v) for v in (image.dataobj.slope, image.dataobj.inter))
-    dtype: Any = stored.dtype.newbyteorder("=")
+    dtype = stored.dtype.newbyteorder("=")
     if dtype.fields:
         stored, dtype = np.stack([stored[name] for name in "RGB"]), np.dtype(np.uint8)
     else:
@@ -202,10 +202,7 @@ def _read_nifti(path: Path) -> ImageFile:
     ndim = stored.ndim - 1
     values = (stored if ndim == 3 else stored[..., None]).astype(np.float64) * slope + inter
     affine = np.asarray(image.affine, dtype=np.float64)
-    limits = (-np.inf, np.inf)
-    if np.issubdtype(dtype, np.integer):
-        limits = (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
-    return ImageFile(path, "nifti", values, affine, dtype, slope, inter, limits, ndim)
+    return ImageFile(path, "nifti", values, affine, dtype, slope, inter, _limits(dtype), ndim)
 
 
 def _read_dicom(path: Path) -> ImageFile:
@@ -213,6 +210,13 @@ def _read_dicom(path: Path) -> ImageFile:
     channels = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
     values = (channels.astype(np.float64) * slope + inter).transpose(0, 2, 1)[..., None]
     return ImageFile(path, "dicom", values, _AS_SHOWN, array.dtype, slope, inter, limits)
+
+
+def _limits(dtype: Any) -> tuple[float, float]:
+    """Smallest and largest value of a type; infinite for floats."""
+    if not np.issubdtype(dtype, np.integer):
+        return -np.inf, np.inf
+    return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
 
 
 def _write_nifti(path: Path, array: np.ndarray, like: ImageFile, affine: np.ndarray, record: Mapping[str, Any]) -> None:

@@ -1,0 +1,105 @@
+"""The ways of running the Med-cDiff bundles: repository, bundle, anywhere, the packaged zip, and Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import monai.bundle
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from common.io.package import package_bundle
+from common.io.provenance import sha256_of
+from tests.bundles.inference_runs import TINY_NETWORK
+from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, folder_of, pixels, tiny_state
+
+CONFIG = "configs/inference.json"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A copy of the repository's runtime part whose networks are tiny, with their weights in place."""
+    top = tmp_path_factory.mktemp("repository")
+    ignored = shutil.ignore_patterns("__pycache__", "*.pt", "output", "train_output")
+    shutil.copytree(folder_of(DENOISE).parents[1] / "common", top / "common", ignore=ignored)
+    for name in BUNDLES:
+        bundle = top / "bundles" / name
+        shutil.copytree(folder_of(name), bundle, symlinks=True, ignore=ignored)
+        config = ConfigParser.load_config_file(bundle / CONFIG)
+        config["network_def"].update(TINY_NETWORK)
+        config["num_inference_steps"] = 2
+        (bundle / CONFIG).write_text(json.dumps(config))
+        (bundle / "models").mkdir(exist_ok=True)
+        torch.save(tiny_state(name), bundle / "models" / "model.pt")
+    return top
+
+
+def start(arguments, folder):
+    """``python -m monai.bundle`` in ``folder``, with nothing of this repository on the path."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "monai.bundle", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
+
+
+def assert_restored(out, bundle):
+    stem = f"phantom_{BUNDLES[bundle.name]}"
+    assert sorted(path.name for path in out.iterdir()) == [f"{stem}.json", f"{stem}.png"]
+    record = json.loads((out / f"{stem}.json").read_text())
+    assert record["weights_sha256"] == sha256_of(bundle / "models" / "model.pt")
+    before, after = pixels(bundle / "sample_data" / "phantom.png"), pixels(out / f"{stem}.png")
+    assert after.shape == before.shape == (128, 128)
+    if bundle.name == INPAINT:
+        known = pixels(bundle / "sample_data" / "holes" / "phantom.png") == 0
+        np.testing.assert_array_equal(after[known], before[known])
+
+
+@pytest.mark.slow
+def test_one_command_works_from_everywhere_and_from_the_zip(repository, tmp_path):
+    bundles = repository / "bundles"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    zipfile.ZipFile(package_bundle(bundles / INPAINT, tmp_path / "dist")).extractall(tmp_path / "unpacked")
+    unpacked = tmp_path / "unpacked" / INPAINT
+    assert not (unpacked / "scripts").is_symlink()
+    ways = {
+        "repository": (repository, f"bundles/{SUPERRES}/{CONFIG}", bundles / SUPERRES),
+        "bundle": (bundles / DENOISE, CONFIG, bundles / DENOISE),
+        "the zip, from elsewhere": (elsewhere, unpacked / CONFIG, unpacked),
+    }
+    runs = {}
+    for name, (folder, config, _) in ways.items():
+        runs[name] = start(["run", "--config_file", config, "--output_dir", tmp_path / "out" / name], folder)
+    for name, run in runs.items():
+        text = run.communicate(timeout=300)[0]
+        assert run.returncode == 0, f"{name}: {text}"
+        assert_restored(tmp_path / "out" / name, ways[name][2])
+        alarming = [
+            line for line in text.splitlines() if any(w in line for w in ("WARN", "Warning", "ERROR", "Traceback"))
+        ]
+        # MONAI's own: its notice that configs are code, and of a codec where pydicom is installed
+        known = ("parsing config_file", "nvImageCodec")
+        assert not [line for line in alarming if not any(k in line for k in known)], text
+    assert not list(elsewhere.iterdir()), "nothing is written to the working folder"
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_python_runs_and_loads_it(repository, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    bundle = repository / "bundles" / name
+    overrides = {"output_dir": str(tmp_path / "out"), "sampler#progress": False}
+    workflow = monai.bundle.create_workflow(
+        config_file=str(bundle / CONFIG), workflow_type="inference", logging_file=False, **overrides
+    )
+    assert workflow.check_properties() == []
+    workflow.run()
+    assert_restored(tmp_path / "out", bundle)
+    network = monai.bundle.load(name, bundle_dir=str(bundle.parent), workflow_type="inference")
+    assert all(torch.equal(value, tiny_state(name)[key]) for key, value in network.state_dict().items())
