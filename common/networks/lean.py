@@ -10,6 +10,7 @@ Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks"
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -20,8 +21,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 # Smaller volumes and narrower networks gain nothing: there, the transforms cost more than the products they save.
 _SMALLEST_SIDE = 32
 _FEWEST_CHANNELS = 32
-_ROWS, _PLANES = 16, 6
+# Slabs of this size stay in the cache with everything that is made of them.
+_ROWS, _PLANES = 8, 4
 _CHUNKS = 16
+# Up to so many output channels, 27 products a voxel and their sum cost less than Winograd's transforms.
+_FEW_CHANNELS = 4
 
 _INPUT = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0]]
 _INPUT += [[0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
@@ -146,13 +150,13 @@ def convolve(
     """
     n, _, *sides = inputs[0].shape
     out = torch.empty((n, conv.out_channels, *sides), memory_format=torch.channels_last_3d)
-    kernel = _transformed(conv.weight)
+    few = conv.out_channels <= _FEW_CHANNELS
+    kernel, convolve_case = (_taps(conv.weight), _few_channels) if few else (_transformed(conv.weight), _convolve_case)
     for case in range(n):
         volumes = [x[case].permute(1, 2, 3, 0) for x in inputs]
         bias = _bias(conv) if added is None else _bias(conv) + added[case]
-        _convolve_case(
-            volumes, None if norm is None else _affine(volumes, norm), kernel, bias, out[case].permute(1, 2, 3, 0)
-        )
+        affine = None if norm is None else _affine(volumes, norm)
+        convolve_case(volumes, affine, kernel, bias, out[case].permute(1, 2, 3, 0))
     return out
 
 
@@ -165,6 +169,11 @@ def _transformed(weight: torch.Tensor) -> torch.Tensor:
     g = torch.tensor(_KERNEL, dtype=torch.float64)
     transformed = torch.einsum("ih,jw,oczhw->ijzco", g, g, weight.double())
     return transformed.reshape(36, 3 * weight.shape[1], weight.shape[0]).float()
+
+
+def _taps(weight: torch.Tensor) -> torch.Tensor:
+    """(C_out, C, 3, 3, 3) to (27 C_out, C), the taps in the order of depth, height, width."""
+    return weight.permute(2, 3, 4, 0, 1).reshape(-1, weight.shape[1]).contiguous()
 
 
 def _affine(volumes: list[torch.Tensor], norm: nn.GroupNorm) -> tuple[torch.Tensor, torch.Tensor]:
@@ -217,6 +226,30 @@ def _convolve_case(
                 block = result.view(4, 4, down, across, channels_out).permute(2, 0, 3, 1, 4)
                 target = out[plane, top : top + 4 * down].view(down, 4, across, 4, channels_out)
                 torch.add(block, bias, out=target)
+
+
+def _few_channels(
+    volumes: list[torch.Tensor],
+    affine: tuple[torch.Tensor, torch.Tensor] | None,
+    taps: torch.Tensor,
+    bias: torch.Tensor,
+    out: torch.Tensor,
+) -> None:
+    """One case with few output channels: each input plane times all taps, added to the three planes that it touches."""
+    depth, height, width, channels_out = out.shape
+    out.copy_(bias)
+    slab = torch.empty(1, height + 2, width + 2, taps.shape[1])
+    products = torch.empty(len(taps), slab[..., 0].numel())
+    shifted = products.view(3, 3, 3, channels_out, height + 2, width + 2)
+    for plane in _steps(range(depth), out):
+        _fill(slab, volumes, affine, plane, 0)
+        torch.mm(taps, slab.view(-1, slab.shape[3]).t(), out=products)
+        for tap in range(3):
+            target = plane + 1 - tap
+            if 0 <= target < depth:
+                for row, column in itertools.product(range(3), range(3)):
+                    part = shifted[tap, row, column, :, row : row + height, column : column + width]
+                    out[target] += part.permute(1, 2, 0)
 
 
 def _steps(steps: range, x: torch.Tensor) -> range:
