@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.special import expit
 from torch import Tensor
 
+from ..data.files import written_whole
 from .coverage import FeatureSetMetric, checked_features
 from .features import FeatureNetwork
 from .intervals import binomial_interval, binomial_p_value
+from .logistic import logistic_regression
 from .sets import bootstrap_interval
 
 LEAST_IMAGES = 2  # of each kind in each fold
@@ -52,6 +53,41 @@ def forced_choice(path: str | Path) -> dict[str, Any]:
         "readers": results,
         "mean_of_readers": float(np.mean([result["value"] for result in results.values()])),
     }
+
+
+def run(path: str | Path, out: str | Path | None = None) -> int:
+    """
+    Print the result of a forced choice, and write ``observer.json`` and ``observer.md`` where a folder is given.
+
+    Args:
+        path: CSV as ``forced_choice`` reads it.
+        out: folder to write to; None for none.
+
+    Returns:
+        0.
+    """
+    result = forced_choice(path)
+    text = forced_choice_text(result)
+    print(text, end="")
+    if out is not None:
+        with written_whole(Path(out) / "observer.json") as file:
+            file.write_text(json.dumps({"answers": Path(path).name, **result}, indent=2, allow_nan=False) + "\n")
+        with written_whole(Path(out) / "observer.md") as file:
+            file.write_text(text)
+    return 0
+
+
+def forced_choice_text(result: dict[str, Any]) -> str:
+    """The result of ``forced_choice`` as a Markdown table, and in words whether the readers can tell."""
+    lines = ["| reader | accuracy | 95 % interval | correct | p |", "| --- | --- | --- | --- | --- |"]
+    entries = {name or "one reader": entry for name, entry in result["readers"].items()}
+    for name, entry in {**entries, **({"pooled": result["pooled"]} if len(entries) > 1 else {})}.items():
+        low, high = entry["interval95"]
+        share = f"{entry['value']:.1%} | {low:.1%} to {high:.1%} | {entry['correct']} of {entry['n']}"
+        lines.append(f"| {name} | {share} | {entry['p_value']:.2g} |")
+    told = "better than by guessing" if result["pooled"]["p_value"] < 0.05 else "no better than by guessing"
+    lines += ["", f"Mean of the readers: {result['mean_of_readers']:.1%}. Pooled, they tell real images {told} (50 %)."]
+    return "\n".join(lines) + "\n"
 
 
 def _accuracy(correct: Sequence[bool]) -> dict[str, Any]:
@@ -183,31 +219,6 @@ def _fitted_scores(x: np.ndarray, is_real: np.ndarray, new: np.ndarray, penalty:
     std[std < 1e-12] = 1.0
     weights, intercept = logistic_regression((x - mean) / std, is_real, penalty)
     return (new - mean) / std @ weights + intercept
-
-
-def logistic_regression(x: np.ndarray, positive: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
-    """
-    Weights and intercept of a logistic regression with a ridge penalty on the weights.
-
-    scikit-learn's gives the same (tested), but is not among the run-time requirements.
-
-    Args:
-        x: (n, d).
-        positive: (n,), bool.
-        penalty: minimised is the summed log loss + penalty / 2 |w|^2.
-    """
-    sign = np.where(positive, 1.0, -1.0)
-
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        w = parameters[:-1]
-        margin = sign * (x @ w + parameters[-1])
-        slope = -sign * expit(-margin)
-        value = np.logaddexp(0, -margin).sum() + penalty / 2 * w @ w
-        return float(value), np.append(x.T @ slope + penalty * w, slope.sum())
-
-    start = np.zeros(x.shape[1] + 1)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "gtol": 1e-6, "ftol": 1e-12})
-    return found.x[:-1], float(found.x[-1])
 
 
 def _wins(scores: np.ndarray, is_real: np.ndarray) -> np.ndarray:

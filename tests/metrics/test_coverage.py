@@ -129,6 +129,9 @@ def test_metric_keeps_features_of_batches_and_equals_the_function():
     assert float(metric.aggregate()) == report["value"] == expected
     assert (report["k"], report["n"], report["feature_size"]) == (3, {"generated": 20, "real": 20}, 4)
     metric.reset()
+    metric(fake[:9], real)
+    assert metric.report()["n"] == {"generated": 9, "real": 20}
+    metric.reset()
     with pytest.raises(ValueError, match="no images seen"):
         metric.report()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from common.metrics import observer
-from common.metrics.observer import MachineObserverMetric, forced_choice, logistic_regression, machine_observer
+from common.metrics.logistic import logistic_regression
+from common.metrics.observer import MachineObserverMetric, forced_choice, machine_observer
 from tests.metrics.test_coverage import network
 
 
@@ -40,6 +42,17 @@ def test_answer_and_truth_or_words_do_as_well(tmp_path):
     assert (result["pooled"]["correct"], list(result["readers"])) == (2, [""])
     words = forced_choice(table(tmp_path / "words.csv", "\ufeffcorrect\nyes\nTRUE\n0\n"))
     assert (words["pooled"]["correct"], words["pooled"]["n"]) == (2, 3)
+
+
+def test_run_prints_and_writes_what_was_found(tmp_path, capsys):
+    answers = table(tmp_path / "answers.csv", "reader,correct\n" + "ann,1\n" * 30 + "ben,1\n" * 10 + "ben,0\n" * 10)
+    assert observer.run(answers, tmp_path / "out") == 0
+    text = (tmp_path / "out" / "observer.md").read_text()
+    assert capsys.readouterr().out == text
+    assert "| ben | 50.0% | 27.2% to 72.8% | 10 of 20 |" in text
+    assert "| pooled | 80.0% |" in text
+    assert "Mean of the readers: 75.0%. Pooled, they tell real images better than by guessing" in text
+    assert json.loads((tmp_path / "out" / "observer.json").read_text())["pooled"]["correct"] == 40
 
 
 @pytest.mark.parametrize(
