@@ -35,7 +35,8 @@ def as_given(images: Tensor) -> Tensor:
 def zscored(images: Tensor) -> Tensor:
     """Each image less its mean, divided by its standard deviation; a constant image becomes zero."""
     axes = tuple(range(1, images.ndim))
-    return (images - images.mean(axes, keepdim=True)) / images.std(axes, keepdim=True).clamp(min=1e-6)
+    std = images.std(axes, keepdim=True)
+    return torch.where(std > 1e-6, (images - images.mean(axes, keepdim=True)) / std.clamp(min=1e-6), 0.0)
 
 
 def resized_299(images: Tensor) -> Tensor:

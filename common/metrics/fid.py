@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from ignite import distributed as idist
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import evenly_divisible_all_gather
 from torch import Tensor
@@ -134,10 +134,11 @@ class FrechetDistanceMetric(CumulativeIterationMetric):
         if y is None:
             raise ValueError("The Fréchet distance needs generated and real images.")
         for side, images in enumerate((y_pred, y)):
+            # Pairs stay together, and a group does not hang on the order or the process in which an image is seen.
+            marks = [_mark(image) for image in (y if len(y) == len(y_pred) else images)]
             for index, view, vectors in self.views(images):
-                # As images are dealt out to processes, so that the groups are those of a single process.
-                case = idist.get_rank() + idist.get_world_size() * (self._cases[side] + index)
-                self._sets(view, vectors.shape[1])[side].update(vectors, case)
+                own = self._sets(view, vectors.shape[1])[side]
+                own.update(vectors, marks[index] % len(own.parts))
             self._cases[side] += len(images)
         return torch.ones(len(y_pred), 1)
 
@@ -186,6 +187,11 @@ class FrechetDistanceMetric(CumulativeIterationMetric):
         )
         warnings.warn(f"{self.label}: {text}", stacklevel=3)
         return {"warning": text}
+
+
+def _mark(image: Tensor) -> int:
+    """A number that is the same for the same image."""
+    return zlib.crc32(image.detach().cpu().float().contiguous().numpy().tobytes())
 
 
 def _gathered(own: GroupedStatistics) -> GroupedStatistics:

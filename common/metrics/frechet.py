@@ -96,9 +96,9 @@ class GroupedStatistics:
     def __init__(self, size: int, groups: int = 1) -> None:
         self.parts = [GaussianStatistics(size) for _ in range(groups)]
 
-    def update(self, features: Tensor, case: int) -> None:
-        """Take in all vectors (N, d) of the case with this number."""
-        self.parts[case % len(self.parts)].update(features)
+    def update(self, features: Tensor, group: int) -> None:
+        """Take in vectors (N, d) of one case, or of several, that belong to a group."""
+        self.parts[group].update(features)
 
     def without(self, group: int | None = None) -> GaussianStatistics:
         """Statistics of all cases but those of ``group``; of all cases by default."""
@@ -131,15 +131,20 @@ def jackknife_interval(pairs: Sequence[Pair], value: float) -> list[float] | Non
     Returns:
         ``[low, high]``, low not below 0; None for one group, or when fewer than two vectors would be left.
 
-    Source: Efron and Stein 1981 (jackknife variance); Student's t with g - 1 degrees of freedom.
+    Source: Busing, Meijer, van der Leeden 1999, eq. 8 and 9 (jackknife with groups of different sizes); Student's t
+    with g - 1 degrees of freedom.
     """
     sides = [own for pair in pairs for own in pair]
     used = [i for i in range(len(sides[0].parts)) if all(own.parts[i].n for own in sides)]
     if len(used) < 2 or any(own.without(i).n < 2 for own in sides for i in used):
         return None
-    values = [mean_distance(pairs, i) for i in used]
-    g, mean = len(used), math.fsum(values) / len(used)
-    variance = (g - 1) / g * math.fsum((v - mean) ** 2 for v in values)
+    sizes = [sum(own.parts[i].n for own in sides) for i in used]
+    ratios = [sum(sum(part.n for part in own.parts) for own in sides) / size for size in sizes]
+    left_out = [mean_distance(pairs, i) for i in used]
+    g = len(used)
+    centre = g * value - math.fsum((1 - 1 / h) * v for h, v in zip(ratios, left_out))
+    pseudo_values = [h * value - (h - 1) * v for h, v in zip(ratios, left_out)]
+    variance = math.fsum((p - centre) ** 2 / (h - 1) for h, p in zip(ratios, pseudo_values)) / g
     half = float(student.ppf(0.975, g - 1)) * math.sqrt(variance)
     return [max(0.0, value - half), value + half]
 
@@ -149,7 +154,7 @@ def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
     Squared Fréchet distance of two Gaussians: |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)).
 
     tr (A B)^(1/2) is computed as the sum of the singular values of A^(1/2) B^(1/2), with both roots from symmetric
-    eigendecompositions whose negative rounding errors are set to zero. That is exact for covariances of any rank;
+    eigendecompositions whose rounding errors around zero are set to zero. That is exact for covariances of any rank;
     ``scipy.linalg.sqrtm`` of the unsymmetric product is not, and turns complex or infinite when n < d.
 
     Args:
@@ -176,4 +181,6 @@ def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
 
 def _root(matrix: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    # The root would lift a rounding error of 1e-16 to 1e-8.
+    rounding = len(values) * torch.finfo(values.dtype).eps * float(values.abs().max())
+    return (vectors * torch.where(values > rounding, values, 0.0).sqrt()) @ vectors.T

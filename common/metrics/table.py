@@ -128,6 +128,14 @@ METRICS: dict[str, Entry] = {
         "Naeem et al. 2020, eq. 4",
         {"quantity": "coverage"},
     ),
+    "machine_2afc": Entry(
+        "features",
+        "observer:MachineObserverMetric",
+        "two-alternative forced choice by logistic regression on the features, cross-validated",
+        "0.5 where it cannot tell, 1 where it always can; a lower bound on what readers can tell",
+        "Med-cDiff 2023, Table 3 (by readers)",
+        by_default=False,
+    ),
     "mmd": Entry(
         "sets",
         "mmd:MaximumMeanDiscrepancy",
@@ -150,6 +158,7 @@ METRICS: dict[str, Entry] = {
         "mean MS-SSIM of random pairs within one set (200 pairs)",
         _REAL + "; the lower, the more diverse",
         "Wang et al. 2003, eq. 7; Med-DDPM 2024, Table I",
+        {"lowest": -1.0},
         one_set=True,
     ),
     "acutance": Entry(
@@ -183,16 +192,17 @@ METRICS: dict[str, Entry] = {
     "ssim": Entry(
         "pairs",
         "fidelity:StructuralSimilarity",
-        "mean structural similarity, Gaussian window of 11, range 2",
+        "mean structural similarity, Gaussian window of 11, range 2, intensities counted from -1",
         _HIGH,
         "Wang et al. 2004, eq. 13",
     ),
     "ms_ssim_paired": Entry(
         "pairs",
         "ms_ssim:PairedMSSSIM",
-        "multi-scale SSIM of pairs, as many of five scales as fit, range 2",
+        "multi-scale SSIM of pairs, as many of five scales as fit, range 2, intensities counted from -1",
         _HIGH,
         "Wang et al. 2003, eq. 7",
+        {"lowest": -1.0},
     ),
     "perceptual": Entry(
         "pairs",

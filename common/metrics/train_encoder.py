@@ -228,8 +228,12 @@ def held_out_quality(network: Encoder, plan: EncoderPlan, cases: list[Case], bat
     if source.targets is not None:
         classes = torch.cat([network.content(network(x.float())) for x in source.data.split(batch_size)]).argmax(1)
         right = classes == source.targets
-        recalls = [float(right[source.targets == index].float().mean()) for index in range(len(plan.content))]
-        content = {"accuracy": float(right.float().mean()), "recall": dict(zip(plan.content, recalls))}
+        recall = {
+            label: float(right[source.targets == index].float().mean())
+            for index, label in enumerate(plan.content)
+            if (source.targets == index).any()
+        }
+        content = {"accuracy": float(right.float().mean()), "recall": recall}
     else:
         crops = [random_crops([v], generator) for v in source.data]
         numbers = torch.cat([network.content(network(x)) for x, _ in crops])
