@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
 import pytest
 import torch
 from skimage.exposure import equalize_hist
+from torch import nn
 
+from common.metrics.backbones import unet_maps
 from common.metrics.features import REGISTRY, FeatureNetwork, NetworkSpec, equalise, unet_encoding
 from common.metrics.fid import FrechetDistanceMetric, KernelDistanceMetric, fid, kid
 from common.metrics.segmenter import build_segmenter
@@ -90,7 +93,7 @@ def test_streamed_metrics_equal_the_functions(weights):
         streamed[0].aggregate()
 
 
-@pytest.mark.parametrize(("depth", "size"), [(10, 512)])
+@pytest.mark.parametrize(("depth", "size"), [(10, 512), (18, 512), (50, 2048)])
 def test_med3d_weights_load_from_a_users_file(tmp_path, depth, size):
     state = REGISTRY[f"med3d_resnet{depth}"].build().state_dict()
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "resnet.pth")
@@ -112,3 +115,58 @@ def test_bad_input(weights, tmp_path):
         network(torch.zeros(1, 2, 8, 8, 8))
     with pytest.raises(ValueError, match="NaN"):
         network(torch.full((1, 1, 8, 8, 8), float("nan")))
+
+
+def test_maps_are_the_levels_that_the_features_average(weights):
+    spec = dataclasses.replace(SMALL["small"], maps=unet_maps)
+    network = FeatureNetwork("small", weights, registry={"small": spec})
+    x = volumes(2, 0, (8, 12, 8))
+    torch.testing.assert_close(torch.cat([m.mean((2, 3, 4)) for m in network.maps(x)], 1), network(x))
+    with pytest.raises(ValueError, match="has no feature maps"):
+        FeatureNetwork("small", weights, registry=SMALL).maps(x)
+
+
+def test_half_precision_weights_are_read_as_single(weights, tmp_path):
+    state = torch.load(weights, weights_only=True)
+    torch.save({k: v.half() for k, v in state.items()}, tmp_path / "half.pt")
+    half = FeatureNetwork("small", tmp_path / "half.pt", registry=SMALL)
+    assert next(half.network.parameters()).dtype == torch.float32
+    torch.testing.assert_close(
+        half(volumes(1, 0)), FeatureNetwork("small", weights, registry=SMALL)(volumes(1, 0)), rtol=0.05, atol=0.01
+    )
+
+
+def test_grey_is_repeated_for_a_network_of_three_channels():
+    def build() -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    spec = NetworkSpec(build, source="here", licence="x", spatial_dims=2, channels=3, hub=None)
+    network = FeatureNetwork("a:b", registry={"a:b": spec})
+    grey = torch.rand(2, 1, 5, 5)
+    torch.testing.assert_close(network(grey), grey.mean((2, 3)).expand(-1, 3))
+    assert network(torch.rand(2, 3, 5, 5)).shape == (2, 3)
+    with pytest.raises(ValueError, match="one or 3 channels, got 2"):
+        network(torch.rand(2, 2, 5, 5))
+    with pytest.raises(ValueError, match="reads 2D images, got 3D"):
+        network(torch.rand(1, 1, 4, 4, 4))
+
+
+def test_files_of_another_network_are_refused_with_their_first_keys(weights, tmp_path):
+    state = torch.load(weights, weights_only=True)
+    key = next(iter(state))
+    torch.save({**{k: v for k, v in state.items() if k != key}, "extra": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=rf"missing: {key} \(1 in all\); not expected: extra \(1 in all\)"):
+        FeatureNetwork("small", tmp_path / "other.pt", registry=SMALL)
+    torch.save({**state, key: torch.zeros(1)}, tmp_path / "shape.pt")
+    with pytest.raises(ValueError, match=rf"of another shape: {key} \(1,\) instead of"):
+        FeatureNetwork("small", tmp_path / "shape.pt", registry=SMALL)
+    (tmp_path / "text.pt").write_text("no weights")
+    with pytest.raises(ValueError, match=r"text\.pt is not a file of weights"):
+        FeatureNetwork("small", tmp_path / "text.pt", registry=SMALL)
+
+
+def test_features_must_be_vectors(weights, tmp_path):
+    spec = NetworkSpec(lambda: nn.Conv3d(1, 2, 1), source="here", licence="x")
+    torch.save(spec.build().state_dict(), tmp_path / "conv.pt")
+    with pytest.raises(ValueError, match=r"must give features \(N, d\)"):
+        FeatureNetwork("conv", tmp_path / "conv.pt", registry={"conv": spec})(volumes(1, 0))

@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from scipy.stats import t
+from torch import nn
 
-from common.metrics.fid import fid, kid
+from common.metrics.features import FeatureNetwork, NetworkSpec
+from common.metrics.fid import FrechetDistanceMetric, fid, fid_interval, kid, kid_interval
 from common.metrics.frechet import GaussianStatistics, frechet_distance
+from common.metrics.planes import PlanesFrechetDistance, plane_slices
+from common.networks.torchvision import import_torchvision
 
 
 def features(n: int, d: int, seed: int) -> torch.Tensor:
@@ -96,3 +101,136 @@ def test_fid_refuses_one_image_nan_and_other_sizes():
         fid(torch.full((3, 2), float("nan")), features(5, 2, 1))
     with pytest.raises(ValueError, match="differ in size"):
         fid(features(5, 3, 0), features(5, 4, 1))
+
+
+def test_distance_of_gaussians_that_do_not_commute_is_the_closed_form_in_two_dimensions():
+    # For 2 x 2 matrices tr (AB)^(1/2) = (tr AB + 2 (det A det B)^(1/2))^(1/2).
+    a = torch.tensor([[2.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
+    b = torch.tensor([[1.0, -0.8], [-0.8, 3.0]], dtype=torch.float64)
+    cross = ((a @ b).trace() + 2 * (a.det() * b.det()).sqrt()).sqrt()
+    expected = float(a.trace() + b.trace() - 2 * cross) + 5
+    found = frechet_distance(torch.tensor([1.0, 2.0]), a, torch.zeros(2), b)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_one_gaussian_of_rank_one_has_a_closed_form_and_sqrtm_is_not_needed():
+    # A = u u^T: (AB)^(1/2) has the trace (u^T B u)^(1/2).
+    generator = seeded(11)
+    u = torch.randn(20, generator=generator, dtype=torch.float64)
+    mixing = torch.randn(20, 6, generator=generator, dtype=torch.float64)
+    b = mixing @ mixing.T
+    zero = torch.zeros(20)
+    expected = float(u @ u + b.trace() - 2 * (u @ b @ u).sqrt())
+    assert frechet_distance(zero, torch.outer(u, u), zero, b) == pytest.approx(expected, rel=1e-9)
+
+
+def test_fid_agrees_with_pytorch_fid():
+    pytest.importorskip("pytorch_fid")
+    import_torchvision()
+    from pytorch_fid.fid_score import calculate_frechet_distance
+
+    a, b = features(300, 24, 12), features(280, 24, 13)
+    moments = [v for x in (a, b) for v in (x.numpy().mean(0), np.cov(x.numpy(), rowvar=False))]
+    assert fid(a, b) == pytest.approx(float(calculate_frechet_distance(*moments)), rel=1e-4)
+
+
+def test_two_known_gaussians_are_measured_within_the_interval():
+    inside = 0
+    for seed in range(20):
+        g = seeded(seed)
+        a = torch.randn(400, 3, generator=g, dtype=torch.float64)
+        b = 2 * torch.randn(400, 3, generator=g, dtype=torch.float64) + 1
+        low, high = fid_interval(a, b)
+        inside += low <= 3 * (1 + 1) <= high  # |m|^2 = 3, (2 - 1)^2 a dimension
+    assert inside >= 16
+
+
+def test_jackknife_over_equal_groups_is_the_textbook_formula():
+    a, b = features(40, 2, 14), features(40, 2, 15)
+    value = fid(a, b)
+    left = [fid(a[torch.arange(40) % 10 != g], b[torch.arange(40) % 10 != g]) for g in range(10)]
+    half = t.ppf(0.975, 9) * np.sqrt(0.9 * ((np.array(left) - np.mean(left)) ** 2).sum())
+    np.testing.assert_allclose(fid_interval(a, b), [max(0, value - half), value + half], rtol=1e-6)
+    assert fid_interval(a[:1].repeat(2, 1), b[:2]) is None
+
+
+def test_kid_has_an_interval_around_it():
+    a, b = features(60, 3, 16), features(60, 3, 16) + 1
+    low, high = kid_interval(a, b, resamples=100)
+    assert low < kid(a, b) < high
+
+
+class Slices(nn.Module):
+    """Mean and spread of a 2D image."""
+
+    spatial_dims = 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.flatten(2).mean(2), x.flatten(2).std(2)], dim=1)
+
+
+def volumes(n: int, seed: int) -> torch.Tensor:
+    return torch.rand(n, 1, 6, 7, 8, generator=seeded(seed)) ** (1 + seed) * 2 - 1
+
+
+def test_planes_are_the_distances_of_all_slices_across_each_axis():
+    network = FeatureNetwork(f"{__name__}:Slices")
+    generated, real = volumes(12, 0), volumes(12, 1)
+    metric = PlanesFrechetDistance(network, batch_size=4)
+    for part in (slice(0, 5), slice(5, 12)):
+        metric(generated[part], real[part])
+    report = metric.report()
+    expected = []
+    for axis in range(3):
+        slices = [
+            v.movedim(2 + axis, 1).reshape(-1, 1, *(s for i, s in enumerate((6, 7, 8)) if i != axis))
+            for v in (generated, real)
+        ]
+        expected.append(fid(*(network(s) for s in slices)))
+    assert list(report["planes"].values()) == pytest.approx(expected, rel=1e-6)
+    assert report["value"] == pytest.approx(np.mean(expected), rel=1e-6)
+    assert report["n"] == {"generated": 12, "real": 12}
+    assert report["slices"]["axis_2"] == {"generated": 96, "real": 96}
+    assert report["interval95"][0] < report["value"] < report["interval95"][1]
+    assert metric.label == f"fid_2.5d[{network.label}]"
+    metric.reset()
+    with pytest.raises(ValueError, match="no images seen"):
+        metric.report()
+
+
+def test_the_central_slices_are_taken():
+    volume = torch.arange(10.0).reshape(1, 1, 10, 1)
+    assert plane_slices(volume, 1, 0.4).flatten().tolist() == [3, 4, 5, 6]
+    assert plane_slices(volume, 0, 0.4).shape == (1, 1, 10, 1)
+    with pytest.raises(ValueError, match="axis"):
+        plane_slices(volume, 3)
+
+
+def test_planes_refuse_other_networks_and_images():
+    network = FeatureNetwork(f"{__name__}:Slices")
+    with pytest.raises(ValueError, match="volumes"):
+        PlanesFrechetDistance(network)(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4))
+    with pytest.raises(ValueError, match="share"):
+        PlanesFrechetDistance(network, share=0)
+    spec = NetworkSpec(Slices, source="here", licence="x", spatial_dims=3)
+    with pytest.raises(ValueError, match="reads 3D"):
+        PlanesFrechetDistance(FeatureNetwork("a:b", registry={"a:b": spec}))
+    with pytest.raises(ValueError, match=r"reads 2D images, got 3D.*PlanesFrechetDistance"):
+        FrechetDistanceMetric(network)(volumes(2, 0), volumes(2, 1))
+
+
+def test_memory_does_not_grow_and_the_order_of_the_images_does_not_matter():
+    network = FeatureNetwork(f"{__name__}:Slices")
+    generated, real = torch.rand(60, 1, 5, 5, generator=seeded(0)), torch.rand(60, 1, 5, 5, generator=seeded(1)) ** 2
+    reports = []
+    for order in (torch.arange(60), torch.randperm(60, generator=seeded(2))):
+        metric = FrechetDistanceMetric(network)
+        held = set()
+        for rows in order.split(7):
+            metric(generated[rows], real[rows])
+            held.add(sum(part.packed().numel() for own in metric._statistics[""] for part in own.parts))
+        assert held == {2 * 10 * (1 + 2 + 4)}
+        reports.append(metric.report())
+    assert reports[0]["value"] == pytest.approx(reports[1]["value"], rel=1e-9)
+    assert reports[0]["interval95"] == pytest.approx(reports[1]["interval95"], rel=1e-6)
+    assert "10 groups" in reports[0]["interval_by"]
