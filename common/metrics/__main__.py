@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from .compare import Comparison, folder_facts
 from .folders import ImageFolder
 from .memorisation import AuditSettings
 from .memorisation_page import run_audit
-from .observer import forced_choice
+from .observer import run as run_forced_choice
 from .page import page, tables
 from .registry import REGISTRY, SHIPPED
 from .report import write_report
@@ -182,23 +181,7 @@ def observer(answers: str, *more: Any, out: str | None = None, **unknown: Any) -
         out: folder for observer.json and observer.md; printed only without it.
     """
     _nothing_else(observer, more, unknown)
-    found = forced_choice(str(answers))
-    rows = [("pooled", found["pooled"]), *sorted(found["readers"].items())] if len(found["readers"]) > 1 else []
-    lines = ["| reader | accuracy | 95 % interval (exact) | correct | n | p (guessing) |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
-    for reader, entry in rows or [("all", found["pooled"])]:
-        low, high = entry["interval95"]
-        counts = f"{entry['correct']} | {entry['n']} | {entry['p_value']:.3g}"
-        lines.append(f"| {reader} | {entry['value']:.3f} | {low:.3f} to {high:.3f} | {counts} |")
-    if rows:
-        lines += ["", f"Mean of {len(found['readers'])} readers: {found['mean_of_readers']:.3f}"]
-    print("\n".join(lines))
-    if out is not None:
-        with written_whole(_folder(out) / "observer.json") as path:
-            path.write_text(json.dumps(found, indent=2) + "\n")
-        with written_whole(_folder(out) / "observer.md") as path:
-            path.write_text("\n".join(lines) + "\n")
-    return 0
+    return run_forced_choice(str(answers), None if out is None else _folder(out))
 
 
 def networks(*more: Any, **unknown: Any) -> int:

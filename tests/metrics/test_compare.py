@@ -333,3 +333,12 @@ def test_empty_folder_and_single_image(tmp_path, capsys):
 def test_lists(capsys):
     assert "cxr_v1  2D" in run(capsys, "networks").out
     assert "perceptual" in run(capsys, "metrics").out
+
+
+def test_answers_of_readers(tmp_path, capsys):
+    table = tmp_path / "answers.csv"
+    table.write_text("reader,correct\n" + "".join(f"a,{int(k < 8)}\nb,{k % 2}\n" for k in range(10)))
+    assert "8 of 10" in run(capsys, "observer", table, "--out", tmp_path / "o").out
+    assert json.loads((tmp_path / "o" / "observer.json").read_text())["pooled"]["n"] == 20
+    table.write_text("who\nme\n")
+    assert "answers.csv: a column correct" in run(capsys, "observer", table, status=2).err

@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
 from monai.metrics import DiceMetric, MSEMetric
+from PIL import Image
 
+from common.metrics.coverage import CoverageMetric
+from common.metrics.folders import ImageFolder
 from common.metrics.grain import Grain
 from common.metrics.mmd import MaximumMeanDiscrepancy
+from common.metrics.page import page, picture, tables
 from common.metrics.report import MetricsReport, metric_handlers
 from common.metrics.sets import bootstrap_interval
+from common.metrics.table import METRICS, known
+from tests.fixtures import write_nifti
 
 
 def run(folder, metrics, **kwargs):
@@ -77,3 +86,96 @@ def test_unknown_names_are_refused(tmp_path):
         MetricsReport({"mse": MSEMetric()}, tmp_path, ratios={"r": ("mse", "mae")})
     with pytest.raises(ValueError, match="inputs name"):
         metric_handlers({"mse": MSEMetric()}, {"mae": ["pred", "label"]})
+
+
+class _Mean:
+    """A feature network's stand-in: mean and spread."""
+
+    label = "mean"
+
+    def __call__(self, images):
+        return torch.stack([images.flatten(1).mean(1), images.flatten(1).std(1)], dim=1)
+
+    def describe(self):
+        return {"name": "mean"}
+
+
+def test_a_metric_for_want_of_cases_does_not_end_the_run(tmp_path):
+    """Coverage needs six cases; the four of this run still give all other values."""
+    result = run(tmp_path, {"mse": MSEMetric(), "coverage": CoverageMetric(_Mean())})
+    assert result["metrics"]["mse"]["value"] > 0
+    assert result["metrics"]["coverage[mean]"]["value"] is None
+    assert "At least 6 real" in result["metrics"]["coverage[mean]"]["warning"]
+    assert "| coverage[mean] | not a number |" in (tmp_path / "metrics.md").read_text()
+
+
+def _content():
+    entry = {"value": 0.5, "interval95": [0.25, 0.75], "n": 3, "metric": "fid"}
+    return {
+        "metrics": {
+            "fid[a]": {**entry, "network": {"name": "a"}},
+            "fid[b]": {**entry, "network": {"name": "b"}},
+            "mmd[rbf]": {**entry, "metric": "mmd_rbf"},
+        },
+        "notices": ["files <1> & 2"],
+        "context": {
+            **{side: {"folder": f"{side}<b>", "n": 3, "sha256": "0"} for side in ("real", "fake")},
+            "reading": {"scaling": "percentiles"},
+            "networks": [{"name": "a", "sha256": "12"}],
+            "paired": False,
+        },
+        "seconds": 1,
+        "versions": {"torch": "2"},
+    }
+
+
+def _folder(path, count=3):
+    for number in range(count):
+        array = np.random.default_rng(number).normal(size=(10, 12, 8)).astype(np.float32)
+        array[:5] += 3  # bright on the left of the patient: the right half of an axial slice
+        write_nifti(path / f"v{number}.nii.gz", array, np.diag([1.0, 1.0, 2.0, 1.0]))
+    return ImageFolder(path)
+
+
+def test_the_page_is_complete_in_itself(tmp_path):
+    real, fake = _folder(tmp_path / "real"), _folder(tmp_path / "fake")
+    text = page(_content(), real, fake)
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert len(addresses) == 6
+    for address in addresses:
+        assert address.startswith("data:image/png;base64,")
+        sheet = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
+        assert np.asarray(sheet).std() > 10
+    assert "http" not in text
+    assert "files &lt;1&gt; &amp; 2" in text
+    assert "fake&lt;b&gt;" in text
+    assert METRICS["mmd_rbf"].definition in text
+    assert METRICS["mse"].definition not in text
+
+
+def test_values_of_two_networks_never_share_a_table():
+    titles = {title: [row[0] for row in rows] for title, rows in tables(_content())}
+    assert titles == {
+        "In the features of a": ["fid[a]"],
+        "In the features of b": ["fid[b]"],
+        "On pixels": ["mmd[rbf]"],
+    }
+
+
+def test_slices_are_shown_upright_with_the_right_on_the_left(tmp_path):
+    folder = _folder(tmp_path, 1)
+    data = base64.b64decode(picture(folder[0], folder.spacings[0], False).split(",")[1])
+    sheet = np.asarray(Image.open(io.BytesIO(data))).astype(float)
+    scale = 112 / 16  # the tallest panel is 8 slices of 2 mm
+    axial = sheet[:, : round(10 * scale)]
+    inside = axial[axial.shape[0] // 2 - 20 : axial.shape[0] // 2 + 20]
+    assert inside[:, -20:].mean() > inside[:, :20].mean() + 50
+    assert sheet.shape[1] == pytest.approx((10 + 10 + 12) * scale + 8, abs=3)
+
+
+def test_names_of_metrics():
+    assert known("kid, fid") == ["fid", "kid"]
+    with pytest.raises(ValueError, match="No metric 'fidd'"):
+        known("fidd")
+    for name, entry in METRICS.items():
+        assert callable(entry.code()), name
