@@ -174,7 +174,7 @@ def _add_origin(pydicom: Any, new: Any, source: Any, record: Mapping[str, Any], 
     new.SpecificCharacterSet = "ISO_IR 192"
     kind = [str(part) for part in source.get("ImageType", [])][2:] or ["OTHER"]
     new.ImageType = ["DERIVED", "SECONDARY", *kind]
-    new.SyntheticData = "YES"
+    new.add_new(0x0008001C, "CS", "YES")  # SyntheticData, a name that pydicom 2 does not know
     new.SeriesDescription = f"SYNTHETIC {record.get('bundle', '')} {record.get('map', '')}".strip()
     new.ImageComments = "SYNTHETIC: restored by a generative model, not for diagnosis"
     new.DerivationDescription = description[:1024]

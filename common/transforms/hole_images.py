@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ class CheckHoled(MapTransform):
         tolerance: largest difference of the affines' entries, in mm, where both files are NIfTI.
 
     Raises:
-        ValueError: (when called) names the file of a hole that is empty, covers everything, or lies on another grid.
+        ValueError: (when called) names the file of a hole that is empty, covers everything, or lies on another grid,
+            and of a NIfTI hole for a picture or the other way round.
     """
 
     def __init__(self, keys: KeysCollection = "hole", image_key: str = "image", tolerance: float = 1e-3) -> None:
@@ -42,7 +44,11 @@ class CheckHoled(MapTransform):
             if mask.shape != image.shape:
                 sizes = [" x ".join(str(side) for side in item.shape[1:]) for item in (image, mask)]
                 raise ValueError(f"{name}: a hole of the size of {other}, {sizes[0]}, was expected, got {sizes[1]}.")
-            if all(".nii" in path.lower() for path in (name, other)):
+            nifti = [".nii" in Path(path).name.lower() for path in (name, other)]
+            if nifti[0] != nifti[1]:  # a picture does not say how it lies in a NIfTI file
+                wanted = "NIfTI hole" if nifti[1] else "hole as a picture (PNG, JPEG, DICOM)"
+                raise ValueError(f"{name}: a {wanted} was expected for {other}.")
+            if all(nifti):
                 difference = float((mask.affine - image.affine).abs().max())
                 if difference > self.tolerance:
                     raise ValueError(f"{name} and {other} lie on different grids: {difference:g} mm between affines.")

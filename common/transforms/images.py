@@ -62,7 +62,7 @@ class LoadImageFiled(MapTransform):
     def _grey(self, values: np.ndarray, path: str) -> np.ndarray:
         if path not in self._noted:  # a run reads each file twice: to check it, and to restore it
             self._noted.add(path)
-            logger.warning("%s is in colour; its luminance is restored and written in grey.", path)
+            logger.warning("%s is in colour; grey was expected: its luminance is taken, and written in grey.", path)
         if (values == values[:1]).all():
             return values[:1]
         return np.rint(np.tensordot(_LUMA, values, axes=1))[None]

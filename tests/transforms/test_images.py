@@ -80,7 +80,7 @@ def test_colour_becomes_grey_with_one_notice(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         first, _ = load({"image": path})["image"], load({"image": path})
     assert [record.message for record in caplog.records] == [
-        f"{path} is in colour; its luminance is restored and written in grey."
+        f"{path} is in colour; grey was expected: its luminance is taken, and written in grey."
     ]
     expected = colour @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(first.numpy()[0, :, :, 0].T, expected, atol=0.5)
@@ -209,6 +209,16 @@ def test_a_hole_on_another_grid_is_named(tmp_path):
     case = LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(hole)})
     with pytest.raises(ValueError, match=r"hole.nii and .*image.nii lie on different grids"):
         CheckHoled()(case)
+
+
+def test_a_picture_is_no_hole_for_a_volume_and_the_other_way_round(tmp_path):
+    picture = write_picture(tmp_path / "hole.png", box())
+    image = write_nifti(tmp_path / "image.nii", grey((44, 30)))
+    case = LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(picture)})
+    with pytest.raises(ValueError, match=r"hole.png: a NIfTI hole was expected for .*image.nii"):
+        CheckHoled()(case)
+    with pytest.raises(ValueError, match=r"image.nii: a hole as a picture .* was expected for .*hole.png"):
+        CheckHoled()({"image": case["hole"], "hole": case["image"]})
 
 
 def test_the_network_sees_nothing_of_the_hole_and_known_pixels_return(tmp_path):
