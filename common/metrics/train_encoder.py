@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import time
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 
 from ..data.datalist import Case, paired_cases, split_cases
 from ..data.files import written_whole
+from ..data.image_list import image_cases
 from .encoder_tasks import degrade, mask_numbers
 from .encoders import DEGRADATIONS, ENCODERS, Encoder, EncoderPlan
 from .segmenter import file_sha256
@@ -31,32 +31,10 @@ logger = logging.getLogger(__name__)
 SIDE = 128
 
 
-def manifest_cases(dataset_dir: str | Path, group: str) -> list[Case]:
-    """
-    Images of a data set that lists its files in ``manifest.csv``.
-
-    Args:
-        dataset_dir: folder of the data set.
-        group: column whose rows belong together, e.g. "patient_id".
-
-    Returns:
-        ``{"image": path, "class": …, "group": …}`` an image, in the manifest's order.
-
-    Raises:
-        FileNotFoundError: when there is no manifest.csv.
-    """
-    manifest = Path(dataset_dir) / "manifest.csv"
-    if not manifest.is_file():
-        raise FileNotFoundError(f"No {manifest}: set dataset_dir to a folder with a manifest.csv and its images.")
-    with open(manifest, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{"image": str(manifest.parent / r["path"]), "class": r["class"], "group": r[group]} for r in rows]
-
-
 def encoder_cases(plan: EncoderPlan, dataset_dir: str | Path) -> list[Case]:
     """Cases of an encoder's data set; hippocampi grouped as the bundle med_ddpm_3d groups them, for the same split."""
     if plan.classes:
-        return manifest_cases(dataset_dir, plan.group)
+        return image_cases(dataset_dir, plan.group)
     folders = {"image": "images", "label": "labels"}
     return paired_cases(dataset_dir, folders, lambda name: (int(name.split("_")[1]) + 1) // 2)
 
