@@ -1,7 +1,7 @@
 """
 Peak memory of FID and KID over a growing number of volumes: ``python -m benchmarks.metrics_memory`` prints a table.
 
-Each row is a fresh process that makes the volumes one at a time and measures them by the metrics' classes. The network
+Each row is a fresh process that makes the volumes one at a time and measures them by the metrics' handlers. The network
 is a random projection to 512 features, whose own memory is small, so that what the metrics keep shows.
 """
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from benchmarks.denoising_step import hardware
 from common.metrics.features import FeatureNetwork
 from common.metrics.fid import FrechetDistanceMetric, KernelDistanceMetric
+from common.metrics.report import MetricHandler
 
 WIDTH = 512
 
@@ -30,7 +32,8 @@ class Projection(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("matrix", torch.randn(512, WIDTH, generator=torch.Generator().manual_seed(0)))
+        matrix = torch.randn(512, WIDTH, generator=torch.Generator().manual_seed(0))
+        self.matrix = nn.Parameter(matrix, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, *spatial) -> (N, 512)."""
@@ -40,12 +43,13 @@ class Projection(nn.Module):
 def peak(n: int, size: int) -> str:
     """GiB at the peak of this process, after ``n`` volumes in each set and their FID and KID."""
     features = FeatureNetwork("benchmarks.metrics_memory:Projection")
-    metrics = [FrechetDistanceMetric(features), KernelDistanceMetric(features)]
+    metrics: list[Any] = [FrechetDistanceMetric(features), KernelDistanceMetric(features)]
+    handlers = [MetricHandler(metric_fn=metric) for metric in metrics]
     generator = torch.Generator().manual_seed(0)
     for _ in range(n):
         volumes = [torch.randn(1, 1, size, size, size, generator=generator).clamp_(-1, 1) for _ in range(2)]
-        for metric in metrics:
-            metric(*volumes)
+        for handler in handlers:
+            handler.update(volumes)
     for metric in metrics:
         metric.report()
     status = Path("/proc/self/status").read_text()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def main(
         threads: of PyTorch.
     """
     torch.set_num_threads(threads)
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder:
         sets = copies(real, count, Path(folder))
         names = tuple(name for name in METRICS if name != "lpips")
@@ -86,7 +86,7 @@ def main(
     print(f"\n{hardware('cpu')}; {count} volumes in each set; {network}\n")
     print("| part | seconds |\n| --- | --- |")
     print(f"| reading, features, values of single images and pairs | {total - sum(spent.values()):.1f} |")
-    for name, seconds in spent.most_common():
+    for name, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         if seconds >= 0.05:
             print(f"| {name} | {seconds:.1f} |")
     print(f"| all {len(content['metrics'])} values | {total:.1f} |")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..data.files import written_whole
 from .features import FeatureNetwork
 from .folders import ImageFolder
+from .heap import release_memory
 
 _LAYOUT = 1  # raised when features of the same file, network and reading come out differently
 
@@ -108,7 +109,9 @@ class Features:
         self._flush()
         if self.missing:
             for index in tqdm(sorted(self.missing), desc=note or f"{self.network.name}", unit="image"):
-                self.offer(index, self.images[index])
+                image = self.images[index]
+                self.offer(index, image)
+                release_memory(image)
             self._flush()
         return torch.stack([row for row in self._rows if row is not None])
 

@@ -19,6 +19,7 @@ from .cache import FeatureCache, Features, same_files
 from .choice import Options, Plan
 from .features import FeatureNetwork
 from .folders import ImageFolder
+from .heap import release_memory
 from .memorisation import AuditResult, AuditSettings
 from .memorisation_page import run_audit
 from .report import finite, per_case_values, ratio_of_means, result_of, versions
@@ -176,6 +177,8 @@ class Comparison:
             if self._pairs and len(images) == 2:
                 for metric in self._pairs.values():
                     metric(images["fake"][None], images["real"][None])
+            for image in list(images.values())[:1]:
+                release_memory(image)
 
     def _wanted(self, side: str, index: int) -> bool:
         if self._pairs or self._values or (self._sets and index in self._kept[side]):

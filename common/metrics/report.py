@@ -17,8 +17,10 @@ import numpy as np
 from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
+from torch import Tensor
 
 from ..data.files import written_whole
+from .heap import release_memory
 from .sets import bootstrap_interval
 
 logger = logging.getLogger(__name__)
@@ -27,7 +29,15 @@ _PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image
 
 
 class MetricHandler(IgniteMetricHandler):
-    """MONAI's handler, but a metric that cannot be computed (too few cases) is NaN and does not end the run."""
+    """
+    MONAI's handler, except that a metric which cannot be computed (too few cases) is NaN and does not end the run, and
+    that the memory of large volumes is handed back.
+    """
+
+    def update(self, output: Sequence[Tensor]) -> None:
+        """Called with generated and real images of one iteration, a list of (C, *spatial) or a batch each."""
+        super().update(output)
+        release_memory(output[0] if isinstance(output[0], Tensor) else output[0][0][None])
 
     def compute(self) -> Any:
         """The metric's value; NaN, with a line in the log, where it raises ValueError."""

@@ -40,8 +40,11 @@ def test_held_out_subjects_are_generated_and_measured(files, tmp_path):
         *("precision", "recall", "density", "coverage"),
     }
     assert {"acutance[generated]", "acutance[real]"} < set(metrics)
-    of_features = ("fid", "kid", "precision", "recall", "density", "coverage")
-    assert all("hippocampus_segmenter" in name for name in metrics if name.startswith(of_features))
+    networks = {name: name.partition("[")[2].rstrip("]") for name in metrics if name.startswith(("fid", "kid"))}
+    assert {label.split("-")[0].split(",")[0] for label in networks.values()} == {
+        *("hippocampus_segmenter", "hippocampus_v1")
+    }
+    assert {"kid[hippocampus_v1]", "fid[hippocampus_v1]", "recall[hippocampus_v1]"} < set(metrics)
     too_few = {name for name, entry in metrics.items() if entry["value"] is None}
     assert {name.split("[")[0] for name in too_few} == {"precision", "recall", "density", "coverage"}
     assert all("are needed, got 2 and 2" in metrics[name]["warning"] for name in too_few)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from monai.metrics import DiceMetric, MSEMetric
 from PIL import Image
 
 from common.metrics.coverage import CoverageMetric
+from common.metrics.fid import KernelDistanceMetric
 from common.metrics.folders import ImageFolder
 from common.metrics.grain import Grain
 from common.metrics.mmd import MaximumMeanDiscrepancy
@@ -151,6 +154,27 @@ def test_the_page_is_complete_in_itself(tmp_path):
     assert "fake&lt;b&gt;" in text
     assert METRICS["mmd_rbf"].definition in text
     assert METRICS["mse"].definition not in text
+
+
+def test_memory_of_volumes_does_not_pile_up():
+    """Small tensors that are kept must not pin the memory of the volumes before them (glibc's heap)."""
+    status = Path("/proc/self/status")
+    if not status.exists() or not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("resident memory is read on Linux with glibc")
+
+    def resident():
+        return int(status.read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+    def seen(handler, count):
+        for number in range(count):
+            volume = torch.full((1, 1, 64, 128, 128), number / count)
+            handler.update([volume, volume])
+
+    handler = metric_handlers({"mean": KernelDistanceMetric(_Mean())})["mean"]
+    seen(handler, 5)
+    before = resident()
+    seen(handler, 60)
+    assert resident() - before < 60  # MiB; each volume has 4
 
 
 def test_values_of_two_networks_never_share_a_table():
