@@ -1,0 +1,153 @@
+"""Restorations to compare a network with: interpolation, median, non-local means, biharmonic; by scikit-image."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, SimpleInferer
+from scipy import ndimage
+from skimage.restoration import denoise_nl_means, inpaint_biharmonic
+from torch import Tensor, nn
+
+from .degrade import downsampled
+
+Case = Mapping[Hashable, Any]
+
+
+def bicubic(case: Case, factor: float, key: str = "label") -> Tensor:
+    """
+    Bicubic interpolation from the coarse grid that ``RandDownsampled`` made.
+
+    Args:
+        case: with the clean image, (C, H, W), from which the same coarse grid is made again.
+        factor: as of the degradation.
+        key: of the clean image.
+
+    Returns:
+        The same shape; it may overshoot the range.
+    """
+    return downsampled(_plain(case[key]).float(), factor, mode="bicubic")
+
+
+def median(case: Case, size: int = 3, key: str = "degraded") -> Tensor:
+    """
+    Median of each pixel's square neighbourhood, borders mirrored.
+
+    Args:
+        case: with a (C, H, W) image.
+        size: of the square, in pixels, odd.
+        key: of the image.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        ValueError: for a size that is not odd and positive.
+    """
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"size must be odd and positive, got {size}.")
+    return _each_channel(case[key], lambda channel: ndimage.median_filter(channel, size=size, mode="reflect"))
+
+
+def nonlocal_means(case: Case, median_size: int = 1, key: str = "degraded") -> Tensor:
+    """
+    Non-local means of scikit-image, fast mode, patches of 5 within 13 pixels, h = 0.8 sigma of ``noise_sigma``.
+
+    The method is for Gaussian noise: where there is salt and pepper, a median first gives it a fair chance.
+
+    Args:
+        case: with a (C, H, W) image.
+        median_size: of a median filter before it; 1 for none.
+        key: of the image.
+
+    Returns:
+        The same shape.
+
+    Source: Buades et al. 2005.
+    """
+
+    def denoised(channel: np.ndarray) -> np.ndarray:
+        sigma = max(noise_sigma(channel), 1e-6)  # h divides
+        return denoise_nl_means(channel, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True)
+
+    return _each_channel(median(case, median_size, key), denoised)
+
+
+def noise_sigma(image: np.ndarray) -> float:
+    """
+    Standard deviation of Gaussian noise, from the median size of the finest diagonal Haar details that are not 0.
+
+    scikit-image's ``estimate_sigma`` is the same with Daubechies wavelets; it needs PyWavelets, which nothing else here
+    does.
+
+    Args:
+        image: (H, W), float, sides of at least 2.
+
+    Source: Donoho and Johnstone 1994.
+    """
+    h, w = (side // 2 * 2 for side in image.shape)
+    detail = np.abs(image[:h:2, :w:2] - image[1:h:2, :w:2] - image[:h:2, 1:w:2] + image[1:h:2, 1:w:2]) / 2
+    detail = detail[detail > 0]
+    return float(np.median(detail)) / 0.6745 if detail.size else 0.0
+
+
+def biharmonic(case: Case, key: str = "label", hole_key: str = "hole") -> Tensor:
+    """
+    Biharmonic inpainting of scikit-image; known pixels stay as they are.
+
+    Args:
+        case: with a (C, H, W) image and a hole, (1, H, W), not 0 inside.
+        key: of the image; what it holds inside the hole does not matter.
+        hole_key: of the hole.
+
+    Returns:
+        The shape of the image.
+
+    Source: Damelin and Hoang 2018.
+    """
+    image, hole = _plain(case[key]).float(), _plain(case[hole_key])[0] > 0
+    inside = hole.cpu().numpy()
+    blank = image.masked_fill(hole, 0.0)
+    filled = _each_channel(blank, lambda channel: inpaint_biharmonic(channel, inside))
+    return torch.where(hole, filled, image)
+
+
+class ByNetwork:
+    """
+    A restoration by another network that was trained on the same conditions, such as a GAN's generator.
+
+    Args:
+        network: called by ``inferer``; brought to eval mode.
+        inferer: called as ``inferer(inputs, network)``; by default the network is called once.
+        key: of its input, (C, H, W), scaled as for the diffusion network.
+        scale_key: of the numbers that ``MeasuredScaled`` left in the case.
+    """
+
+    def __init__(
+        self, network: nn.Module, inferer: Inferer | None = None, key: str = "image", scale_key: str = "measured_scale"
+    ) -> None:
+        self.network = network.eval()
+        self.inferer = inferer or SimpleInferer()
+        self.key = key
+        self.scale_key = scale_key
+
+    @torch.no_grad()
+    def __call__(self, case: Case) -> Tensor:
+        """Returns (C', H, W) in the scale of the clean image."""
+        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        image = self.inferer(_plain(case[self.key])[None].to(device), self.network)[0].cpu()
+        gain, offset = (float(number) for number in case[self.scale_key])
+        return _plain(image) * gain + offset
+
+
+def _each_channel(image: Any, function: Any) -> Tensor:
+    array = _plain(image).cpu().double().numpy()
+    return torch.from_numpy(np.stack([function(channel) for channel in array])).float()
+
+
+def _plain(image: Any) -> Tensor:
+    return image.as_tensor() if isinstance(image, MetaTensor) else image
