@@ -177,7 +177,7 @@ class MethodTable:
 
 
 def share_won_back(rows: np.ndarray) -> float:
-    """(method - degraded) / (clean - degraded) of the means of (n, 3) columns in that order; NaN where none was lost."""
+    """(method - degraded) / (clean - degraded) of the means of (n, 3) in that order; NaN where none was lost."""
     method, degraded, clean = rows.mean(0)
     return float((method - degraded) / (clean - degraded)) if clean > degraded else math.nan
 

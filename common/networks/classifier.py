@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -20,8 +21,8 @@ def grey_vgg11(num_classes: int, head: str = "pooled", batch_norm: bool = True, 
 
     Args:
         num_classes: outputs.
-        head: "vgg" is the published one, 129 M parameters; "pooled" a global average and one linear layer, 9.2 M in all,
-            18 MB as half precision.
+        head: "vgg" is the published one, 129 M parameters; "pooled" a global average and one linear layer, 9.2 M in
+            all, 18 MB as half precision.
         batch_norm: after each convolution; without it training from scratch is slow to start.
         dropout: before the last layer.
 
@@ -36,16 +37,18 @@ def grey_vgg11(num_classes: int, head: str = "pooled", batch_norm: bool = True, 
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {HEADS}, got {head!r}.")
-    models = import_torchvision().models
-    build = models.vgg11_bn if batch_norm else models.vgg11
-    network = build(weights=None, num_classes=num_classes, dropout=dropout)
-    network.features[0] = nn.Conv2d(1, 64, kernel_size=3, padding=1)
-    nn.init.kaiming_normal_(network.features[0].weight, mode="fan_out", nonlinearity="relu")
-    nn.init.zeros_(network.features[0].bias)
-    if head == "pooled":
-        network.avgpool = nn.AdaptiveAvgPool2d(1)
-        network.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(512, num_classes))
-    return network
+    vgg = import_torchvision().models.vgg
+    layers = vgg.make_layers(vgg.cfgs["A"], batch_norm=batch_norm)
+    layers[0] = nn.Conv2d(1, 64, kernel_size=3, padding=1)
+    if head == "vgg":
+        return vgg.VGG(layers, num_classes=num_classes, dropout=dropout)
+    # The published head is never made: its 120 M parameters would take half a gigabyte for a moment.
+    last = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(512, num_classes))
+    for module in layers:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    return nn.Sequential(OrderedDict(features=layers, avgpool=nn.AdaptiveAvgPool2d(1), classifier=last))
 
 
 def write_classifier(network: nn.Module, path: str | os.PathLike[str]) -> Path:
