@@ -12,8 +12,8 @@ from typing import Any
 from ..data.files import written_whole
 from .cache import FeatureCache, Features
 from .choice import Options, check_together, load_networks, plan
-from .compare import Comparison, folder_facts
-from .folders import ImageFolder
+from .compare import Comparison
+from .folders import ImageFolder, folder_facts
 from .memorisation import AuditSettings
 from .memorisation_page import run_audit
 from .observer import run as run_forced_choice

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from .cache import FeatureCache, Features, same_files
 from .choice import Options, Plan
 from .features import FeatureNetwork
-from .folders import ImageFolder
+from .folders import ImageFolder, folder_facts
 from .heap import release_memory
 from .memorisation import AuditResult, AuditSettings
 from .memorisation_page import run_audit
@@ -286,19 +282,6 @@ def audit_entry(audit: AuditResult) -> dict[str, Any]:
     }
 
 
-def folder_facts(folder: ImageFolder) -> dict[str, Any]:
-    """Name, number and sizes of a folder's images, and one sha256 over those of all files."""
-    sizes = Counter("x".join(map(str, shape)) for shape in folder.shapes).most_common()
-    digest = hashlib.sha256("".join(folder.sha256(i) for i in range(len(folder))).encode()).hexdigest()
-    common = ", ".join(f"{size} ({times})" for size, times in sizes[:3])
-    return {
-        "folder": folder.path.name,
-        "n": len(folder),
-        "sizes": common + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""),
-        "sha256": digest,
-    }
-
-
 def _ratio_interval(fake: np.ndarray, real: np.ndarray, paired: bool, seed: int) -> list[float] | None:
     """Bootstrap over pairs, or over both sets each by itself."""
     if min(len(fake), len(real)) < 2:
@@ -312,8 +295,3 @@ def _ratio_interval(fake: np.ndarray, real: np.ndarray, paired: bool, seed: int)
 
 def _mean_of_draw(values: np.ndarray, rng: np.random.Generator) -> float:
     return float(values[rng.integers(0, len(values), len(values))].mean())
-
-
-def sample_of(images: Sequence[Any], count: int) -> Iterable[int]:
-    """Positions of at most ``count`` images, evenly over the folder."""
-    return sorted({int(v) for v in torch.linspace(0, len(images) - 1, min(count, len(images))).round()})

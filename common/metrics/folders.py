@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,6 +121,19 @@ class ImageFolder(Sequence[Tensor]):
             "none": "as stored, in [-1, 1]",
         }[self.scaling]
         return {"scaling": self.scaling, "intensities": rule, "grey": self.grey, "resized_to": self.size}
+
+
+def folder_facts(folder: ImageFolder) -> dict[str, Any]:
+    """Name, number and sizes of a folder's images, and one sha256 over those of all files."""
+    sizes = Counter("x".join(map(str, shape)) for shape in folder.shapes).most_common()
+    digest = hashlib.sha256("".join(folder.sha256(i) for i in range(len(folder))).encode()).hexdigest()
+    common = ", ".join(f"{size} ({times})" for size, times in sizes[:3])
+    return {
+        "folder": folder.path.name,
+        "n": len(folder),
+        "sizes": common + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""),
+        "sha256": digest,
+    }
 
 
 def is_nifti(path: Path) -> bool:

@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from .compare import sample_of
 from .folders import ImageFolder, is_nifti
 from .report import table_rows
 from .table import METRICS
@@ -130,12 +129,17 @@ def _address(sheet: Image.Image) -> str:
 
 def _images(real: ImageFolder, fake: ImageFolder, paired: bool, count: int = 8) -> list[str]:
     count = count if fake.spatial_dims == 2 else 4
-    chosen = {"generated": (fake, sample_of(fake, count)), "real": (real, sample_of(real, count))}
+    chosen = {"generated": (fake, _sample_of(fake, count)), "real": (real, _sample_of(real, count))}
     parts = ["<p>The same places in both folders.</p>" if paired else "<p>Evenly over each folder, sorted by name.</p>"]
     for title, (folder, indices) in chosen.items():
         figures = "".join(_figure(folder, index) for index in indices)
         parts.append(f'<h3>{title}</h3><div class="row">{figures}</div>')
     return parts
+
+
+def _sample_of(images: Sequence[Any], count: int) -> list[int]:
+    """Positions of at most ``count`` images, evenly over the folder."""
+    return sorted({int(v) for v in np.linspace(0, len(images) - 1, min(count, len(images))).round()})
 
 
 def _figure(folder: ImageFolder, index: int) -> str:
