@@ -24,7 +24,7 @@ def image_cases(
     Args:
         dataset_dir: folder with images, at any depth; the class of an image is the folder it lies in.
         group_by: column of the manifest that says what must not be split (patient, group of near copies); an empty
-            entry is a group of its own. None, or a folder without a manifest: each image is its own group.
+            entry is a group of its own. None: each image is its own group.
         classes: the classes to take; None for all.
         manifest: a CSV file in ``dataset_dir`` with the columns "path" (relative to it), "class" and ``group_by``.
         key: of the image's path in a case.
@@ -33,13 +33,18 @@ def image_cases(
         ``{key: path, "case": name, "class": class, "group": group}`` an image.
 
     Raises:
-        FileNotFoundError: when there is no folder, no image, or a file of the manifest is missing.
+        FileNotFoundError: when there is no folder, no image, no manifest for ``group_by``, or a file of it is missing.
         ValueError: when the manifest lacks a column, or a class has no image.
     """
     root = Path(dataset_dir)
     if not root.is_dir():
         raise FileNotFoundError(f"No folder {root}: set dataset_dir to a folder of images.")
     listed = (root / manifest).is_file()
+    if group_by and not listed:
+        raise FileNotFoundError(
+            f"No {root / manifest}, which says what belongs together ({group_by}); "
+            "set group_by to None (null) where every image stands for itself."
+        )
     if listed:
         rows = _manifest_rows(root / manifest, group_by)
     else:

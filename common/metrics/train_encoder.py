@@ -143,12 +143,14 @@ def train(
         What was measured on the held-out share, also written beside ``out`` as JSON.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or an ``out`` that is no name of a ``.pt`` file.
         FileNotFoundError: when there are no images.
         RuntimeError: when the loss is not finite.
     """
     if name not in ENCODERS:
         raise ValueError(f"name must be one of {sorted(ENCODERS)}, got {name!r}.")
+    if Path(out).suffix != ".pt" or Path(out).is_dir():
+        raise ValueError(f"out must be the name of a .pt file, got {out}.")
     plan = ENCODERS[name]
     shares = split_cases(encoder_cases(plan, dataset_dir), [1 - held_out, held_out], seed=0)
     started = time.monotonic()

@@ -21,8 +21,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 # Smaller volumes and narrower networks gain nothing: there, the transforms cost more than the products they save.
 _SMALLEST_SIDE = 32
 _FEWEST_CHANNELS = 32
-# Slabs of this size stay in the cache with everything that is made of them.
-_ROWS, _PLANES = 8, 4
+# Slabs of this size stay in the cache with everything that is made of them, and hold enough tiles for a fast product.
+_PLANES = 4
+_WIDE, _ROWS_OF_WIDE, _ROWS = 64, 8, 32
 _CHUNKS = 16
 # Up to so many output channels, 27 products a voxel and their sum cost less than Winograd's transforms.
 _FEW_CHANNELS = 4
@@ -203,8 +204,9 @@ def _convolve_case(
     channels = sum(x.shape[3] for x in volumes)
     into, back = (torch.kron(m, m) for m in (torch.tensor(_INPUT).float(), torch.tensor(_OUTPUT).float()))
     across, row = width // 4, channels * (_PLANES + 2)
-    for top in _steps(range(0, height, _ROWS), out):
-        down = min(_ROWS, height - top) // 4
+    rows = _ROWS_OF_WIDE if width > _WIDE else _ROWS
+    for top in _steps(range(0, height, rows), out):
+        down = min(rows, height - top) // 4
         tiles = down * across
         slab = torch.empty(_PLANES, 4 * down + 2, width + 2, channels)
         values = torch.zeros(36, tiles, _PLANES + 2, channels)
@@ -273,9 +275,11 @@ def _fill(
     for x in volumes if first < last else ():
         end = channel + x.shape[3]
         part = x[first:last, lower:upper]
-        if affine is not None:
-            part = torch.addcmul(affine[1][channel:end], part, affine[0][channel:end])
-        slab[: last - first, lower - top + 1 : upper - top + 1, 1:-1, channel:end] = part
+        target = slab[: last - first, lower - top + 1 : upper - top + 1, 1:-1, channel:end]
+        if affine is None:
+            target.copy_(part)
+        else:
+            torch.addcmul(affine[1][channel:end], part, affine[0][channel:end], out=target)
         channel = end
     if affine is not None:
         F.silu(slab, inplace=True)  # zero stays zero

@@ -38,6 +38,8 @@ def test_errors_name_the_place(tmp_path):
     with pytest.raises(FileNotFoundError, match="No image"):
         image_cases(tmp_path)
     make(tmp_path, ["a/1.png"])
+    with pytest.raises(FileNotFoundError, match=r"manifest\.csv.*patient"):
+        image_cases(tmp_path, group_by="patient")
     with pytest.raises(ValueError, match=r"\['c'\]"):
         image_cases(tmp_path, classes=["a", "c"])
     (tmp_path / "manifest.csv").write_text("path,class\na/1.png,a\na/2.png,a\n")

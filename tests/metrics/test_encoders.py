@@ -112,6 +112,8 @@ def test_training_in_3d_reads_masks(tmp_path):
 def test_bad_training_input(tmp_path):
     with pytest.raises(ValueError, match="name must be one of"):
         train("cxr", str(tmp_path), str(tmp_path / "x.pt"))
+    with pytest.raises(ValueError, match=r"\.pt file"):
+        train("cxr_v1", str(tmp_path), str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"manifest\.csv"):
         train("cxr_v1", str(tmp_path), str(tmp_path / "x.pt"))
 
