@@ -115,7 +115,7 @@ REGISTRY: dict[str, NetworkSpec] = {
         sha256="f102b9d18192cce13a221a1cb887d9d6e582d0fdf1058a7a3c56669f4efcb654",
         licence="CC BY-SA 4.0",
     ),
-    "hippocampus_v1": _encoder("hippocampus_v1", "159c2a9beed7ec91874584a1b7d0c0ea31e7b013384c70ed3f87893fcbe5ed6d"),
+    "hippocampus_v1": _encoder("hippocampus_v1", "93eb3ac993cb8b24848298379787d346c9da20e5d7273ffbdc1049f619763ac3"),
     "cxr_v1": _encoder("cxr_v1", "32073c198f7b614f407fd3f0c9d7d3aeb068a9a2a090e0179fbf9a08981057b9"),
     "brain_v1": _encoder("brain_v1", "8f3630abfe903ef5ee05cdfb72a282f1ed35d06a98dae7d1aabbdf9e7ce4c944"),
     "inception_fid": NetworkSpec(
