@@ -17,7 +17,7 @@ from monai.utils import CommonKeys
 from ..transforms.preview import contact_sheet
 from ..transforms.sheets import image_sheet
 
-_TITLES = {CommonKeys.IMAGE: "condition", CommonKeys.PRED: "generated", CommonKeys.LABEL: "real"}
+_TITLES: dict[str, str] = {CommonKeys.IMAGE: "condition", CommonKeys.PRED: "generated", CommonKeys.LABEL: "real"}
 
 
 class ProgressLog:

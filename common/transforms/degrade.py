@@ -166,7 +166,10 @@ class RandNoisyd(_Degraded):
         self, image: Tensor, random: np.random.RandomState, result: dict[Hashable, Any]
     ) -> tuple[Tensor, dict[str, float | str]]:
         """Returns the image, {"sigma", "share"}."""
-        sigma, share = float(random.uniform(*self.sigma)), float(random.uniform(*self.share))
+        sigma, share = (
+            float(random.uniform(self.sigma[0], self.sigma[1])),
+            float(random.uniform(self.share[0], self.share[1])),
+        )
         return noisy(image, sigma, share, random), {"sigma": sigma, "share": share}
 
 
@@ -201,7 +204,9 @@ class RandHoled(_Degraded):
     ) -> tuple[Tensor, dict[str, float | str]]:
         """Returns the hole, {"kind", "area"}."""
         kind = self.kinds[random.randint(len(self.kinds))]
-        hole = random_hole((image.shape[1], image.shape[2]), float(random.uniform(*self.area)), kind, random)
+        hole = random_hole(
+            (image.shape[1], image.shape[2]), float(random.uniform(self.area[0], self.area[1])), kind, random
+        )
         return torch.from_numpy(hole)[None].float(), {"kind": kind, "area": float(hole.mean())}
 
 

@@ -65,5 +65,5 @@ def test_what_cannot_be_listed_is_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="No folder"):
         slice_cases(tmp_path / "none")
     write_nifti(tmp_path / "x.nii", np.zeros((4, 4), np.int16), oblique_affine())
-    with pytest.raises(ValueError, match="x.nii: a 3D volume was expected"):
+    with pytest.raises(ValueError, match=r"x\.nii: a 3D volume was expected"):
         slice_cases(tmp_path)
