@@ -12,6 +12,7 @@ from monai.metrics import CumulativeIterationMetric
 from monai.utils import evenly_divisible_all_gather
 from torch import Tensor
 
+from .feature_sets import FeatureSetMetric
 from .features import FeatureNetwork
 from .frechet import GaussianStatistics, GroupedStatistics, Pair, frechet_distance, jackknife_interval, mean_distance
 from .mmd import mmd2_bootstrap_interval, mmd2_unbiased
@@ -203,7 +204,7 @@ def _gathered(own: GroupedStatistics) -> GroupedStatistics:
     return total
 
 
-class KernelDistanceMetric(CumulativeIterationMetric):
+class KernelDistanceMetric(FeatureSetMetric):
     """
     KID between generated and real images; keeps the features, not the images.
 
@@ -216,36 +217,18 @@ class KernelDistanceMetric(CumulativeIterationMetric):
     """
 
     def __init__(self, features: FeatureNetwork, seed: int = 0, resamples: int = 1000) -> None:
-        super().__init__()
-        self.features, self.seed, self.resamples = features, seed, resamples
+        super().__init__(features)
+        self.seed, self.resamples = seed, resamples
 
     @property
     def label(self) -> str:
         """Such as ``kid[med3d_resnet50]``."""
         return f"kid[{self.features.label}]"
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> list[Tensor]:  # type: ignore[override]
-        if y is None:
-            raise ValueError("The kernel distance needs generated and real images.")
-        return [self.features(y_pred).cpu(), self.features(y).cpu()]
-
-    def aggregate(self) -> Tensor:  # type: ignore[override]
-        """Returns the distance, a float64 scalar."""
-        return torch.tensor(self.report()["value"], dtype=torch.float64)
-
-    def report(self) -> dict[str, Any]:
-        """Value, interval, number of images, network."""
-        buffer = self.get_buffer()
-        if buffer is None:
-            raise ValueError(f"{self.label}: no images seen.")
-        generated, real = (torch.stack(in_order_of_mean(list(rows))) for rows in buffer)
+    def _evaluate(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
+        generated, real = (torch.stack(in_order_of_mean(list(rows))) for rows in (generated, real))
         result: dict[str, Any] = {"value": kid(generated, real), "interval95": None}
         if self.resamples:
             result["interval95"] = kid_interval(generated, real, self.seed, self.resamples)
             result["interval_by"] = f"bootstrap over images, {self.resamples} resamples, seed {self.seed}"
-        return {
-            **result,
-            "n": {"generated": len(generated), "real": len(real)},
-            "feature_size": generated.shape[1],
-            "network": self.features.describe(),
-        }
+        return result

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..data.files import written_whole
-from .coverage import FeatureSetMetric, checked_features
+from .coverage import checked_features
+from .feature_sets import FeatureSetMetric
 from .features import FeatureNetwork
 from .intervals import binomial_interval, binomial_p_value
 from .logistic import logistic_regression
