@@ -1,0 +1,142 @@
+"""The training configs of the Med-cDiff bundles: a few iterations of a tiny network, and the paper's numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from common.data.phantom2d import head_slice
+from common.networks.classifier import grey_vgg11, load_classifier
+from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, folder_of, write_picture
+from tests.bundles.training import TINY, weights
+from tests.fixtures import write_nifti
+
+SMALL = {**{key: value for key, value in TINY.items() if key != "subject_of"}, "group_by": None}
+NETWORK, STEPS = "network_def#overrides", "validate#inferer#num_inference_steps"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twelve pictures in two folders that are classes."""
+    top = tmp_path_factory.mktemp("data")
+    for index in range(12):
+        name = ("glioma", "normal")[index % 2]
+        write_picture(top / name / f"{name}_{index}.png", head_slice(24, seed=index))
+    return top
+
+
+def workflow(bundle, data, output, *overlays, without=(), **overrides):
+    files = [str(folder_of(bundle) / "configs" / name) for name in ("train.json", *overlays)]
+    given = {**SMALL, "dataset_dir": str(data), "output_dir": str(output), "spatial_size": [16, 16], "max_epochs": 1}
+    given = {key: value for key, value in given.items() if key not in without}
+    run = ConfigWorkflow(files, workflow_type="train", logging_file=False, **{**given, **overrides})
+    run.initialize()
+    return run
+
+
+def train(*args, **kwargs):
+    run = workflow(*args, **kwargs)
+    assert run.check_properties() == []
+    run.run()
+    run.finalize()
+    return run
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_it_trains_validates_resumes_and_fine_tunes(bundle, data, tmp_path):
+    whole = train(bundle, data, tmp_path / "whole", max_epochs=2, val_interval=2)
+    assert whole.trainer.state.iteration == 4
+    assert (tmp_path / "whole" / "previews" / "epoch_0002.png").is_file()
+    train(bundle, data, tmp_path / "parts", lr_factor="$lambda step: 1.0")
+    resumed = train(bundle, data, tmp_path / "parts", "resume.json", max_epochs=2)
+    assert resumed.trainer.state.iteration == 4
+    still = {"initial_weights": str(tmp_path / "whole" / "model.pt"), "learning_rate": 0.0}
+    tuned = weights(train(bundle, data, tmp_path / "tuned", "fine_tune.json", **still))
+    expected = torch.load(tmp_path / "whole" / "model.pt", weights_only=True)
+    for key, value in expected.items():
+        torch.testing.assert_close(tuned[f"ema.{key}"], value)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_several_gpus_and_the_rest_are_the_same_overlays(bundle):
+    for name in ("multi_gpu_train.json", "resume.json", "fine_tune.json"):
+        ours, theirs = (ConfigParser.load_config_file(folder_of(b) / "configs" / name) for b in (bundle, "med_ddpm_3d"))
+        assert ours == theirs, "what med_ddpm_3d's tests of several processes and of resuming say holds here too"
+
+
+def test_a_resumed_run_ends_with_the_same_weights(data, tmp_path):
+    constant = {"lr_factor": "$lambda step: 1.0", "max_epochs": 2}
+    whole = weights(train(DENOISE, data, tmp_path / "whole", **constant))
+    train(DENOISE, data, tmp_path / "parts", **{**constant, "max_epochs": 1})
+    parts = weights(train(DENOISE, data, tmp_path / "parts", "resume.json", **constant))
+    assert all(torch.equal(parts[key], value) for key, value in whole.items())
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_paper_numbers(bundle, data, tmp_path):
+    run = workflow(bundle, data, tmp_path, "paper.json", without=(NETWORK, "spatial_size", "max_epochs"))
+    get = run.parser.get_parsed_content
+    table = {
+        "prediction_type": "epsilon",
+        "learning_rate": 1e-4,
+        "spatial_size": [128, 128],
+        "max_grad_norm": None,
+        "flip_prob": 0.0,
+    }
+    assert {key: get(key) for key in table} == table
+    betas = get("noise_schedule").betas
+    np.testing.assert_allclose(betas, np.linspace(1e-4, 0.02, 2000), rtol=1e-5)
+    assert type(get("loss")).__name__ == "MSELoss"
+    assert type(get("optimizer")).__name__ == "Adam"
+    assert [get("lr_factor")(step) for step in (0, 199_999)] == [1, 1]
+    run.parser["batch_size"] = 2
+    run.parser.ref_resolver.reset()
+    length = len(get("train#dataloader"))
+    assert 200_000 <= get("max_epochs") * length < 200_000 + length
+    network = run.parser["network_def"]
+    assert "patch_size" not in network
+    assert "refine_channels" not in network
+    assert network["in_channels"] == ConfigParser.load_config_file(
+        folder_of(bundle) / "configs" / "inference.json"
+    )["network_def"]["in_channels"]  # fmt: skip
+    ancestral = ConfigParser.load_config_file(folder_of(bundle) / "configs" / "ancestral.json")
+    assert (ancestral["num_inference_steps"], ancestral["step_rule"]["variance"]) == (2000, "beta")
+
+
+@pytest.mark.parametrize("bundle", [SUPERRES, INPAINT])
+def test_slices_of_volumes_are_trained_on(bundle, tmp_path):
+    for name in "abc":
+        volume = np.random.default_rng(ord(name)).integers(0, 900, (20, 18, 3, 2))
+        write_nifti(tmp_path / "volumes" / f"{name}.nii.gz", volume.astype(np.int16))
+    run = train(bundle, tmp_path / "volumes", tmp_path / "out", "slices.json", channel=0, batch_size=2)
+    assert len(run.train_dataset) == 6
+    assert (tmp_path / "out" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("bundle", [DENOISE, SUPERRES])
+def test_the_classifier_learns_clean_images_of_the_training_share(bundle, data, tmp_path):
+    own = {"classes": ["glioma", "normal"], "classifier_weights": str(tmp_path / "c.pt"), "spatial_size": [32, 32]}
+    more = {"batch_size": 5, "max_epochs": 2, "log_interval": 100, "val_interval": 2}
+    run = train(bundle, data, tmp_path, "train_classifier.json", without=(NETWORK, STEPS), **own, **more)
+    assert run.evaluator.state.metrics["held_out_accuracy"] >= 0
+    assert {case["case"] for case in run.train_dataset_data} == {
+        c["case"] for c in run.parser.get_parsed_content("split")[0]
+    }
+    batch = next(iter(run.parser.get_parsed_content("train#dataloader")))
+    assert (float(batch["image"].min()), float(batch["image"].max())) == (-1, 1)
+    network = load_classifier(grey_vgg11(2), tmp_path / "c.pt")
+    trained = run.parser.get_parsed_content("network").state_dict()
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, trained[key], rtol=1e-3, atol=1e-4)
+    assert (tmp_path / "c.pt").stat().st_size < 25e6
+
+
+def test_the_published_head_and_a_wrong_one():
+    with torch.device("meta"):
+        assert sum(p.numel() for p in grey_vgg11(3, head="vgg", batch_norm=False).parameters()) == 128_777_475
+    assert 9.2e6 < sum(p.numel() for p in grey_vgg11(3, batch_norm=False).parameters()) < 9.3e6
+    assert grey_vgg11(3).eval()(torch.zeros(2, 1, 40, 36)).shape == (2, 3)
+    with pytest.raises(ValueError, match="head must be one of"):
+        grey_vgg11(3, head="small")
