@@ -43,7 +43,7 @@ def image_cases(
     if group_by and not listed:
         raise FileNotFoundError(
             f"No {root / manifest}, which says what belongs together ({group_by}); "
-            "set group_by to None (null) where every image stands for itself."
+            "--group_by '$None' takes every image for itself."
         )
     if listed:
         rows = _manifest_rows(root / manifest, group_by)
