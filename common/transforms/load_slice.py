@@ -33,7 +33,7 @@ class LoadSliced(MapTransform):
             index[data["axis"]] = slice(data["slice"], data["slice"] + 1)
             if data["channel"] >= 0:
                 index.append(data["channel"])
-            values = np.asarray(file.dataobj[tuple(index)], dtype=np.float32)[None]
+            values = np.array(file.dataobj[tuple(index)], dtype=np.float32)[None]
             meta = {"filename_or_obj": str(result[key])}
             volume = MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(file.affine.copy()), meta=meta)
             shown = SlicesLastd("image")({"image": volume})["image"]

@@ -66,7 +66,7 @@ def evaluation(bundle, data, tmp_path, *overlays, **overrides):
         "spatial_size": [32, 32],
     }
     weights = tiny_weights(bundle, tmp_path)
-    return restoration(bundle, "evaluate.json", *overlays, **given, group_by=None, weights=weights, **overrides)
+    return restoration(bundle, "evaluate.json", *overlays, **given, weights=weights, **overrides)
 
 
 def result_of(tmp_path):
