@@ -19,7 +19,8 @@ from .memorisation_page import run_audit
 from .observer import run as run_forced_choice
 from .page import page, tables
 from .registry import REGISTRY, SHIPPED
-from .report import write_report
+from .report import markdown_table
+from .report_writer import write_report
 from .table import METRICS
 
 
@@ -92,7 +93,7 @@ def compare(
     comparison = Comparison(chosen, options, cache or folder / "features")
     content = comparison.run(folder)
     content["context"]["command"] = shlex.join(["python", "-m", "common.metrics", *sys.argv[1:]])
-    write_report(content, folder)
+    write_report(content, markdown_table(content), folder)
     with written_whole(folder / "index.html") as path:
         worst = folder / "worst_pairs.png" if comparison.audit else None
         path.write_text(page(content, chosen.real, chosen.fake, worst), encoding="utf-8")

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
-from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
 
-from ..data.files import written_whole
 from .report import finite, metric_handlers, per_case_values, ratio_of_means, result_of, versions
+from .report_writer import ReportWriter
 from .sets import bootstrap_interval
-
-logger = logging.getLogger(__name__)
 
 Metrics = dict[str, dict[str, CumulativeIterationMetric]]
 
@@ -63,7 +56,7 @@ def method_handlers(metrics: Metrics, against: Mapping[str, str] | None = None) 
     return metric_handlers(flat, keys)
 
 
-class MethodTable:
+class MethodTable(ReportWriter):
     """
     Handler that writes ``metrics.json`` and ``metrics.md`` when the evaluation is complete.
 
@@ -95,15 +88,14 @@ class MethodTable:
         context: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__(output_dir)
         self.metrics = metrics
-        self.output_dir = Path(output_dir)
         self.titles = {method: (titles or {}).get(method, method) for method in metrics}
         self.reference = reference
         self.ratios = dict(ratios or {})
         self.won_back = dict(won_back or {})
         self.context = dict(context or {})
         self.seed = seed
-        self._started = time.monotonic()
         self._check()
 
     def _check(self) -> None:
@@ -112,26 +104,6 @@ class MethodTable:
         for method, column in sorted(wanted):
             if column not in self.metrics.get(method, {}):
                 raise ValueError(f"There is no {column} of {method!r}; methods are {list(self.metrics)}.")
-
-    def attach(self, engine: Engine) -> None:
-        """Write when ``engine`` has run; its folder is made at once, so that a bad one stops the run early."""
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.COMPLETED, self)
-
-    def _start(self, engine: Engine) -> None:
-        self._started = time.monotonic()
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, engine: Engine) -> None:
-        """Collect on all processes, write on the first."""
-        content = self.collect()
-        if idist.get_rank() == 0:
-            table = markdown(content)
-            with written_whole(self.output_dir / "metrics.json") as path:
-                path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-            with written_whole(self.output_dir / "metrics.md") as path:
-                path.write_text(table)
-            logger.info("%s:\n%s", self.output_dir / "metrics.md", table)
 
     def collect(self) -> dict[str, Any]:
         """Everything that ``metrics.json`` holds. Called on all processes, since the metrics are gathered."""
@@ -153,7 +125,7 @@ class MethodTable:
                 "methods": rows,
                 "context": self.context,
                 "bootstrap": {"seed": self.seed, "resamples": self.resamples, "over": "cases", "kind": "percentile"},
-                "seconds": round(time.monotonic() - self._started, 1),
+                "seconds": self.seconds,
                 "versions": versions(),
             }
         )
@@ -174,6 +146,10 @@ class MethodTable:
         interval = bootstrap_interval(rows, statistic, self.seed, self.resamples)
         known = interval is not None and all(math.isfinite(end) for end in interval)
         return {"value": statistic(rows), "interval95": interval if known else None, "n": len(rows)}
+
+    def table(self, content: Mapping[str, Any]) -> str:
+        """A row a method."""
+        return markdown(content)
 
 
 def share_won_back(rows: np.ndarray) -> float:

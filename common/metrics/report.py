@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import platform
-import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
-from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-from ..data.files import written_whole
 from .heap import release_memory
+from .report_writer import ReportWriter
 from .sets import bootstrap_interval
 
 logger = logging.getLogger(__name__)
@@ -91,7 +87,7 @@ def ratio_of_means(rows: np.ndarray) -> float:
     return float(rows[:, 0].mean() / rows[:, 1].mean())
 
 
-class MetricsReport:
+class MetricsReport(ReportWriter):
     """
     Handler that writes ``metrics.json`` and ``metrics.md`` when the evaluation is complete.
 
@@ -119,8 +115,8 @@ class MetricsReport:
         seed: int = 0,
         resamples: int = 1000,
     ) -> None:
+        super().__init__(output_dir)
         self.metrics = dict(metrics)
-        self.output_dir = Path(output_dir)
         self.ratios = {name: tuple(pair) for name, pair in (ratios or {}).items()}
         unknown = sorted({part for pair in self.ratios.values() for part in pair} - set(self.metrics))
         if unknown:
@@ -128,22 +124,6 @@ class MetricsReport:
         self.context = dict(context or {})
         self.seed = seed
         self.resamples = resamples
-        self._started = time.monotonic()
-
-    def attach(self, engine: Engine) -> None:
-        """Write when ``engine`` has run; its folder is made at once, so that a bad one stops the run early."""
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.COMPLETED, self)
-
-    def _start(self, engine: Engine) -> None:
-        self._started = time.monotonic()
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, engine: Engine) -> None:
-        """Collect on all processes, write on the first."""
-        content = self.collect()
-        if idist.get_rank() == 0:
-            write_report(content, self.output_dir)
 
     def collect(self) -> dict[str, Any]:
         """Everything that ``metrics.json`` holds. Called on all processes, since the metrics are gathered."""
@@ -168,10 +148,14 @@ class MetricsReport:
                 "metrics": results,
                 "context": self.context,
                 "bootstrap": {"seed": self.seed, "resamples": self.resamples, "over": "cases", "kind": "percentile"},
-                "seconds": round(time.monotonic() - self._started, 1),
+                "seconds": self.seconds,
                 "versions": versions(),
             }
         )
+
+    def table(self, content: Mapping[str, Any]) -> str:
+        """A row a metric."""
+        return markdown_table(content)
 
 
 def result_of(
@@ -200,14 +184,6 @@ def result_of(
     mean = float(known.mean()) if len(known) else math.nan
     interval = bootstrap_interval(known, seed=seed, resamples=resamples)
     return {"value": mean, "interval95": interval, "n": len(known), **extra}
-
-
-def write_report(content: Mapping[str, Any], output_dir: str | Path) -> None:
-    """Write ``metrics.json`` and ``metrics.md``, each whole."""
-    with written_whole(Path(output_dir) / "metrics.json") as path:
-        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    with written_whole(Path(output_dir) / "metrics.md") as path:
-        path.write_text(markdown_table(content))
 
 
 def versions() -> dict[str, str | None]:
