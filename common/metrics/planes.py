@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from monai.utils import evenly_divisible_all_gather
 from torch import Tensor
 
 from .features import FeatureNetwork
-from .fid import FrechetDistanceMetric
+from .fid import FrechetDistanceMetric, fid
 from .frechet import mean_distance
 from .sets import plain_images
 
@@ -41,6 +41,25 @@ def plane_slices(volume: Tensor, axis: int, share: float = 1.0) -> Tensor:
     count = max(1, round(share * len(slices)))
     start = (len(slices) - count) // 2
     return slices[start : start + count]
+
+
+def planes_fid(
+    generated: Sequence[Tensor], real: Sequence[Tensor], features: FeatureNetwork, share: float = 1.0
+) -> float:
+    """
+    2.5D FID of two sets of volumes: mean over the axes of the Fréchet distance of all slices across an axis.
+
+    Args:
+        generated: (C, X, Y, Z) each, in [-1, 1]; any number and sizes.
+        real: likewise.
+        features: a 2D network.
+        share: of the slices that are taken, see ``plane_slices``.
+    """
+
+    def of(volumes: Sequence[Tensor], axis: int) -> Tensor:
+        return torch.cat([features(plane_slices(volume, axis, share)).cpu() for volume in volumes])
+
+    return sum(fid(of(generated, axis), of(real, axis)) for axis in AXES) / len(AXES)
 
 
 class PlanesFrechetDistance(FrechetDistanceMetric):

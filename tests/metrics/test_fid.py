@@ -10,7 +10,7 @@ from torch import nn
 from common.metrics.features import FeatureNetwork, NetworkSpec
 from common.metrics.fid import FrechetDistanceMetric, fid, fid_interval, kid, kid_interval
 from common.metrics.frechet import GaussianStatistics, frechet_distance
-from common.metrics.planes import PlanesFrechetDistance, plane_slices
+from common.metrics.planes import PlanesFrechetDistance, plane_slices, planes_fid
 from common.networks.torchvision import import_torchvision
 
 
@@ -189,6 +189,7 @@ def test_planes_are_the_distances_of_all_slices_across_each_axis():
         expected.append(fid(*(network(s) for s in slices)))
     assert list(report["planes"].values()) == pytest.approx(expected, rel=1e-6)
     assert report["value"] == pytest.approx(np.mean(expected), rel=1e-6)
+    assert planes_fid(list(generated), list(real), network) == pytest.approx(np.mean(expected), rel=1e-6)
     assert report["n"] == {"generated": 12, "real": 12}
     assert report["slices"]["axis_2"] == {"generated": 96, "real": 96}
     assert report["interval95"][0] < report["value"] < report["interval95"][1]
