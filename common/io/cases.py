@@ -90,15 +90,38 @@ def check_run(
         OSError: when the output folder cannot be written.
         MemoryError: when the largest case needs more memory than is free.
     """
+    none = f"No .nii.gz or .nii file in {dataset_dir}: set dataset_dir to a folder of masks, or mask to one file."
+    return check_inputs(files, cases, transform, output_dir, network, none)
+
+
+def check_inputs(
+    files: Sequence[str],
+    cases: Sequence[dict[str, str]],
+    transform: Callable[[Any], Any],
+    output_dir: str | Path,
+    network: Any,
+    none: str,
+    stem: Callable[[str], str] = stem_of,
+    check_file: Callable[[str], None] | None = None,
+    spatial_dims: int = 3,
+) -> int:
+    """
+    What ``check_run`` does, for any kind of file.
+
+    Args:
+        files: see ``check_run``, as ``cases``, ``transform``, ``output_dir``, ``network``, result and errors.
+        none: the message when there is no file.
+        stem: of a file's name; two files of one stem would have one output.
+        check_file: see ``check_cases``.
+        spatial_dims: of what the network sees at once; further axes of a case are taken one by one.
+    """
     if not files:
-        raise FileNotFoundError(
-            f"No .nii.gz or .nii file in {dataset_dir}: set dataset_dir to a folder of masks, or mask to one file."
-        )
-    check_names(files)
-    shapes = check_cases(cases, transform)
+        raise FileNotFoundError(none)
+    check_names(files, stem)
+    shapes = check_cases(cases, transform, check_file)
     check_folder(output_dir)
     if network is not None:
-        check_inference(network, shapes)
+        check_inference(network, [shape[: spatial_dims + 1] for shape in shapes])
     pending = {value for case in cases for value in case.values()}
     skipped = [Path(file).name for file in files if file not in pending]
     if skipped:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engines.memory import check_inference
-from .cases import check_cases, check_folder, check_names
+from .cases import check_inputs
 from .images import EXPECTED, image_stem, is_image, output_ending
 
 MAPS = ("mean", "std")
-
-logger = logging.getLogger(__name__)
 
 
 def find_images(folder: str | Path, only: str | Path | Sequence[str | Path] | None = None) -> list[str]:
@@ -101,38 +97,16 @@ def check_images(
     Args:
         files: all images.
         cases: those to be done, of ``pending_images``.
-        transform: the preprocessing, which raises where a case cannot be used.
+        transform: see ``check_run``, as ``output_dir``, result and errors.
         output_dir: made where it is missing.
         dataset_dir: where the images were looked for, for the message.
-        network: whose memory is estimated for the largest case as a whole; None for no estimate.
-
-    Returns:
-        The number of cases to be done.
-
-    Raises:
-        FileNotFoundError: when there is no image at all.
-        ValueError: when images cannot be used, or two would have the same output; every file is named with its reason.
-        OSError: when the output folder cannot be written.
-        MemoryError: when the largest case needs more memory than is free.
+        network: whose memory is estimated for the largest slice as a whole; None for no estimate.
     """
-    if not files:
-        raise FileNotFoundError(
-            f"No image in {dataset_dir} ({EXPECTED} was expected): set dataset_dir to a folder of images, or image to "
-            "one file."
-        )
-    check_names(files, image_stem)
-    shapes = check_cases(cases, transform, check_exists)
-    check_folder(output_dir)
-    if network is not None:
-        check_inference(network, [shape[:3] for shape in shapes])
-    pending = {case["image"] for case in cases}
-    skipped = [Path(file).name for file in files if file not in pending]
-    if skipped:
-        names = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
-        logger.info(
-            f"{len(skipped)} of {len(files)} already in {output_dir}, skipped ({names}); --overwrite True redoes them."
-        )
-    return len(cases)
+    where = "set dataset_dir to a folder of images, or image to one file"
+    none = f"No image in {dataset_dir} ({EXPECTED} was expected): {where}."
+    return check_inputs(
+        files, cases, transform, output_dir, network, none, stem=image_stem, check_file=check_exists, spatial_dims=2
+    )
 
 
 def check_exists(path: str | Path) -> None:
