@@ -39,13 +39,9 @@ class ScaleIntensityByd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns the case with ``keys`` as float32 in [-1, 1]."""
         result = dict(data)
-        reference = _plain(data[self.by])
-        known = reference if self.outside is None else reference[_plain(data[self.outside]).expand_as(reference) == 0]
-        low, high = (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
-        if not high > low:
-            name = data.get("case") or getattr(data[self.by], "meta", {}).get("filename_or_obj", self.by)
-            raise ValueError(f"{name}: all known pixels have the value {low:g}; an image with contrast was expected.")
-        scale = (self.b_max + 1) / (high - low)
+        hole = None if self.outside is None else _plain(data[self.outside])
+        name = data.get("case") or getattr(data[self.by], "meta", {}).get("filename_or_obj", self.by)
+        low, scale = known_range(_plain(data[self.by]), hole, self.b_max, str(name))
         for key in self.key_iterator(result):
             result[key] = ((_plain(data[key]).float() - low) * scale - 1).clamp(-1, 1)
             if isinstance(data[key], MetaTensor):
@@ -53,6 +49,26 @@ class ScaleIntensityByd(MapTransform):
                     result[key], meta=data[key].meta, applied_operations=data[key].applied_operations
                 )
         return result
+
+
+def known_range(image: Tensor, hole: Tensor | None, b_max: float, name: str) -> tuple[float, float]:
+    """
+    ``low`` and ``scale`` of ``(image - low) * scale - 1``, which takes the known pixels to [-1, ``b_max``].
+
+    Args:
+        image: (C, *spatial).
+        hole: (1, *spatial), known where it is 0; None where all is known.
+        b_max: see ``ScaleIntensityByd``.
+        name: of the case, for the message.
+
+    Raises:
+        ValueError: when all known pixels are equal.
+    """
+    known = image if hole is None else image[hole.expand_as(image) == 0]
+    low, high = (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
+    if not high > low:
+        raise ValueError(f"{name}: all known pixels have the value {low:g}; contrast was expected.")
+    return low, (b_max + 1) / (high - low)
 
 
 def holed(image: Tensor, hole: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from monai.transforms import InvertibleTransform, MapTransform, Orientation
 from torch.nn import functional as F
 
 from ..io.images import read_image
+from .conditions import known_range
 
 # Axes and directions under which slices of each plane appear as radiologists look at them: x to the right, y down, and
 # the slices last. Indexed by the axis that the slices are stacked along: left-right, back-front, feet-head.
@@ -242,12 +243,9 @@ class ScaleKnownRanged(MapTransform, InvertibleTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             image = result[key].as_tensor()
-            known = image if self.outside is None else image[data[self.outside].as_tensor().expand_as(image) == 0]
-            low, high = (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
-            if not high > low:
-                name = result[key].meta.get("filename_or_obj", key)
-                raise ValueError(f"{name}: all known pixels have the value {low:g}; contrast was expected.")
-            scale = (self.b_max + 1) / (high - low)
+            hole = None if self.outside is None else data[self.outside].as_tensor()
+            name = str(result[key].meta.get("filename_or_obj", key))
+            low, scale = known_range(image, hole, self.b_max, name)
             result[key] = _like(((image - low) * scale - 1).clamp(-1, 1).float(), result[key])
             self.push_transform(result[key], extra_info={"low": low, "scale": scale})
         return result
