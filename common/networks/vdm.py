@@ -1,0 +1,162 @@
+"""The variational diffusion model: a noise schedule, a score network, and the way from images to latents and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .gamma import Gamma, alpha_sigma
+
+
+class VariationalDiffusionModel(nn.Module):
+    """
+    A latent-variable model of images: x -> f -> z_0 ... z_1 -> noise, and back by a network that predicts the noise.
+
+    z_t = alpha_t f + sigma_t eps. The parts are given, so that latents may be vectors (``vdm_dense``) or the pixels
+    themselves (``vdm_unet``).
+
+    Args:
+        gamma: the noise schedule.
+        score: called as ``score(z_t, gamma_t, class_labels)`` with gamma_t (N,); returns eps_hat like z_t.
+        encoder: called as ``encoder(x)``; returns f; has ``latent_shape(image_size)``.
+        decoder: has ``log_likelihood(x, z, gamma_0)`` -> (N,) and ``image(z, gamma_0)`` -> x, with z = z_0 / alpha_0;
+            None where the encoder is the decoder too.
+
+    Source: Kingma et al. 2021 (VDM), sections 3.1 to 3.4; Rguibi et al. 2023 (Medical VDM), section 2.
+    """
+
+    def __init__(self, gamma: Gamma, score: nn.Module, encoder: nn.Module, decoder: nn.Module | None = None) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.score = score
+        self.encoder = encoder
+        self.decoder = encoder if decoder is None else decoder
+
+    @property
+    def divisor(self) -> int:
+        """What every side of an image must be a multiple of."""
+        return int(getattr(self.score, "divisor", 1))
+
+    def latent_shape(self, image_size: Sequence[int]) -> tuple[int, ...]:
+        """Shape of one latent for images of ``image_size`` (H, W); a ValueError when the model takes no such images."""
+        return self.encoder.latent_shape(image_size)  # type: ignore[operator]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """
+        Args:
+            x: (N, 1, H, W), float in [0, 1].
+
+        Returns:
+            f, (N, *latent): mean of z_0 before it is scaled by alpha_0.
+
+        Raises:
+            ValueError: for images of another shape, size or range.
+        """
+        return self.encoder(x)
+
+    def log_likelihood(self, x: Tensor, z_0: Tensor) -> Tensor:
+        """log p(x | z_0), (N,), nats, for x (N, 1, H, W) in [0, 1] and z_0 (N, *latent)."""
+        gamma_0 = self.gamma.endpoints()[0]
+        return self.decoder.log_likelihood(x, z_0 / alpha_sigma(gamma_0)[0], gamma_0)  # type: ignore[operator]
+
+    def decode(self, z_0: Tensor) -> Tensor:
+        """The mean (Bernoulli) or most likely (256 levels) image of z_0 (N, *latent): (N, 1, H, W) in [0, 1]."""
+        gamma_0 = self.gamma.endpoints()[0]
+        return self.decoder.image(z_0 / alpha_sigma(gamma_0)[0], gamma_0)  # type: ignore[operator]
+
+    def eps_hat(self, z_t: Tensor, gamma_t: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """
+        Predict the noise in z_t.
+
+        Args:
+            z_t: (N, *latent), float.
+            gamma_t: -log SNR of z_t, (N,) or a scalar.
+            class_labels: (N,) integer, or None for a model without classes.
+
+        Returns:
+            Like z_t.
+
+        Raises:
+            ValueError: when classes are missing, given to a model without them, or out of range.
+        """
+        return self.score(z_t, torch.as_tensor(gamma_t).to(z_t).expand(len(z_t)), class_labels)
+
+    def forward(
+        self,
+        x: Tensor,
+        class_labels: Tensor | None = None,
+        bound: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> Any:
+        """
+        The training call: everything that needs a gradient happens in here, as DistributedDataParallel asks.
+
+        Args:
+            x: (N, 1, H, W), float in [0, 1].
+            class_labels: (N,) integer or None.
+            bound: has ``terms(model, x, class_labels, generator)``, see ``diffusion.variational.VariationalBound``.
+            generator: of its random numbers; None for the global one.
+
+        Returns:
+            The bound's terms; without a bound, the image decoded from f, (N, 1, H, W).
+        """
+        if bound is None:
+            return self.decode(alpha_sigma(self.gamma.endpoints()[0])[0] * self.encode(x))
+        return bound.terms(self, x, class_labels, generator)
+
+
+def check_images(x: Tensor, image_size: Sequence[int] | None = None) -> None:
+    """
+    Refuse what is no batch of images for a model.
+
+    Args:
+        x: should be (N, 1, H, W), float in [0, 1].
+        image_size: (H, W) that the model was made for; None for any.
+
+    Raises:
+        ValueError: says what was expected and what came.
+    """
+    if x.ndim != 4 or x.shape[1] != 1 or not x.is_floating_point():
+        raise ValueError(f"Images must be float (N, 1, H, W), got {x.dtype} {tuple(x.shape)}.")
+    check_size(x.shape[2:], image_size)
+    low, high = (float(value) for value in torch.aminmax(x.detach()))
+    if not (low >= 0 and high <= 1):  # written so that NaN is refused as well
+        raise ValueError(f"Images must lie in [0, 1], got values from {low:g} to {high:g}.")
+
+
+def check_size(given: Sequence[int], image_size: Sequence[int] | None) -> None:
+    """A ValueError when ``given`` (H, W) is not the ``image_size`` that the model was made for (None: any)."""
+    if image_size is not None and tuple(given) != tuple(image_size):
+        raise ValueError(f"This model was made for images of {tuple(image_size)} pixels, got {tuple(given)}.")
+
+
+def check_classes(class_labels: Tensor | None, num_classes: int | None) -> None:
+    """A ValueError when ``class_labels`` are missing, not wanted, or outside [0, num_classes)."""
+    if (class_labels is None) != (num_classes is None):
+        wanted = "no class_labels" if num_classes is None else f"class_labels in [0, {num_classes})"
+        raise ValueError(f"This model takes {wanted}, got {'none' if class_labels is None else 'some'}.")
+    if class_labels is not None and not bool(((class_labels >= 0) & (class_labels < num_classes)).all()):
+        raise ValueError(f"class_labels must lie in [0, {num_classes}), got {class_labels.tolist()}.")
+
+
+class NoiseLevelScale(nn.Module):
+    """
+    gamma as the "time step" of a sinusoidal embedding: 0 at ``gamma_min``, 1000 at ``gamma_max``.
+
+    The two are fixed when the network is made and do not follow learned endpoints: the network knows the noise level
+    itself, not where it lies in the schedule, so that eps_hat(z, gamma) does not change when only the schedule does.
+    """
+
+    def __init__(self, gamma_min: float = -13.3, gamma_max: float = 5.0) -> None:
+        super().__init__()
+        if not gamma_min < gamma_max:
+            raise ValueError(f"gamma_min must be below gamma_max, got {gamma_min} and {gamma_max}.")
+        self.gamma_min = gamma_min
+        self.gamma_max = gamma_max
+
+    def forward(self, gamma_t: Tensor) -> Tensor:
+        """The step, (N,) float, for gamma_t (N,)."""
+        return 1000 * (gamma_t - self.gamma_min) / (self.gamma_max - self.gamma_min)
