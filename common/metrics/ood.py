@@ -1,0 +1,215 @@
+"""The bound as a score for images of another kind: ROC curves against held-out images of the kind trained on."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
+from monai.metrics import CumulativeIterationMetric, compute_roc_auc
+from torch import Tensor
+
+from ..data.files import written_whole
+from ..diffusion.variational import TERMS, bits_per_dimension
+from .bound import BOUND, BoundTerm, term_of
+
+_POINTS = 101
+
+
+class OutOfDistributionROC(CumulativeIterationMetric):
+    """
+    Area under the ROC curve of a term of the bound: the chance that an image of the other set scores higher.
+
+    Called with terms, (N, 3) nats, and with the number of each image's set, (N,) or (N, 1); images of sets other than
+    the two are passed over. 0.5 is chance; below it, the other set is *more* likely under the model, as happens with
+    smoother images (Nalisnick et al. 2019).
+
+    Args:
+        outside: number of the other set.
+        name: of the other set.
+        inside: number of the set of the kind trained on.
+        term: that is the score, see ``BoundTerm``.
+        seed: of the bootstrap over the images of each set.
+        resamples: of the bootstrap.
+
+    Source: Hanley and McNeil 1982; Nalisnick et al. 2019 (Do Deep Generative Models Know What They Don't Know?).
+    """
+
+    def __init__(
+        self, outside: int, name: str, inside: int = 0, term: str = BOUND, seed: int = 0, resamples: int = 1000
+    ) -> None:
+        super().__init__()
+        self.outside, self.inside = outside, inside
+        self.name, self.term = name, term
+        self.seed, self.resamples = seed, resamples
+
+    @property
+    def label(self) -> str:
+        """Such as ``ood_auc[virus, bound]``."""
+        return f"ood_auc[{self.name}, {self.term}]"
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+        if y is None or len(y) != len(y_pred):
+            raise ValueError(f"{self.label}: a set number for each of {len(y_pred)} images was expected.")
+        number = (y.as_tensor() if hasattr(y, "as_tensor") else y).reshape(len(y_pred)).double()
+        return torch.stack([term_of(y_pred, self.term), number.to(y_pred.device)], dim=1)
+
+    def scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Scores of the images inside and outside, float64.
+
+        Raises:
+            ValueError: when one of the sets has no image, or a score is no number.
+        """
+        buffer = self.get_buffer()
+        rows = np.empty((0, 2)) if buffer is None else buffer.detach().cpu().numpy()
+        inside, outside = (rows[rows[:, 1] == number, 0] for number in (self.inside, self.outside))
+        if not len(inside) or not len(outside) or not np.isfinite(rows[:, 0]).all():
+            raise ValueError(
+                f"{self.label}: finite scores of both sets were expected, got {len(inside)} and {len(outside)}."
+            )
+        return inside, outside
+
+    def aggregate(self) -> Tensor:  # type: ignore[override]
+        """Returns the area, a float64 scalar."""
+        return torch.tensor(roc_auc(*self.scores()), dtype=torch.float64)
+
+    def report(self) -> dict[str, Any]:
+        """Area, interval, numbers of images, share found at 5 % false alarms, curve."""
+        inside, outside = self.scores()
+        rng = np.random.default_rng(self.seed)
+        drawn = [
+            roc_auc(*(scores[rng.integers(0, len(scores), len(scores))] for scores in (inside, outside)))
+            for _ in range(self.resamples)
+        ]
+        alarms, found = roc_curve(inside, outside)
+        return {
+            "value": roc_auc(inside, outside),
+            "interval95": [float(v) for v in np.percentile(drawn, [2.5, 97.5])] if drawn else None,
+            "interval_by": f"bootstrap over the images of each set, {self.resamples} resamples, seed {self.seed}",
+            "n": {"inside": len(inside), "outside": len(outside)},
+            "found_at_5_percent_false_alarms": float(np.interp(0.05, alarms, found)),
+            "curve": {"false_alarms": alarms.round(6).tolist(), "found": found.round(6).tolist()},
+        }
+
+
+def score_metrics(sets: Sequence[str], dimensions: int, **options: Any) -> dict[str, BoundTerm | OutOfDistributionROC]:
+    """
+    The terms of the bound on the first set, in nats and in bits per dimension, and a ROC curve for each other set.
+
+    Args:
+        sets: their names, in the order of their numbers; the first is the one of the kind trained on.
+        dimensions: pixels times channels of an image.
+        options: of ``OutOfDistributionROC``.
+
+    Returns:
+        Name -> metric, all called with terms (N, 3) and set numbers (N,).
+    """
+    bounds = {
+        f"{term}_{unit}": BoundTerm(term, size)
+        for unit, size in (("nats", None), ("bits", dimensions))
+        for term in (*TERMS, BOUND)
+    }
+    curves = {f"ood_{name}": OutOfDistributionROC(n, name, **options) for n, name in enumerate(sets) if n > 0}
+    return {**bounds, **curves}
+
+
+def roc_auc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Chance that a score outside is higher than one inside, ties half; by MONAI's ``compute_roc_auc``."""
+    truth = torch.cat([torch.zeros(len(inside)), torch.ones(len(outside))])
+    return float(compute_roc_auc(torch.from_numpy(np.concatenate([inside, outside])), truth))  # type: ignore[arg-type]
+
+
+def roc_curve(inside: np.ndarray, outside: np.ndarray, points: int = _POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Shares of both sets above a threshold that falls from above all scores to below them.
+
+    Args:
+        inside: scores, (n,); above the threshold they are false alarms.
+        outside: scores, (m,); above the threshold they are found.
+        points: at most so many, of equal steps along the sorted thresholds.
+
+    Returns:
+        Shares inside and outside, each rising from 0 to 1.
+    """
+    thresholds = np.concatenate([[np.inf], np.unique(np.concatenate([inside, outside]))[::-1]])
+    if len(thresholds) > points:
+        thresholds = thresholds[np.linspace(0, len(thresholds) - 1, points).round().astype(int)]
+    alarms, found = ((scores[None] >= thresholds[:, None]).mean(1) for scores in (inside, outside))
+    return alarms, found
+
+
+class RocFigure:
+    """
+    Handler that draws the curves of several ``OutOfDistributionROC`` when the evaluation is complete.
+
+    Args:
+        metrics: name -> metric; others than ``OutOfDistributionROC`` are passed over.
+        output_dir: folder of ``roc.png``.
+    """
+
+    def __init__(self, metrics: Mapping[str, Any], output_dir: str | Path) -> None:
+        self.metrics: Sequence[OutOfDistributionROC] = [
+            m for m in metrics.values() if isinstance(m, OutOfDistributionROC)
+        ]
+        self.path = Path(output_dir) / "roc.png"
+
+    def attach(self, engine: Engine) -> None:
+        """Draw when ``engine`` has run."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the figure."""
+        figure = Figure(figsize=(5, 5), dpi=120, layout="constrained")
+        axis = figure.subplots()
+        for metric in self.metrics:
+            inside, outside = metric.scores()
+            axis.plot(*roc_curve(inside, outside), label=f"{metric.name}, area {roc_auc(inside, outside):.3f}")
+        axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+        axis.set(xlabel="false alarms (held-out images of the kind trained on)", ylabel="found", aspect="equal")
+        axis.legend(loc="lower right", fontsize=8)
+        with written_whole(self.path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+class ScoreTable:
+    """
+    Handler that writes the terms of each image of an evaluation to ``scores.csv``.
+
+    Args:
+        output_dir: folder of the file.
+        dimensions: pixels times channels of an image.
+    """
+
+    COLUMNS = ("case", "class", *(f"{term}_nats" for term in (*TERMS, BOUND)), "bits_per_dimension")
+
+    def __init__(self, output_dir: str | Path, dimensions: int) -> None:
+        self.path = Path(output_dir) / "scores.csv"
+        self.dimensions = dimensions
+        self._rows: list[list[Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Collect from ``engine``, a MONAI evaluator whose predictions are terms, (3,) nats; write at its end."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._rows.clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def collect(self, engine: Any) -> None:
+        """Keep the terms of a decollated batch."""
+        for case, output in zip(engine.state.batch, engine.state.output):
+            terms = torch.as_tensor(output["pred"]).double().cpu()
+            bound = terms.sum()
+            bits = bits_per_dimension(bound, self.dimensions)
+            self._rows.append([case["case"], case.get("class", ""), *terms.tolist(), float(bound), float(bits)])
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the table, the least likely image first."""
+        with written_whole(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(self.COLUMNS)
+            writer.writerows(sorted(self._rows, key=lambda row: -row[-1]))
