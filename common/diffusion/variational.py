@@ -1,7 +1,7 @@
 """
 The variational bound of a diffusion model, term by term, and how it is trained.
 
--log p(x) <= reconstruction + diffusion + latent, each in nats per image (Kingma et al. 2021, eq. 6).
+-log p(x) <= reconstruction + diffusion + latent, each in nats per image (Kingma et al. 2021, eq. 11).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class VariationalBound:
     time are the only randomness; the latent term is exact.
 
     Args:
-        timesteps: T of the discrete-time bound; None for continuous time (T infinite), which is never larger.
+        timesteps: T of the discrete-time bound; None for continuous time, its limit for large T.
         antithetic: False for an independent time for each image.
         times: times drawn for each image, at equal strides; their mean is the diffusion term.
         minimise_variance: turn the gradient of the diffusion term with respect to the schedule's shape into that of its
@@ -57,7 +57,7 @@ class VariationalBound:
     Raises:
         ValueError: when ``timesteps`` or ``times`` is below 1.
 
-    Source: Kingma et al. 2021 (VDM), eq. 6, 12, 14 and 18, appendix I (variance, antithetic times).
+    Source: Kingma et al. 2021 (VDM), eq. 11, 14 and 17, appendices I.1 (times) and I.2, eq. 60 to 62 (variance).
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class VariationalBound:
     ) -> dict[str, Tensor]:
         """As a call, from inside ``model``'s own forward."""
         f = model.encode(x)
+        f = f.to(torch.promote_types(f.dtype, torch.float32))  # autocast may have halved it
         gamma_0, gamma_1 = model.gamma.endpoints()
         alpha_0, sigma_0 = alpha_sigma(gamma_0)
         z_0 = alpha_0 * f + sigma_0 * _normal(f, generator)
@@ -145,7 +146,7 @@ class VariationalBound:
             if not torch.is_grad_enabled():
                 shape, slope = shape.detach(), slope.detach()
             gamma_t = torch.lerp(low, high, through(shape))
-            weight = (high - low) * through(slope)  # gamma'(t), eq. 18 in its form for eps_hat
+            weight = (high - low) * through(slope)  # gamma'(t), eq. 17
         else:
             step = torch.floor(t * self.timesteps).clamp(max=self.timesteps - 1)
             gamma_s = torch.lerp(low, high, through(model.gamma.shape(step / self.timesteps)))

@@ -24,7 +24,7 @@ class _Denoiser(Inferer):
     From z_t to z_0 in N steps of equal time, and to the image.
 
     Args:
-        step_rule: how to go from t to s; ``Ancestral()`` (Kingma et al. 2021, eq. 32 to 34) by default, ``DDIM()`` for
+        step_rule: how to go from t to s; ``Ancestral()`` (Kingma et al. 2021, eq. 31 to 33) by default, ``DDIM()`` for
             the deterministic way, ``DPMSolverPP2M()`` for few steps.
         num_inference_steps: N, at least 1, whatever the number in training.
         seed: mixed into every case's seed.
@@ -97,7 +97,7 @@ class VariationalSampler(_Denoiser):
         image_size: (H, W) of the images, where ``inputs`` are case numbers.
         kwargs: as ``_Denoiser``: step_rule, num_inference_steps, seed, clip_sample, progress.
 
-    Source: Kingma et al. 2021 (VDM), section 3.3 and appendix A.
+    Source: Kingma et al. 2021 (VDM), section 3.3, eq. 31 to 33.
     """
 
     def __init__(self, image_size: Sequence[int] | None = None, **kwargs: Any) -> None:

@@ -29,7 +29,7 @@ def alpha_sigma(gamma: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         alpha and sigma, the shape of ``gamma``, alpha^2 + sigma^2 = 1; neither is computed as a difference from 1.
 
-    Source: Kingma et al. 2021 (VDM), eq. 2 and section 3.2.
+    Source: Kingma et al. 2021 (VDM), eq. 3 to 5.
     """
     return torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
 
@@ -97,7 +97,7 @@ class FixedLinearGamma(Gamma):
         gamma_min: gamma(0).
         gamma_max: gamma(1).
 
-    Source: Kingma et al. 2021 (VDM), appendix H ("fixed linear"), with their endpoints for images of 256 levels.
+    Source: Kingma et al. 2021 (VDM), appendix B, whose endpoints for images of 256 levels are the defaults.
     """
 
     def __init__(self, gamma_min: float = -13.3, gamma_max: float = 5.0) -> None:
@@ -133,7 +133,7 @@ class MonotoneGamma(Gamma):
     Raises:
         ValueError: when ``hidden`` < 1 or the endpoints are crossed.
 
-    Source: Kingma et al. 2021 (VDM), appendix H.
+    Source: Kingma et al. 2021 (VDM), appendix H and eq. 59.
     """
 
     def __init__(
@@ -155,12 +155,15 @@ class MonotoneGamma(Gamma):
         # Element-wise products and sums, which autocast leaves in float32.
         w_1 = F.softplus(self.raw_1) + 1e-6
         w_2, w_3 = F.softplus(self.raw_2) * w_1, F.softplus(self.raw_3) / len(self.raw_3)
-        at_t = torch.sigmoid(w_2 * t[..., None] + self.bias_2)
-        at_0, at_1 = torch.sigmoid(self.bias_2), torch.sigmoid(w_2 + self.bias_2)
+        level, t_ = w_2 * t[..., None] + self.bias_2, t[..., None]
+        # sigmoid(a) - sigmoid(b) = -sigmoid(a) sigmoid(-b) expm1(b - a), which is exactly 0 for a = b and keeps its
+        # digits for a near b
+        since_0 = -torch.sigmoid(level) * torch.sigmoid(-self.bias_2) * torch.expm1(-w_2 * t_)
+        until_1 = -torch.sigmoid(w_2 + self.bias_2) * torch.sigmoid(-level) * torch.expm1(-w_2 * (1 - t_))
         # Rise from 0 to t over the rise from 0 to 1, which is written as the sum of both parts: at t = 0 the first and
         # at t = 1 the second is exactly 0, so the quotient is exactly 0 and 1, in any order of summation.
-        before = w_1 * t + (w_3 * (at_t - at_0)).sum(-1)
-        after = w_1 * (1 - t) + (w_3 * (at_1 - at_t)).sum(-1)
+        before = w_1 * t + (w_3 * since_0).sum(-1)
+        after = w_1 * (1 - t) + (w_3 * until_1).sum(-1)
         return torch.lerp(before / (before + after), t, _LINEAR_SHARE)
 
 

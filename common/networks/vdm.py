@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .gamma import Gamma, alpha_sigma
 
+_ROUNDING = 1e-5  # by which resizing may leave [0, 1]
+
 
 class VariationalDiffusionModel(nn.Module):
     """
@@ -123,7 +125,7 @@ def check_images(x: Tensor, image_size: Sequence[int] | None = None) -> None:
         raise ValueError(f"Images must be float (N, 1, H, W), got {x.dtype} {tuple(x.shape)}.")
     check_size(x.shape[2:], image_size)
     low, high = (float(value) for value in torch.aminmax(x.detach()))
-    if not (low >= 0 and high <= 1):  # written so that NaN is refused as well
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # written so that NaN is refused as well
         raise ValueError(f"Images must lie in [0, 1], got values from {low:g} to {high:g}.")
 
 
@@ -138,7 +140,9 @@ def check_classes(class_labels: Tensor | None, num_classes: int | None) -> None:
     if (class_labels is None) != (num_classes is None):
         wanted = "no class_labels" if num_classes is None else f"class_labels in [0, {num_classes})"
         raise ValueError(f"This model takes {wanted}, got {'none' if class_labels is None else 'some'}.")
-    if class_labels is not None and not bool(((class_labels >= 0) & (class_labels < num_classes)).all()):
+    if class_labels is None or num_classes is None:
+        return
+    if not bool(((class_labels >= 0) & (class_labels < num_classes)).all()):
         raise ValueError(f"class_labels must lie in [0, {num_classes}), got {class_labels.tolist()}.")
 
 

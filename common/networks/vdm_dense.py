@@ -179,6 +179,7 @@ class DenseScore(nn.Module):
 
 def bernoulli_entropy(x: Tensor) -> Tensor:
     """The least reconstruction loss that any Bernoulli decoder can have, (N,), nats, for x (N, ...) in [0, 1]."""
+    x = x.clamp(0, 1)
     return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1)
 
 

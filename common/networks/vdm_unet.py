@@ -28,7 +28,7 @@ class PixelCodec(nn.Module):
     Args:
         image_size: (H, W) to insist on; None for any.
 
-    Source: Kingma et al. 2021 (VDM), section 3.3, eq. 7, and appendix B.
+    Source: Kingma et al. 2021 (VDM), section 3.3, eq. 8.
     """
 
     def __init__(self, image_size: Sequence[int] | None = None) -> None:
@@ -76,7 +76,7 @@ class UNetScore(nn.Module):
         gamma_max: noise level that is embedded as step 1000.
         unet: arguments of ``ConditionalDiffusionUNet`` but its dimensions, channels in and out, and classes.
 
-    Source: Kingma et al. 2021 (VDM), section 4.1 and appendix B.
+    Source: Kingma et al. 2021 (VDM), section 3.4, eq. 34 and appendix C.
     """
 
     def __init__(
