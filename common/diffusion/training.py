@@ -28,11 +28,17 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
         condition_dropout: share of cases whose conditions are dropped, in [0, 1).
         null_condition: value of a dropped condition; 0 lies between the two values of a mask channel.
         null_class: class index that stands for "no class"; required where classes are dropped.
+        timestep_power: p of t = floor(T u^p), u uniform; 1 draws every t alike (the papers), above 1 more small ones.
+        max_weight: a squared error of the prediction is one of x_0 times 1 ("sample"), SNR or 1 + SNR; this caps the
+            factor, by scaling prediction and target. Near t = 0 it reaches thousands, for noise that nobody sees
+            and that cannot be predicted. None for no cap (the papers).
 
     Raises:
-        ValueError: for an unknown prediction type, a dropout outside [0, 1), or a missing ``null_class``.
+        ValueError: for an unknown prediction type, a dropout outside [0, 1), a missing ``null_class``, or a power or
+            weight that is not positive.
 
-    Source: Med-DDPM, Algorithm 1; Ho & Salimans 2022, Algorithm 1 (dropout).
+    Source: Med-DDPM, Algorithm 1; Ho & Salimans 2022, Algorithm 1 (dropout); Hang et al. 2023 (Min-SNR), whose cap
+        also takes the factor to 0 at high noise, where a strong condition still has to be learned.
     """
 
     def __init__(
@@ -44,6 +50,8 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
         condition_dropout: float = 0.0,
         null_condition: float = 0.0,
         null_class: int | None = None,
+        timestep_power: float = 1.0,
+        max_weight: float | None = None,
     ) -> None:
         super().__init__(schedule.num_train_timesteps, condition_name)
         if prediction_type not in PREDICTION_TYPES:
@@ -52,12 +60,32 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
             raise ValueError(f"condition_dropout must lie in [0, 1), got {condition_dropout}.")
         if class_name is not None and condition_dropout > 0 and null_class is None:
             raise ValueError("null_class is required to drop class conditions.")
+        for name, value in (("timestep_power", timestep_power), ("max_weight", max_weight)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}.")
         self.schedule = schedule
         self.prediction_type = prediction_type
         self.class_name = class_name
         self.condition_dropout = condition_dropout
         self.null_condition = null_condition
         self.null_class = null_class
+        self.timestep_power = timestep_power
+        self.max_weight = max_weight
+
+    def get_timesteps(self, images: Tensor) -> Tensor:
+        """(N,) integer in [0, T)."""
+        if self.timestep_power == 1:
+            return super().get_timesteps(images)
+        u = torch.rand(len(images), device=images.device, dtype=torch.float64) ** self.timestep_power
+        return (u * self.num_train_timesteps).long()
+
+    def get_scale(self, timesteps: Tensor) -> Tensor:
+        """What prediction and target are multiplied by, (N,) float32, for ``max_weight``."""
+        alpha_bar = self.schedule.alpha_bar[timesteps.cpu()]
+        snr = alpha_bar / (1 - alpha_bar)
+        factor = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": 1 + snr}[self.prediction_type]
+        scale = torch.ones_like(snr) if self.max_weight is None else (self.max_weight / factor).clamp(max=1).sqrt()
+        return scale.float().to(timesteps.device)
 
     def get_target(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The tensor that the loss compares the prediction with, the shape of ``images``."""
@@ -80,6 +108,10 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
             condition = infer_kwargs["condition"]
             mask = dropped.reshape(-1, *[1] * (condition.ndim - 1))
             infer_kwargs["condition"] = condition.masked_fill(mask, self.null_condition)
+        if self.max_weight is not None:
+            scale = self.get_scale(infer_kwargs["timesteps"])
+            infer_kwargs["scale"] = scale = scale.reshape(-1, *[1] * (images.ndim - 1))
+            target = target * scale
         if self.class_name is not None:
             labels = plain[self.class_name].to(images.device).long().flatten()
             infer_kwargs["class_labels"] = (
@@ -108,6 +140,7 @@ class TrainingInferer(Inferer):
         timesteps: Tensor,
         condition: Tensor | None = None,
         class_labels: Tensor | None = None,
+        scale: Tensor | float = 1.0,
     ) -> Tensor:
         """
         Args:
@@ -117,15 +150,16 @@ class TrainingInferer(Inferer):
             timesteps: (N,) integer in [0, T).
             condition: (N, C', *spatial) or None.
             class_labels: (N,) integer or None.
+            scale: of the prediction, broadcast to it; see ``ConditionalPrepareBatch``'s ``max_weight``.
 
         Returns:
-            The network's prediction, (N, C, *spatial).
+            The network's prediction times ``scale``, (N, C, *spatial).
         """
         x = self.schedule.add_noise(original_samples=inputs, noise=noise, timesteps=timesteps)
         if condition is not None:
             x = torch.cat([x, condition], dim=1)
         extra = {} if class_labels is None else {"class_labels": class_labels}
-        return network(x, timesteps=timesteps, **extra)
+        return network(x, timesteps=timesteps, **extra) * scale
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -87,6 +87,8 @@ def test_mask_and_class_are_dropped_together():
         ({"prediction_type": "noise"}, "prediction_type must be one of"),
         ({"condition_dropout": 1.0}, r"\[0, 1\)"),
         ({"class_name": "class", "condition_dropout": 0.1}, "null_class is required"),
+        ({"timestep_power": 0.0}, "timestep_power must be positive"),
+        ({"max_weight": -1.0}, "max_weight must be positive"),
     ],
 )
 def test_options_outside_their_range(options, message):
@@ -118,3 +120,34 @@ def test_the_network_sees_noisy_image_condition_step_and_class():
     assert torch.equal(seen["x"][:, 1:], data["label"])
     assert torch.equal(seen["timesteps"], kwargs["timesteps"])
     assert torch.equal(seen["class_labels"], data["class"].flatten())
+
+
+def test_small_timesteps_are_drawn_more_often():
+    prepare = ConditionalPrepareBatch(NoiseSchedule("linear", 100), timestep_power=2.0)
+    torch.manual_seed(0)
+    drawn = prepare.get_timesteps(torch.zeros(20000, 1))
+    assert (int(drawn.min()), int(drawn.max())) == (0, 99)
+    for level in (4, 25, 64):  # P(t < T a) = sqrt(a)
+        assert float((drawn < level).float().mean()) == pytest.approx((level / 100) ** 0.5, abs=0.015)
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_the_weight_of_x_0_is_capped(prediction_type):
+    cases, cap = 400, 5.0
+    data = {"image": torch.zeros(cases, 1, 2, 2, dtype=torch.float64)}
+    prepare = ConditionalPrepareBatch(SCHEDULE, prediction_type, max_weight=cap)
+    torch.manual_seed(0)
+    image, target, _, kwargs = prepare(data)
+    t = kwargs["timesteps"]
+    alpha_bar = SCHEDULE.alpha_bar[t]
+    alpha, sigma = (scale.reshape(-1, 1, 1, 1) for scale in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
+    error = 0.1  # of x_0; what each prediction would be with it
+    x_t, x0_hat = sigma * kwargs["noise"], torch.full_like(image, error)
+    eps_hat = (x_t - alpha * x0_hat) / sigma
+    wrong = {"sample": x0_hat, "epsilon": eps_hat, "v_prediction": alpha * eps_hat - sigma * x0_hat}[prediction_type]
+    prediction = TrainingInferer(SCHEDULE)(image, lambda x, timesteps: wrong, **kwargs)
+    loss = (prediction - target).square().mean((1, 2, 3)) / error**2
+    snr = alpha_bar / (1 - alpha_bar)
+    uncapped = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": 1 + snr}[prediction_type]
+    torch.testing.assert_close(loss, uncapped.clamp(max=cap), rtol=1e-5, atol=1e-7)
+    assert prediction_type == "sample" or bool((uncapped > cap).any() and (uncapped < cap).any())
