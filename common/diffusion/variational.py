@@ -143,8 +143,8 @@ class VariationalBound:
                 t = t.detach().requires_grad_()
                 shape = model.gamma.shape(t)
                 (slope,) = torch.autograd.grad(shape.sum(), t, create_graph=True)
-            if not torch.is_grad_enabled():
-                shape, slope = shape.detach(), slope.detach()
+            if not (torch.is_grad_enabled() and any(p.requires_grad for p in model.gamma.parameters())):
+                shape, slope = shape.detach(), slope.detach()  # nobody asks for a gradient with respect to z_t
             gamma_t = torch.lerp(low, high, through(shape))
             weight = (high - low) * through(slope)  # gamma'(t), eq. 17
         else:
