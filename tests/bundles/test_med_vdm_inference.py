@@ -176,6 +176,15 @@ def test_one_table_has_it_all(tmp_path):
         assert (tmp_path / "eval" / name).is_file()
 
 
+def test_a_model_of_classes_is_told_from_noise_alone(weights, data, tmp_path):
+    own = {"dataset_dir": str(data), "group_by": None, "bound_times": 1}
+    own |= {f"metrics#{name}#_disabled_": True for name in ("fid", "kid", "memorisation")}
+    run(tmp_path, weights["conditional.json"], "evaluate.json", "conditional.json", **own)
+    result = json.loads((tmp_path / "metrics.json").read_text())
+    assert [name for name in result["metrics"] if name.startswith("ood")] == ["ood_auc[noisy, bound]"]
+    assert result["metrics"]["bound [nats]"]["n"] == 6
+
+
 def test_wrong_sizes_weights_and_steps_are_named(weights, data, tmp_path):
     with refused(ValueError, r"model.pt does not fit.*encoder.linear_in.weight is \(16, 256\), expected \(16, 1024\)"):
         run(tmp_path, weights[""], spatial_size=[32, 32])
