@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from monai.engines import SupervisedTrainer
@@ -27,7 +28,7 @@ from common.networks.vdm_unet import unet_vdm
 from .denoising_step import hardware
 
 LOW, HIGH = -13.3, 5.0
-UNET = {
+UNET: dict[str, Any] = {
     "channels": (32, 48, 64),
     "num_res_blocks": 1,
     "attention_levels": (False, False, True),
