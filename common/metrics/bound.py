@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from ..diffusion.variational import TERMS, bits_per_dimension
 BOUND = "bound"
 
 
-def term_of(terms: Tensor, name: str) -> Tensor:
+def term_of(terms: Tensor, name: str, controls: Sequence[str] = ()) -> Tensor:
     """
     One term, or "bound", their sum.
 
     Args:
-        terms: (N, 3), nats, in the order of ``TERMS``.
+        terms: (N, 3), nats, in the order of ``TERMS``; a further column for each of ``controls``.
         name: of the term.
+        controls: names of other scores, see ``ood.ControlledInferer``.
 
     Returns:
         (N,), float64.
@@ -27,12 +29,13 @@ def term_of(terms: Tensor, name: str) -> Tensor:
     Raises:
         ValueError: for another shape or name.
     """
-    if name not in (*TERMS, BOUND):
-        raise ValueError(f"term must be one of {(*TERMS, BOUND)}, got {name!r}.")
-    if terms.ndim != 2 or terms.shape[1] != len(TERMS):
-        raise ValueError(f"Terms (N, {len(TERMS)}) were expected, got shape {tuple(terms.shape)}.")
+    columns = (*TERMS, *controls)
+    if name not in (*columns, BOUND):
+        raise ValueError(f"term must be one of {(*columns, BOUND)}, got {name!r}.")
+    if terms.ndim != 2 or terms.shape[1] < len(columns):
+        raise ValueError(f"Terms (N, {len(columns)}) were expected, got shape {tuple(terms.shape)}.")
     plain = (terms.as_tensor() if hasattr(terms, "as_tensor") else terms).detach().double()
-    return plain.sum(1) if name == BOUND else plain[:, TERMS.index(name)]
+    return plain[:, : len(TERMS)].sum(1) if name == BOUND else plain[:, columns.index(name)]
 
 
 class BoundTerm(CumulativeIterationMetric):

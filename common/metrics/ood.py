@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
+from monai.inferers import Inferer
 from monai.metrics import CumulativeIterationMetric
+from PIL import Image
 from torch import Tensor
 
 from ..data.files import written_whole
@@ -33,7 +36,8 @@ class OutOfDistributionROC(CumulativeIterationMetric):
         outside: number of the other set.
         name: of the other set.
         inside: number of the set of the kind trained on.
-        term: that is the score, see ``BoundTerm``.
+        term: that is the score, see ``BoundTerm``, or one of ``controls``.
+        controls: names of the columns after the terms.
         seed: of the bootstrap over the images of each set.
         resamples: of the bootstrap.
 
@@ -41,11 +45,18 @@ class OutOfDistributionROC(CumulativeIterationMetric):
     """
 
     def __init__(
-        self, outside: int, name: str, inside: int = 0, term: str = BOUND, seed: int = 0, resamples: int = 1000
+        self,
+        outside: int,
+        name: str,
+        inside: int = 0,
+        term: str = BOUND,
+        controls: Sequence[str] = (),
+        seed: int = 0,
+        resamples: int = 1000,
     ) -> None:
         super().__init__()
         self.outside, self.inside = outside, inside
-        self.name, self.term = name, term
+        self.name, self.term, self.controls = name, term, tuple(controls)
         self.seed, self.resamples = seed, resamples
 
     @property
@@ -57,7 +68,7 @@ class OutOfDistributionROC(CumulativeIterationMetric):
         if y is None or len(y) != len(y_pred):
             raise ValueError(f"{self.label}: a set number for each of {len(y_pred)} images was expected.")
         number = (y.as_tensor() if hasattr(y, "as_tensor") else y).reshape(len(y_pred)).double()
-        return torch.stack([term_of(y_pred, self.term), number.to(y_pred.device)], dim=1)
+        return torch.stack([term_of(y_pred, self.term, self.controls), number.to(y_pred.device)], dim=1)
 
     def scores(self) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -98,25 +109,65 @@ class OutOfDistributionROC(CumulativeIterationMetric):
         }
 
 
-def score_metrics(sets: Sequence[str], dimensions: int, **options: Any) -> dict[str, BoundTerm | OutOfDistributionROC]:
+class ControlledInferer(Inferer):
     """
-    The terms of the bound on the first set, in nats and in bits per dimension, and a ROC curve for each other set.
+    The terms of a bound, and beside them scores that need no model, called as ``inferer(inputs, network)``.
+
+    A likelihood follows such simple things as how grey or how detailed an image is (Serrà et al. 2020). What the model
+    has learned shows where it tells sets apart better than they do.
+
+    Args:
+        inferer: gives (N, 3) nats.
+        controls: name -> called with images (N, 1, H, W) in [0, 1], gives (N,), higher for the less usual.
+    """
+
+    def __init__(self, inferer: Inferer, controls: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
+        super().__init__()
+        self.inferer = inferer
+        self.controls = dict(controls)
+
+    def __call__(self, inputs: Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        """Returns (N, 3 + number of controls), float64."""
+        terms = self.inferer(inputs, network, *args, **kwargs).double()
+        extra = [control(inputs).to(terms)[:, None] for control in self.controls.values()]
+        return torch.cat([terms, *extra], dim=1)
+
+
+def png_bits(images: Tensor) -> Tensor:
+    """Bits of each image (N, 1, H, W) in [0, 1] as an 8-bit PNG, (N,): how complex it is (Serrà et al. 2020)."""
+    sizes = []
+    for image in images.detach().cpu().float():
+        file = io.BytesIO()
+        Image.fromarray(np.rint(image[0].numpy() * 255).astype(np.uint8)).save(file, format="PNG", optimize=True)
+        sizes.append(8.0 * file.tell())
+    return torch.tensor(sizes, dtype=torch.float64)
+
+
+def score_metrics(
+    sets: Sequence[str], dimensions: int, controls: Sequence[str] = (), **options: Any
+) -> dict[str, BoundTerm | OutOfDistributionROC]:
+    """
+    The terms of the bound on the first set, in nats and in bits per dimension, and ROC curves for each other set.
 
     Args:
         sets: their names, in the order of their numbers; the first is the one of the kind trained on.
         dimensions: pixels times channels of an image.
+        controls: of the ``ControlledInferer``; each has its ROC curves beside those of the bound.
         options: of ``OutOfDistributionROC``.
 
     Returns:
-        Name -> metric, all called with terms (N, 3) and set numbers (N,).
+        Name -> metric, all called with terms (N, 3 + number of controls) and set numbers (N,).
     """
-    bounds = {
+    metrics: dict[str, BoundTerm | OutOfDistributionROC] = {
         f"{term}_{unit}": BoundTerm(term, size)
         for unit, size in (("nats", None), ("bits", dimensions))
         for term in (*TERMS, BOUND)
     }
-    curves = {f"ood_{name}": OutOfDistributionROC(n, name, **options) for n, name in enumerate(sets) if n > 0}
-    return {**bounds, **curves}
+    for score in (BOUND, *controls):
+        for number, name in enumerate(sets[1:], start=1):
+            roc = OutOfDistributionROC(number, name, term=score, controls=controls, **options)
+            metrics[f"ood_{name}_{score}"] = roc
+    return metrics
 
 
 def roc_auc(inside: np.ndarray, outside: np.ndarray) -> float:
@@ -151,16 +202,16 @@ def roc_curve(inside: np.ndarray, outside: np.ndarray, points: int = _POINTS) ->
 
 class RocFigure:
     """
-    Handler that draws the curves of several ``OutOfDistributionROC`` when the evaluation is complete.
+    Handler that draws the curves of the bound as a score when the evaluation is complete.
 
     Args:
-        metrics: name -> metric; others than ``OutOfDistributionROC`` are passed over.
+        metrics: name -> metric; others than ``OutOfDistributionROC`` of the bound are passed over.
         output_dir: folder of ``roc.png``.
     """
 
     def __init__(self, metrics: Mapping[str, Any], output_dir: str | Path) -> None:
         self.metrics: Sequence[OutOfDistributionROC] = [
-            m for m in metrics.values() if isinstance(m, OutOfDistributionROC)
+            m for m in metrics.values() if isinstance(m, OutOfDistributionROC) and m.term == BOUND
         ]
         self.path = Path(output_dir) / "roc.png"
 

@@ -214,7 +214,7 @@ def dense_vdm(
     Source: Rguibi et al. 2023 (Medical VDM), sections 2.4 and 2.5.
     """
     gamma = MonotoneGamma() if gamma is None else gamma
-    low, high = (float(value) for value in gamma.endpoints())
+    low, high = (float(value.detach()) for value in gamma.endpoints())
     return VariationalDiffusionModel(
         gamma,
         DenseScore(latent_features, score_features, score_blocks, embedding, num_classes, low, high),

@@ -53,7 +53,7 @@ class PixelCodec(nn.Module):
             return -0.5 * precision * (z - _centre(level)).square()
 
         # Only levels near z have any weight while the noise is small against their distance 2 / 256.
-        reach = math.sqrt(2 * _NEGLIGIBLE) * math.exp(0.5 * float(gamma_0)) * LEVELS / 2
+        reach = math.sqrt(2 * _NEGLIGIBLE) * math.exp(0.5 * float(gamma_0.detach())) * LEVELS / 2
         reach = LEVELS - 1 if reach > LEVELS else math.ceil(reach) + 1
         near = _nearest(z)[..., None] + torch.arange(-reach, reach + 1, device=z.device)
         logits = logit(near, z[..., None]).masked_fill((near < 0) | (near >= LEVELS), -math.inf)
@@ -125,7 +125,7 @@ def unet_vdm(
         The model.
     """
     gamma = MonotoneGamma() if gamma is None else gamma
-    low, high = (float(value) for value in gamma.endpoints())
+    low, high = (float(value.detach()) for value in gamma.endpoints())
     return VariationalDiffusionModel(gamma, UNetScore(num_classes, fourier, low, high, **unet), PixelCodec(image_size))
 
 

@@ -14,7 +14,16 @@ from scipy.stats import norm
 
 from common.metrics.bound import BoundTerm, term_of
 from common.metrics.memorisation_metric import MemorisationMetric
-from common.metrics.ood import OutOfDistributionROC, RocFigure, ScoreTable, roc_auc, roc_curve, score_metrics
+from common.metrics.ood import (
+    ControlledInferer,
+    OutOfDistributionROC,
+    RocFigure,
+    ScoreTable,
+    png_bits,
+    roc_auc,
+    roc_curve,
+    score_metrics,
+)
 
 
 def gaussian_scores(n: int, shift: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,8 +55,8 @@ def test_wrong_terms_are_named():
         BoundTerm("kl")
     with pytest.raises(ValueError, match="dimensions must be at least 1"):
         BoundTerm(dimensions=0)
-    with pytest.raises(ValueError, match=r"Terms \(N, 3\) were expected, got shape \(2, 4\)"):
-        term_of(torch.zeros(2, 4), "bound")
+    with pytest.raises(ValueError, match=r"Terms \(N, 3\) were expected, got shape \(2, 2\)"):
+        term_of(torch.zeros(2, 2), "bound")
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, -1.5])
@@ -92,8 +101,8 @@ def test_other_sets_are_passed_over_and_an_empty_one_is_named(tmp_path):
     terms = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [-1.0, -1.0, -1.0], [0.5, 0.5, 0.5]])
     for metric in metrics.values():
         metric(terms, torch.tensor([0, 1, 2, 0]))
-    assert float(metrics["ood_a"].aggregate()) == 1
-    assert float(metrics["ood_b"].aggregate()) == 0
+    assert float(metrics["ood_a_bound"].aggregate()) == 1
+    assert float(metrics["ood_b_bound"].aggregate()) == 0
     assert float(metrics["bound_nats"].aggregate()) == 0.75
     RocFigure(metrics, tmp_path)(SimpleNamespace())
     assert imread(tmp_path / "roc.png").ndim == 3
@@ -101,6 +110,25 @@ def test_other_sets_are_passed_over_and_an_empty_one_is_named(tmp_path):
     empty(terms, torch.tensor([0, 1, 2, 0]))
     with pytest.raises(ValueError, match=r"ood_auc\[none, bound\].*got 2 and 0"):
         empty.report()
+
+
+def test_controls_stand_beside_the_terms_and_have_curves_of_their_own():
+    images = torch.zeros(4, 1, 16, 16)
+    images[1:3] = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    inferer = ControlledInferer(
+        lambda inputs, network: torch.tensor([[9.0, 0.0, 0.0]]).expand(len(inputs), 3),
+        {"mean": lambda x: x.flatten(1).mean(1), "PNG bits": png_bits},
+    )
+    terms = inferer(images, None)
+    assert terms.shape == (4, 5)
+    torch.testing.assert_close(terms[:, 3], images.double().flatten(1).mean(1), rtol=1e-5, atol=1e-6)
+    assert (terms[1:3, 4] > 2 * terms[0, 4]).all(), "noise takes more bits than nothing"
+    metrics = score_metrics(["plain", "noise"], 256, controls=["mean", "PNG bits"], resamples=10)
+    for metric in metrics.values():
+        metric(terms, torch.tensor([0, 1, 1, 0]))
+    found = {m.label: float(m.aggregate()) for m in metrics.values() if m.label.startswith("ood")}
+    assert found == {"ood_auc[noise, bound]": 0.5, "ood_auc[noise, mean]": 1, "ood_auc[noise, PNG bits]": 1}
+    assert float(metrics["bound_nats"].aggregate()) == 9
 
 
 def test_scores_are_written_least_likely_first(tmp_path):
