@@ -60,7 +60,9 @@ class ProgressLog:
     def iteration_completed(self, engine: Any) -> None:
         """Add up the loss; log at the end of an interval."""
         state = engine.state
-        self._losses.append(float(torch.as_tensor(self.loss(state.output)).detach()))
+        loss = self.loss(state.output)
+        loss = loss[0] if isinstance(loss, tuple) else loss  # a tuple where the trainer does not decollate
+        self._losses.append(float(torch.as_tensor(loss).detach()))
         within = state.iteration - (state.epoch - 1) * state.epoch_length
         if within % self.interval and within != state.epoch_length:
             return
