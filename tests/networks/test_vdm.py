@@ -104,7 +104,8 @@ def test_the_step_of_the_embedding():
 def test_bernoulli_likelihood_of_black_and_white_images_and_of_grey_ones():
     model, z = dense(), torch.randn(3, 64)
     disturb(model)
-    z_0 = z * torch.sigmoid(-torch.tensor(-13.3)).sqrt()
+    model.gamma = FixedLinearGamma(-1.0, 5.0)  # far enough from alpha_0 = 1 to see that z_0 is divided by it
+    z_0 = z * torch.sigmoid(torch.tensor(1.0)).sqrt()
     logits = model.decoder.logits(z)
     binary = (images() > 0.5).float()
     expected = torch.distributions.Bernoulli(logits=logits).log_prob(binary).sum((1, 2, 3))
