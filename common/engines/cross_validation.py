@@ -1,0 +1,176 @@
+"""Classifiers trained in folds and tested on real images: every architecture, one table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.files import written_whole
+from ..data.folds import stratified_folds
+from ..data.study import class_counts, copies_of_sample, load_images
+from ..metrics.classification import classification_scores
+from ..metrics.classification_table import write_table
+from ..networks.classifier import write_classifier
+from ..networks.cnns import chosen_architectures
+from .fold_training import TrainingPlan, predict, train_fold
+from .seeding import epoch_seed
+
+logger = logging.getLogger(__name__)
+
+
+class CrossValidation:
+    """
+    Train each architecture once a fold, test each network on the real images, and write one table.
+
+    What is complete in ``output_dir`` with the same images and settings is not trained again.
+
+    Args:
+        architectures: "all", one name, several with commas between, or a list.
+        network: architecture's name -> a new network.
+        plan: how each is trained.
+        sets: "train", "test" and "sample", see ``study_sets``.
+        transform: loads, checks and resizes a case, and adds "class_index".
+        classes: names in the order of the networks' outputs.
+        output_dir: folder of ``metrics.json``, ``metrics.md`` and ``<architecture>/fold_<k>.{json,npz,pt}``.
+        folds: number of folds that the training images are split into.
+        max_folds: so many of them are trained; None for all.
+        settings: what else a result depends on, JSON-ready; recorded and compared.
+        skip_unreadable: leave out images that cannot be read.
+        keep_weights: weights are written for the first so many folds.
+
+    Raises:
+        ValueError: for an unknown architecture, or folds and images that do not fit together.
+    """
+
+    def __init__(
+        self,
+        architectures: str | list[str],
+        network: Callable[[str], nn.Module],
+        plan: TrainingPlan,
+        sets: Mapping[str, Sequence[dict[str, Any]]],
+        transform: Callable[[Any], Any],
+        classes: Sequence[str],
+        output_dir: str | Path,
+        folds: int = 5,
+        max_folds: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        skip_unreadable: bool = False,
+        keep_weights: int = 1,
+    ) -> None:
+        self.architectures = chosen_architectures(architectures)
+        self.network = network
+        self.plan = plan
+        self.sets = sets
+        self.transform = transform
+        self.classes = list(classes)
+        self.output_dir = Path(output_dir)
+        self.parts = stratified_folds(sets["train"], folds, plan.seed)[:max_folds]
+        self.folds = folds
+        self.settings = dict(settings or {})
+        self.skip_unreadable = skip_unreadable
+        self.keep_weights = keep_weights
+
+    def run(self) -> dict[str, Any]:
+        """Train what is missing, test, and write the table; returns what ``metrics.json`` holds."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        train, test = (load_images(self.sets[name], self.transform, self.skip_unreadable) for name in ("train", "test"))
+        by_path = {case["path"]: case for case in train}
+        identity = {"settings": self.settings, "images": [digest(train), digest(test)], "folds": self.folds}
+        rows = {}
+        for architecture in self.architectures:
+            records = []
+            for number, parts in enumerate(self.parts):
+                # Images that cannot be read were left out above.
+                loaded = [[by_path[c["image"]] for c in part if c["image"] in by_path] for part in parts]
+                records.append(self._fold(architecture, number, loaded, test, identity))
+            rows[architecture] = self._row(records, test)
+            write_table(self._content(rows, train, test), self.output_dir)
+        return self._content(rows, train, test)
+
+    def _fold(
+        self, architecture: str, number: int, parts: Sequence[Any], test: Sequence[Any], identity: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The record of one network with the "probabilities" of the test images; read where it is complete."""
+        stem = self.output_dir / architecture / f"fold_{number}"
+        done = _complete(stem, {**identity, "seed": self.plan.seed})
+        if done is not None:
+            logger.info("%s, fold %d: complete already", architecture, number + 1)
+            return done
+        torch.manual_seed(epoch_seed(self.plan.seed, number, 1))
+        network = self.network(architecture)
+        record = train_fold(network, parts[0], parts[1], self.plan, number)
+        found = predict(network, test, self.plan)
+        if number < self.keep_weights:
+            write_classifier(network, stem.with_suffix(".pt"))
+        with written_whole(stem.with_suffix(".npz")) as path:
+            np.savez_compressed(path, probabilities=found)
+        record = {**record, "identity": {**identity, "seed": self.plan.seed}}
+        with written_whole(stem.with_suffix(".json")) as path:  # last: where it stands, the fold is complete
+            path.write_text(json.dumps(record, indent=2, default=str) + "\n")
+        logger.info(
+            "%s, fold %d of %d: epoch %d of %d is best, validation loss %.4f, accuracy %.4f, %.0f s",
+            architecture,
+            number + 1,
+            self.folds,
+            *(record[key] for key in ("best_epoch", "epochs", "val_loss", "val_accuracy", "seconds")),
+        )
+        return {**record, "probabilities": found}
+
+    def _row(self, records: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        found = [record["probabilities"] for record in records]
+        labels = np.array([int(case["class_index"]) for case in test])
+        groups = np.array([case["group"] for case in test])
+        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "best_epoch", "epochs", "seconds")
+        row: dict[str, Any] = {name: float(np.mean([record[name] for record in records])) for name in names}
+        row |= {"test": classification_scores(found, labels, groups, self.plan.seed), "folds": len(records)}
+        copied = np.array(copies_of_sample(test, self.sets["sample"]))
+        for name, chosen in (("test_copied", copied), ("test_new", ~copied)):
+            # Both parts or neither: with a split by group there are no near copies.
+            if copied.any() and chosen.any():
+                parts = [probabilities[chosen] for probabilities in found]
+                row[name] = classification_scores(parts, labels[chosen], groups[chosen], self.plan.seed)["accuracy"]
+        return row
+
+    def _content(self, rows: Mapping[str, Any], train: Sequence[Any], test: Sequence[Any]) -> dict[str, Any]:
+        copied = sum(copies_of_sample(test, self.sets["sample"]))
+        return {
+            "networks": dict(rows),
+            "classes": self.classes,
+            "train_images": class_counts(train),
+            "test_images": class_counts(test),
+            "sample_images": class_counts(self.sets["sample"]),
+            "test_images_with_a_near_copy_in_the_sample": copied,
+            "folds": {"number": self.folds, "trained": len(self.parts)},
+            "settings": self.settings,
+            "device": str(self.plan.device),
+            "bootstrap": {"seed": self.plan.seed, "resamples": 1000, "over": "groups of images", "kind": "percentile"},
+        }
+
+
+def digest(cases: Sequence[Mapping[str, Any]]) -> str:
+    """A short hash of the loaded images and their classes."""
+    found = hashlib.sha256()
+    for case in cases:
+        found.update(str(case["class"]).encode())
+        found.update(np.ascontiguousarray(torch.as_tensor(case["image"]).numpy()).tobytes())
+    return found.hexdigest()[:16]
+
+
+def _complete(stem: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    record_path, found_path = stem.with_suffix(".json"), stem.with_suffix(".npz")
+    if not (record_path.is_file() and found_path.is_file()):
+        return None
+    record = json.loads(record_path.read_text())
+    # Through JSON, as the stored one went: tuples become lists.
+    if record.get("identity") != json.loads(json.dumps(identity, default=str)):
+        return None
+    with np.load(found_path, allow_pickle=False) as arrays:
+        return {**record, "probabilities": arrays["probabilities"]}

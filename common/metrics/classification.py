@@ -1,0 +1,109 @@
+"""Scores of classifiers: loss, accuracy, macro precision, recall and F1, the confusion matrix, and their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+SCORES = ("loss", "accuracy", "precision", "recall", "f1")
+_SMALLEST = 1e-12
+
+
+def classification_scores(
+    probabilities: Sequence[np.ndarray] | np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str] | np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """
+    Scores of one classifier, or means over several of the same images (the networks of the folds).
+
+    Args:
+        probabilities: (n, classes), or one such array a network, rows adding up to 1.
+        labels: class indices, (n,).
+        groups: what images belong together, n names; None: each stands for itself. The interval is over groups, since
+            near copies of an image say nothing new.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Returns:
+        Score -> {"value", "interval95", "each" (a value a network), "n"}, and "confusion": (classes, classes) counts,
+        true class by row, summed over the networks. Precision of a class that is never found is 0.
+
+    Raises:
+        ValueError: for no image, other shapes, or a class index out of range.
+
+    Source: Nafi et al. 2024, eq. 15 to 18, precision, recall and F1 as means over the classes; Efron 1979.
+    """
+    arrays = [np.asarray(p, dtype=np.float64) for p in _networks(probabilities)]
+    labels = np.asarray(labels)
+    _check(arrays, labels)
+    names, member = np.unique(groups if groups is not None else np.arange(len(labels)), return_inverse=True)
+    counts = np.stack([_group_counts(p, labels, member, len(names)) for p in arrays])  # (networks, groups, C * C + 1)
+    classes = arrays[0].shape[1]
+    each = _scores(counts.sum(1), classes)
+    drawn = _bootstrap(counts, classes, seed, resamples) if len(names) > 1 else None
+    result: dict[str, Any] = {}
+    for name in SCORES:
+        interval = None if drawn is None else [float(v) for v in np.percentile(drawn[name], [2.5, 97.5])]
+        values = [float(v) for v in each[name]]
+        result[name] = {"value": float(np.mean(values)), "interval95": interval, "each": values, "n": len(labels)}
+    result["confusion"] = counts.sum((0, 1))[:-1].reshape(classes, classes).astype(int).tolist()
+    return result
+
+
+def _networks(probabilities: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+    if isinstance(probabilities, np.ndarray) and probabilities.ndim == 2:
+        return [probabilities]
+    return list(probabilities)
+
+
+def _check(arrays: Sequence[np.ndarray], labels: np.ndarray) -> None:
+    shapes = {array.shape for array in arrays}
+    if len(labels) == 0 or len(shapes) != 1 or arrays[0].ndim != 2 or len(arrays[0]) != len(labels):
+        raise ValueError(
+            f"(n, classes) probabilities and n labels were expected, got {sorted(shapes)}, {labels.shape}."
+        )
+    if labels.min() < 0 or labels.max() >= arrays[0].shape[1]:
+        raise ValueError(
+            f"Class indices below {arrays[0].shape[1]} were expected, got {labels.min()} to {labels.max()}."
+        )
+    if not all(np.allclose(array.sum(1), 1, atol=1e-3) for array in arrays):
+        raise ValueError("Probabilities that add up to 1 were expected in each row.")
+
+
+def _group_counts(probabilities: np.ndarray, labels: np.ndarray, member: np.ndarray, groups: int) -> np.ndarray:
+    """(groups, classes² + 1): confusion matrix and summed loss of each group."""
+    classes = probabilities.shape[1]
+    counts = np.zeros((groups, classes * classes + 1))
+    np.add.at(counts, (member, labels * classes + probabilities.argmax(1)), 1)
+    chosen = probabilities[np.arange(len(labels)), labels]
+    np.add.at(counts, (member, classes * classes), -np.log(np.maximum(chosen, _SMALLEST)))
+    return counts
+
+
+def _bootstrap(counts: np.ndarray, classes: int, seed: int, resamples: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    groups = counts.shape[1]
+    weights = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+    drawn = np.einsum("rg,fgk->rfk", weights, counts, optimize=True)
+    return {name: values.mean(1) for name, values in _scores(drawn, classes).items()}
+
+
+def _scores(counts: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """(..., classes² + 1) -> score -> (...)."""
+    confusion = counts[..., :-1].reshape(*counts.shape[:-1], classes, classes)
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    true, found, total = confusion.sum(-1), confusion.sum(-2), confusion.sum((-2, -1))
+    precision, recall, f1 = _ratio(right, found), _ratio(right, true), _ratio(2 * right, true + found)
+    # A class without an image in a resample has no recall; it is left out there.
+    present = true > 0
+    means = [(values * present).sum(-1) / present.sum(-1) for values in (precision, recall, f1)]
+    return dict(zip(SCORES, (counts[..., -1] / total, right.sum(-1) / total, *means)))
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

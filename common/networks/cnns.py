@@ -1,0 +1,165 @@
+"""Eight classifiers of torchvision by name, for grey and colour images, with or without ImageNet weights."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .state_dict import load_strictly, read_checkpoint, state_dict_of
+from .torchvision import import_torchvision
+
+# Name here and in torchvision -> name of its weights' enumeration, attribute of its last layer.
+_CNNS = {
+    "resnet18": ("ResNet18_Weights", "fc"),
+    "resnet50": ("ResNet50_Weights", "fc"),
+    "vgg16": ("VGG16_Weights", "classifier"),
+    "vgg19": ("VGG19_Weights", "classifier"),
+    "alexnet": ("AlexNet_Weights", "classifier"),
+    "densenet121": ("DenseNet121_Weights", "classifier"),
+    "mobilenet_v2": ("MobileNet_V2_Weights", "classifier"),
+    "googlenet": ("GoogLeNet_Weights", "fc"),
+}
+ARCHITECTURES = tuple(_CNNS)
+TITLES = dict(
+    zip(
+        ARCHITECTURES,
+        ("ResNet18", "ResNet50", "VGG16", "VGG19", "AlexNet", "DenseNet121", "MobileNetV2", "GoogLeNet"),
+    )
+)
+MIN_SIDE = 64
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGENET_CLASSES = 1000
+
+
+class ImageNetInput(nn.Module):
+    """
+    Bring images to what networks of ImageNet read: three channels, with ImageNet's mean and deviation subtracted.
+
+    Args:
+        channels: of the images, 1 (then repeated) or 3.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        for name, values in (("mean", _IMAGENET_MEAN), ("std", _IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """
+        Args:
+            images: (N, channels, H, W), in [-1, 1].
+
+        Returns:
+            (N, 3, H, W).
+        """
+        if images.ndim != 4 or images.shape[1] != self.channels or min(images.shape[2:]) < MIN_SIDE:
+            raise ValueError(
+                f"Images of {self.channels} channels and sides of at least {MIN_SIDE} were expected, "
+                f"got {tuple(images.shape)}."
+            )
+        return ((images + 1) / 2 - self.mean) / self.std
+
+
+def cnn(architecture: str, num_classes: int, channels: int = 1, imagenet: str | Path | None = None) -> nn.Module:
+    """
+    A classifier of torchvision with a last layer for ``num_classes``.
+
+    Args:
+        architecture: one of ``ARCHITECTURES``.
+        num_classes: outputs, at least 2.
+        channels: of the images, 1 or 3.
+        imagenet: None for random weights; "torchvision" to have it download its ImageNet weights; else the file of such
+            weights, or a folder that holds ``<architecture>*.pth``. They are never replaced by random ones.
+
+    Returns:
+        A network of (N, channels, H, W), in [-1, 1], sides of at least 64 -> (N, num_classes) logits.
+
+    Raises:
+        ModuleNotFoundError: without torchvision.
+        FileNotFoundError: when there is no file of the weights.
+        ValueError: for another architecture, number of channels or classes, or weights that do not fit.
+
+    Source: the eight networks of Nafi et al. 2024, section 5.4 (ResNet18 by its Table 2; the text says 19).
+    """
+    _check(architecture, num_classes, channels)
+    models = import_torchvision().models
+    # The auxiliary outputs of GoogLeNet serve its training from scratch on ImageNet; here the main one is trained.
+    options = {"aux_logits": False, "transform_input": True, "init_weights": imagenet is None}
+    network = models.get_model(
+        architecture,
+        weights=None,
+        num_classes=num_classes if imagenet is None else _IMAGENET_CLASSES,
+        **(options if architecture == "googlenet" else {}),
+    )
+    if imagenet is not None:
+        state, source = _imagenet_state(architecture, imagenet)
+        load_strictly(network, _as_built(state, network), source)
+        _replace_last(network, _CNNS[architecture][1], num_classes)
+    return nn.Sequential(OrderedDict(input=ImageNetInput(channels), cnn=network))
+
+
+def chosen_architectures(names: str | list[str]) -> list[str]:
+    """
+    Names as given on a command line: "all", "resnet18,vgg16" or a list.
+
+    Raises:
+        ValueError: for a name that is not in ``ARCHITECTURES``.
+    """
+    if names == "all":
+        return list(ARCHITECTURES)
+    given = [part.strip() for part in names.split(",")] if isinstance(names, str) else list(names)
+    unknown = [name for name in given if name not in ARCHITECTURES]
+    if unknown or not given:
+        raise ValueError(f"architectures must be 'all' or some of {', '.join(ARCHITECTURES)}; got {unknown or given}.")
+    return list(dict.fromkeys(given))
+
+
+def _check(architecture: str, num_classes: int, channels: int) -> None:
+    if architecture not in _CNNS:
+        raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}.")
+    if channels not in (1, 3) or num_classes < 2:
+        raise ValueError(f"1 or 3 channels and at least 2 classes were expected, got {channels} and {num_classes}.")
+
+
+def _imagenet_state(architecture: str, imagenet: str | Path) -> tuple[dict[str, Tensor], str]:
+    if str(imagenet) == "torchvision":
+        weights = import_torchvision().models.get_weight(f"{_CNNS[architecture][0]}.IMAGENET1K_V1")
+        return dict(weights.get_state_dict(progress=False, check_hash=True)), weights.url
+    path = Path(imagenet)
+    if path.is_dir():
+        found = sorted(path.glob(f"{architecture}[-.]*pth"))
+        if len(found) != 1:
+            names = [p.name for p in found]
+            raise FileNotFoundError(
+                f"One file {architecture}-*.pth of ImageNet weights was expected in {path}: {names}."
+            )
+        path = found[0]
+    return state_dict_of(read_checkpoint(path), path), str(path)
+
+
+def _as_built(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Published files in today's names: DenseNet's layers were called norm.1, batches were not counted."""
+    renamed = {re.sub(r"(\.denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", name): value for name, value in state.items()}
+    kept = {name: value for name, value in renamed.items() if not name.startswith(("aux1.", "aux2."))}
+    counters = {k: torch.zeros_like(v) for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    return {**counters, **kept}
+
+
+def _replace_last(network: nn.Module, attribute: str, num_classes: int) -> None:
+    head = getattr(network, attribute)
+    last = head[-1] if isinstance(head, nn.Sequential) else head
+    new = nn.Linear(int(last.in_features), num_classes)
+    nn.init.normal_(new.weight, std=0.01)
+    nn.init.zeros_(new.bias)
+    if isinstance(head, nn.Sequential):
+        head[-1] = new
+    else:
+        setattr(network, attribute, new)

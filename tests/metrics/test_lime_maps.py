@@ -1,0 +1,83 @@
+"""Explanations of networks that are known to look at one place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from common.metrics import lime_maps
+from common.metrics.lime_maps import Explanation, correlation, explain, foreground, share_inside, stability, superpixels
+
+
+class SeesContrast(nn.Module):
+    """Class 1 where the upper left quarter has contrast, which hiding takes away."""
+
+    def forward(self, images):
+        side = images.shape[-1] // 2
+        contrast = images[:, :, :side, :side].std((1, 2, 3))
+        return torch.stack([torch.zeros_like(contrast), 20 * (contrast - 0.15)], dim=1)
+
+
+def noisy(channels=1, side=48):
+    """Noise all over."""
+    return 0.5 * torch.sign(torch.randn(channels, side, side, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_weight_lies_where_the_network_looks(channels):
+    rows, columns = np.indices((48, 48)) // 12
+    grid = 4 * rows + columns
+    found = [explain(SeesContrast(), noisy(channels), grid, seed, num_samples=150) for seed in (0, 0, 1)]
+    assert np.array_equal(found[0].weights, found[1].weights)
+    assert not np.array_equal(found[0].weights, found[2].weights)
+    corner = np.zeros((48, 48), bool)
+    corner[:24, :24] = True
+    assert share_inside(found[0], corner) > 0.8
+    assert stability(found[::2])[0] > 0.8
+    assert (found[0].label, found[0].probability > 0.9) == (1, True)
+
+
+def test_superpixels_are_numbered_from_0_and_the_same_in_every_run():
+    image = noisy(3).cumsum(1) / 10
+    segments = superpixels(image, 20)
+    assert set(np.unique(segments)) == set(range(segments.max() + 1))
+    assert 8 < segments.max() < 40
+    assert np.array_equal(segments, superpixels(image, 20))
+
+
+def test_shares_and_maps_by_hand():
+    segments = np.array([[0, 0], [1, 2]])
+    one = Explanation(0, 0.9, segments, np.array([0.2, 0.6, -0.5]), 1.0)
+    np.testing.assert_allclose(one.map, [[0.125, 0.125], [0.75, 0]])
+    assert share_inside(one, np.array([[True, False], [True, True]])) == pytest.approx(0.875)
+    nothing = Explanation(0, 0.9, segments, np.array([-1.0, 0, 0]), 1.0)
+    assert np.isnan(share_inside(nothing, segments == 0))
+    other = Explanation(0, 0.9, segments, np.array([0.6, 0.2, -0.5]), 1.0)
+    assert stability([one, one]) == pytest.approx((1, 1))
+    assert stability([one, other], top=1)[1] == 0
+    assert correlation(one.weights, other.weights) == pytest.approx(np.corrcoef(one.weights, other.weights)[0, 1])
+    assert np.isnan(correlation(np.ones(3), one.weights))
+
+
+def test_the_head_is_bright_and_cells_are_dark():
+    image = -torch.ones(1, 40, 40)
+    image[:, 5:30, 5:30] = 0.5
+    image[:, 10:14, 10:14] = -1  # a dark ventricle belongs to the head
+    image[:, 36:38, 36:38] = 0.5  # a bright mark does not
+    head = foreground(image)
+    assert head[5:30, 5:30].all()
+    assert head.sum() == 25 * 25
+    cells = foreground(-image.expand(3, 40, 40), dark=True, largest=False)
+    assert cells.sum() == 25 * 25 + 4
+    assert not foreground(torch.zeros(1, 8, 8)).any()
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name}", name="lime")
+
+    monkeypatch.setattr(lime_maps.importlib, "import_module", missing)
+    with pytest.raises(ModuleNotFoundError, match="requirements-metrics"):
+        superpixels(noisy(), 10)
