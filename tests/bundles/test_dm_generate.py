@@ -1,0 +1,260 @@
+"""Training on a share, and synthetic sets, by the configs of the dm bundles, with tiny networks on drawn images."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata
+from PIL import Image
+
+from common.data.phantom2d import head_slice
+from common.data.synthetic import MANIFEST, synthetic_cases, synthetic_record
+from tests.bundles.inference_runs import refused
+from tests.bundles.restoration_runs import write_picture
+from tests.bundles.training import weights
+from tests.fixtures import REPOSITORY
+
+BRAIN, SMEAR, CT = BUNDLES = ("dm_brain_tumor_mri", "dm_leukemia_smear", "dm_sars_cov2_ct")
+OWN = {"classes", "channels", "per_class", "group_by", "flip_axes", "max_epochs"}
+TINY = {
+    "channels": [8, 16],
+    "attention_levels": [False, True],
+    "num_head_channels": 8,
+    "norm_num_groups": 4,
+    "patch_size": 1,
+    "refine_channels": 0,
+}
+CPU = "$torch.device('cpu')"
+EACH = 15
+
+
+def folder_of(bundle):
+    return REPOSITORY / "bundles" / bundle
+
+
+def config(bundle, name):
+    return ConfigParser.load_config_file(folder_of(bundle) / "configs" / f"{name}.json")
+
+
+def workflow(kind, bundle, overlays, **given):
+    files = [str(folder_of(bundle) / "configs" / f"{name}.json") for name in overlays]
+    run = ConfigWorkflow(files, workflow_type=kind, logging_file=False, device=CPU, spatial_size=[16, 16], **given)
+    run.initialize()
+    assert run.check_properties() == []
+    return run
+
+
+def train(bundle, data, output, *overlays, **overrides):
+    small = {"group_by": None, "batch_size": 4, "max_epochs": 1, "warmup": 1, "checkpoint_interval": 1}
+    small |= {"num_previews": 2, "val_interval": 100, "validate#inferer#num_inference_steps": 2}
+    small |= {"network_def#overrides": TINY, "dataset_dir": str(data), "output_dir": str(output)}
+    run = workflow("train", bundle, ("train", *overlays), **{**small, **overrides})
+    run.run()
+    run.finalize()
+    return run
+
+
+def draw(bundle, output, weights, *overlays, **overrides):
+    small = {f"network_def#{name}": value for name, value in TINY.items()}
+    small |= {"num_inference_steps": 2, "inferer#progress": False, "weights": str(weights), "output_dir": str(output)}
+    run = workflow("inference", bundle, ("inference", *overlays), **{**small, **overrides})
+    run.run()
+    return run
+
+
+def content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def picture(colour, seed):
+    grey = head_slice(20, seed=seed)
+    return np.stack([grey, grey // 2, 255 - grey], axis=-1) if colour else grey
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder a bundle, with as many pictures of each class."""
+    folders = {bundle: tmp_path_factory.mktemp(bundle) for bundle in BUNDLES}
+    for bundle, folder in folders.items():
+        for number, name in enumerate(config(bundle, "inference")["classes"]):
+            for index in range(EACH):
+                path = folder / name / f"{name} ({index}).png"
+                write_picture(path, picture(bundle == SMEAR, EACH * number + index))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """Weights of a grey and of a colour network after an epoch, and the runs that made them."""
+    folders = {bundle: tmp_path_factory.mktemp(bundle) for bundle in (BRAIN, SMEAR)}
+    options = {"learning_rate": 1e-2, "max_epochs": 2, "val_interval": 2}
+    runs = {bundle: train(bundle, data[bundle], folder, **options) for bundle, folder in folders.items()}
+    return {bundle: (runs[bundle], folder) for bundle, folder in folders.items()}
+
+
+@pytest.mark.parametrize("bundle", [BRAIN, SMEAR])
+def test_it_trains_on_the_share_alone_and_previews(trained, data, bundle):
+    run, folder = trained[bundle]
+    get = run.parser.get_parsed_content
+    sample, rest = get("shares")
+    assert len(sample) == 4 * 3
+    assert len(rest) == 4 * 12
+    assert {case["case"] for case in run.train_dataset_data} == {case["case"] for case in sample}
+    assert not {case["case"] for case in sample} & {case["case"] for case in rest}
+    assert run.trainer.state.iteration == 2 * 3
+    names = {"checkpoint_epoch=1.pt", "checkpoint_epoch=2.pt", "model.pt", "previews", "tensorboard"}
+    assert {path.name for path in folder.iterdir()} == names
+    with Image.open(folder / "previews" / "epoch_0002.png") as sheet:
+        assert (sheet.mode, sheet.size) == ("RGB" if bundle == SMEAR else "L", (2 * 17 - 1, 4 * 17 - 1))
+    null = torch.load(folder / "model.pt", weights_only=True)["class_embedding.weight"]
+    assert len(null) == 5, "four classes and none"
+
+
+def test_a_resumed_run_ends_with_the_same_weights_and_a_tuned_one_starts_from_them(data, tmp_path):
+    constant = {"lr_factor": "$lambda step: 1.0", "max_epochs": 2}
+    whole = weights(train(BRAIN, data[BRAIN], tmp_path / "whole", **constant))
+    train(BRAIN, data[BRAIN], tmp_path / "parts", **{**constant, "max_epochs": 1})
+    parts = weights(train(BRAIN, data[BRAIN], tmp_path / "parts", "resume", **constant))
+    assert all(torch.equal(parts[key], value) for key, value in whole.items())
+    still = {"initial_weights": str(tmp_path / "whole" / "model.pt"), "learning_rate": 0.0}
+    tuned = weights(train(BRAIN, data[BRAIN], tmp_path / "tuned", "fine_tune", **still))
+    for key, value in torch.load(tmp_path / "whole" / "model.pt", weights_only=True).items():
+        torch.testing.assert_close(tuned[f"ema.{key}"], value)
+
+
+def test_a_class_is_drawn_on_request_and_all_go_on_a_sheet(trained, tmp_path):
+    _, folder = trained[SMEAR]
+    draw(SMEAR, tmp_path, folder / "model.pt", num_samples=3, class_name="pre")
+    written = {f"pre/pre_{number:05d}.png" for number in range(3)}
+    assert set(content(tmp_path)) == {*written, "contact_sheet.png"}
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert (sheet.mode, sheet.size) == ("RGB", (3 * 17 - 1, 16))
+        assert sheet.info["Description"].startswith("synthetic dm_leukemia_smear")
+    first = np.asarray(Image.open(tmp_path / "pre" / "pre_00000.png")).astype(int)
+    assert first.shape == (16, 16, 3)
+    guided = draw(SMEAR, tmp_path / "guided", folder / "model.pt", num_samples=1, class_name="pre", guidance_scale=9.0)
+    assert guided.inferer.guidance_scale == 9
+    other = np.asarray(Image.open(tmp_path / "guided" / "pre" / "pre_00000.png"))
+    assert (first != other).any()
+    with refused(ValueError, "class_name of .* were expected, got 16 and 'flu'"):
+        draw(SMEAR, tmp_path, folder / "model.pt", class_name="flu")
+
+
+def test_a_killed_run_and_several_processes_end_with_the_same_set(trained, tmp_path, monkeypatch, caplog):
+    _, folder = trained[BRAIN]
+    options = {"per_class": 5, "batch_size": 2}
+    draw(BRAIN, tmp_path / "whole", folder / "model.pt", "generate", **options)
+    whole = content(tmp_path / "whole")
+    assert len(whole) == 4 * 5 + 1
+    cases = synthetic_cases(tmp_path / "whole")
+    assert [case["number"] for case in cases if case["class"] == "notumor"] == [0, 1, 2, 3, 4]
+    assert len({synthetic_record(case["image"])["seed"] for case in cases}) == 20
+    assert (tmp_path / "whole" / MANIFEST).read_text().splitlines()[1].startswith("glioma/glioma_00000.png,glioma,0,")
+
+    killed = tmp_path / "killed"
+    shutil.copytree(tmp_path / "whole", killed)
+    (killed / MANIFEST).unlink()
+    for name in ("glioma/glioma_00004.png", "notumor/notumor_00001.png"):
+        (killed / name).unlink()
+    (killed / "notumor" / ".77.notumor_00001.png").write_bytes(b"half")
+    with caplog.at_level(logging.INFO):
+        run = draw(BRAIN, killed, folder / "model.pt", "generate", **options)
+    assert "18 of 20 already in" in caplog.text
+    assert [case["case"] for case in run.parser.get_parsed_content("cases")] == [
+        "glioma_00004",
+        "notumor_00000",
+        "notumor_00001",
+    ]
+    assert content(killed) == whole
+
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert not (tmp_path / "shared" / MANIFEST).exists()
+        draw(BRAIN, tmp_path / "shared", folder / "model.pt", "generate", **options)
+    assert content(tmp_path / "shared") == whole
+
+
+def test_a_set_is_not_continued_with_other_settings(trained, tmp_path):
+    _, folder = trained[BRAIN]
+    draw(BRAIN, tmp_path, folder / "model.pt", "generate", per_class=1)
+    with refused(FileExistsError, "glioma_00000.png was made with another steps .2, now 3.: choose another output_dir"):
+        draw(BRAIN, tmp_path, folder / "model.pt", "generate", per_class=1, num_inference_steps=3)
+    draw(BRAIN, tmp_path, folder / "model.pt", "generate", per_class=1, num_inference_steps=3, overwrite=True)
+    assert {synthetic_record(case["image"])["steps"] for case in synthetic_cases(tmp_path)} == {3}
+
+
+def test_one_model_a_class_fills_one_set(data, tmp_path):
+    names = config(CT, "inference")["classes"]
+    for name in names:
+        assert not (tmp_path / "set" / MANIFEST).exists()
+        run = train(CT, data[CT], tmp_path / name, "one_model_a_class", class_name=name, batch_size=3)
+        assert {case["class"] for case in run.train_dataset_data} == {name}
+        own = {"class_name": name, "num_samples": 2}
+        path = tmp_path / name / "model.pt"
+        assert "class_embedding.weight" not in torch.load(path, weights_only=True)
+        draw(CT, tmp_path / "set", path, "generate", "one_model_a_class", **own)
+    assert [case["case"] for case in synthetic_cases(tmp_path / "set")] == [
+        f"{name}_{number:05d}" for name in names for number in range(2)
+    ]
+
+
+def test_what_cannot_be_trained_on_is_named(data, trained, tmp_path):
+    bad = tmp_path / "bad"
+    shutil.copytree(data[CT], bad)
+    with refused(ValueError, "No image of the classes .'healthy'."):
+        train(CT, bad, tmp_path / "out", classes=["COVID", "healthy"])
+    everything = {"fraction": 0.93}
+    write_picture(bad / "COVID" / "COVID (0).png", picture(True, 0))
+    (bad / "COVID" / "COVID (1).png").write_bytes(b"no picture")
+    with refused(ValueError, r"2 of 28 images cannot be used(.|\n)*grey image was expected, got colour"):
+        train(CT, bad, tmp_path / "out", **everything)
+    run = train(CT, bad, tmp_path / "out", **everything, skip_unreadable=True)
+    assert len(run.train_dataset_data) == 26
+    _, folder = trained[BRAIN]
+    draw(BRAIN, tmp_path / "set", folder / "model.pt", "generate", per_class=4)
+    with refused(ValueError, "16 of 16 images that should be real are synthetic"):
+        train(BRAIN, tmp_path / "set", tmp_path / "out2")
+
+
+def test_the_bundles_differ_in_their_data_alone():
+    for name in ("inference", "train"):
+        given = [config(bundle, name) for bundle in BUNDLES]
+        assert all(one[key] is not None for one in given for key in ("classes", "channels"))
+        same = [{key: value for key, value in one.items() if key not in OWN} for one in given]
+        assert same[0] == same[1] == same[2]
+    for name in ("generate", "one_model_a_class", "paper", "fine_tune", "multi_gpu_train", "resume"):
+        assert config(BRAIN, name) == config(SMEAR, name) == config(CT, name)
+    for name in ("multi_gpu_train", "resume"):
+        assert config(BRAIN, name) == config("med_ddpm_3d", name)
+
+
+def test_paper_numbers():
+    counts = {
+        bundle: (len(config(bundle, "inference")["classes"]), config(bundle, "inference")["per_class"])
+        for bundle in BUNDLES
+    }
+    assert counts == {BRAIN: (4, 1700), SMEAR: (4, 1000), CT: (2, 1500)}  # table 1
+    for bundle in BUNDLES:
+        assert config(bundle, "train")["fraction"] == 0.2  # section 4.2
+    paper = config(BRAIN, "paper")
+    assert paper["prediction_type"] == "epsilon"  # eq. 7
+    assert paper["num_inference_steps"] == paper["noise_schedule"]["num_train_timesteps"]
+    assert paper["step_rule"]["_target_"].endswith("Ancestral")
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_metadata_follows_the_schema(bundle, tmp_path):
+    path = folder_of(bundle) / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    assert metadata["label_classes"] == ", ".join(config(bundle, "inference")["classes"])
+    assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == config(bundle, "inference")["channels"]
+    schema = REPOSITORY.parent / "shared" / "schema" / "meta_schema_20240725.json"
+    if not schema.is_file():
+        pytest.skip("the metadata schema is not at hand")
+    verify_metadata(str(path), filepath=shutil.copy(schema, tmp_path / "schema.json"))
