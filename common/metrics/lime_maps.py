@@ -125,12 +125,12 @@ def superpixels(image: Tensor, number: int = 60) -> np.ndarray:
 
 def foreground(image: Tensor, dark: bool = False, largest: bool = True) -> np.ndarray:
     """
-    Head, or stained cells: one side of Otsu's threshold, holes filled.
+    Head, or stained cells: one side of Otsu's threshold.
 
     Args:
         image: (C, H, W) in [-1, 1]; of colour, the green channel, in which stained nuclei are darkest.
         dark: the dark side.
-        largest: its largest connected part only.
+        largest: its largest connected part only, holes filled.
 
     Returns:
         (H, W), bool.
@@ -144,8 +144,8 @@ def foreground(image: Tensor, dark: bool = False, largest: bool = True) -> np.nd
     threshold = float(otsu(values.numpy()))
     mask: Any = ((values <= threshold) if dark else (values > threshold))[None].to(torch.uint8)
     if largest:
-        mask = KeepLargestConnectedComponent(applied_labels=[1])(mask)
-    return np.asarray(FillHoles(applied_labels=[1])(mask))[0].astype(bool)
+        mask = FillHoles(applied_labels=[1])(KeepLargestConnectedComponent(applied_labels=[1])(mask))
+    return np.asarray(mask)[0].astype(bool)
 
 
 def share_inside(explanation: Explanation, mask: np.ndarray) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -155,8 +156,8 @@ def _as_built(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]
 
 def _replace_last(network: nn.Module, attribute: str, num_classes: int) -> None:
     head = getattr(network, attribute)
-    last = head[-1] if isinstance(head, nn.Sequential) else head
-    new = nn.Linear(int(last.in_features), num_classes)
+    last: Any = head[-1] if isinstance(head, nn.Sequential) else head
+    new = nn.Linear(last.in_features, num_classes)
     nn.init.normal_(new.weight, std=0.01)
     nn.init.zeros_(new.bias)
     if isinstance(head, nn.Sequential):

@@ -1,0 +1,200 @@
+"""Classifiers trained on a synthetic set and tested on real images, and their explanations, by the bundles' configs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+
+from tests.bundles.classify_runs import BRAIN, BUNDLES, CLASSES, CT, SMEAR, picture, study, write_real, write_set
+from tests.bundles.inference_runs import refused
+from tests.bundles.restoration_runs import write_picture
+from tests.fixtures import REPOSITORY
+
+OWN = {"classes", "channels", "group_by", "per_class", "foreground"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twenty real and ten synthetic images a class, grey and in colour."""
+    top = tmp_path_factory.mktemp("data")
+    for kind in ("grey", "colour"):
+        write_real(top / kind / "real", colour=kind == "colour", copies=True)
+        write_set(top / kind / "synthetic", colour=kind == "colour")
+    return top
+
+
+def parsed(run, name):
+    return run.parser.get_parsed_content(name)
+
+
+@pytest.mark.parametrize(("bundle", "kind"), [(BRAIN, "grey"), (SMEAR, "colour"), (CT, "grey")])
+def test_it_trains_on_synthetic_and_tests_on_the_other_real_images(bundle, kind, data, tmp_path):
+    study(bundle, data / kind, tmp_path, synthetic_size=0.8).run()
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["train_images"] == {"bright": 8, "dark": 8}
+    assert found["test_images"] == {"bright": 16, "dark": 16}
+    assert found["sample_images"] == {"bright": 4, "dark": 4}
+    row = found["networks"]["resnet18"]
+    assert row["folds"] == 2
+    assert row["test"]["accuracy"]["value"] == 1
+    assert row["test"]["confusion"] == [[32, 0], [0, 32]]
+    text = (tmp_path / "metrics.md").read_text()
+    assert "| ResNet18 |" in text
+    assert "32 real images" in text
+    # Copies of the sample are found in the rest, and counted apart.
+    assert found["test_images_with_a_near_copy_in_the_sample"] > 0
+    assert "near copy" in text
+    assert row["test_copied"]["n"] + row["test_new"]["n"] == 32
+
+
+def test_a_rerun_trains_only_what_is_missing_or_has_changed(data, tmp_path):
+    broken = {"optimizer": "$lambda parameters: (_ for _ in ()).throw(AssertionError('trained'))"}
+    study(BRAIN, data / "grey", tmp_path).run()
+    before = json.loads((tmp_path / "metrics.json").read_text())
+    study(BRAIN, data / "grey", tmp_path, **broken).run()
+    assert json.loads((tmp_path / "metrics.json").read_text())["networks"] == before["networks"]
+    with refused(AssertionError, "trained"):
+        study(BRAIN, data / "grey", tmp_path, batch_size=5, **broken).run()
+    (tmp_path / "resnet18" / "fold_1.json").unlink()
+    with refused(AssertionError, "trained"):
+        study(BRAIN, data / "grey", tmp_path, **broken).run()
+
+
+def test_a_torchvision_network_is_trained_and_explained(data, tmp_path):
+    own = {"network_def": ConfigParser.load_config_file(_config(SMEAR, "classify"))["network_def"]}
+    own |= {"architectures": "mobilenet_v2", "spatial_size": [64, 64], "max_epochs": 1}
+    study(SMEAR, data / "colour", tmp_path, "budget", **own).run()
+    assert "Budget" in (tmp_path / "metrics.md").read_text()
+    explained = {"classifier_weights": str(tmp_path / "mobilenet_v2" / "fold_0.pt"), "architecture": "mobilenet_v2"}
+    explained |= {"images_per_class": 2, "num_samples": 30, "num_segments": 16, "seeds": [0, 1]}
+    study(SMEAR, data / "colour", tmp_path / "explain", "explain", **own, **explained).run()
+    found = json.loads((tmp_path / "explain" / "metrics.json").read_text())
+    assert {name: row["correct"]["n"] for name, row in found["sets"].items()} == {"real": 4, "synthetic": 4}
+    for row in (*found["images"]["real"], *found["images"]["synthetic"]):
+        assert 0 < row["area"] < 1
+        assert row["correlation"] is None or -1 <= row["correlation"] <= 1  # None: weights that are all equal
+        assert row["found"] in CLASSES
+    assert set(found["agreement"]) == set(CLASSES)
+    overlays = sorted((tmp_path / "explain" / "overlays").iterdir())
+    assert len(overlays) == 8
+    with Image.open(next(path for path in overlays if path.name.startswith("synthetic_"))) as image:
+        assert image.info["Description"].startswith("synthetic")
+        assert image.size == (128, 64)
+
+
+def test_overlays_choose_what_is_trained_on(data, tmp_path):
+    def chosen(*overlays, **given):
+        run = study(BRAIN, data / "grey", None, *overlays, **given)
+        sets = parsed(run, "sets")
+        return sets, parsed(run, "output_dir").split("/")[-1], run
+
+    synthetic, name, _ = chosen()
+    assert name == "synthetic_random"
+    assert all("/synthetic/" in case["image"] for case in synthetic["train"])
+    real, name, _ = chosen("real_20")
+    assert name == "real_random"
+    assert real["train"] == real["sample"]
+    assert not {c["image"] for c in real["train"]} & {c["image"] for c in real["test"]}
+    augmented, name, run = chosen("real_20_augmented")
+    assert (name, augmented["train"]) == ("real_random_augmented", real["train"])
+    plan = parsed(run, "plan")
+    case = parsed(run, "preprocessing")({**real["train"][0]})
+    trained, tested = (next(iter(plan.loader([case], training)))["image"] for training in (True, False))
+    torch.testing.assert_close(tested[0], case["image"].float())
+    assert not torch.equal(trained, tested)
+    both, name, _ = chosen("real_plus_synthetic")
+    assert name == "real_plus_synthetic_random"
+    assert len(both["train"]) == len(real["train"]) + len(synthetic["train"])
+    assert [both["test"]] * 3 == [synthetic["test"], real["test"], augmented["test"]]
+    assert chosen(synthetic_size=0.5)[1] == "synthetic_random_0.5x"
+    half = chosen(synthetic_size=0.5)[0]["train"]
+    assert {case["case"] for case in half} == {f"{name}_{n:05d}" for name in CLASSES for n in range(5)}
+
+
+def test_a_split_by_group_leaves_no_copies(data, tmp_path):
+    run = study(BRAIN, data / "grey", tmp_path, "real_20", split="group", max_epochs=1)
+    run.run()
+    sets = parsed(run, "sets")
+    assert not {c["group"] for c in sets["sample"]} & {c["group"] for c in sets["test"]}
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["test_images_with_a_near_copy_in_the_sample"] == 0
+    assert "near copy" not in (tmp_path / "metrics.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"folds": 11}, "at least 11 images"),
+        ({"synthetic_size": 2.0}, "20 of each were expected"),
+        ({"train_on": "fake"}, "train_on must be one of"),
+        ({"split": "group", "group_by": None, "dataset_dir": "unlisted"}, "a group of its own"),
+        ({"dataset_dir": "synthetic"}, "that should be real are synthetic|no column"),
+        ({"synthetic_dir": "other_classes"}, r"\['Dark'\] only in the former, \['dark'\] only in the latter"),
+        ({"dataset_dir": "colour"}, "a grey image was expected, got colour"),
+        ({"architectures": "resnet19"}, "resnet19"),
+        ({"classes": [*CLASSES, "none"]}, "'none'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training(given, message, data, bad, tmp_path):
+    folders = {key: str(bad / given[key]) for key in ("dataset_dir", "synthetic_dir") if key in given}
+    never = {"optimizer": "$lambda parameters: (_ for _ in ()).throw(AssertionError('trained'))"}
+    run = study(BRAIN, data / "grey", tmp_path, **{**never, **given, **folders})
+    with refused(ValueError, message):
+        run.run()
+
+
+@pytest.fixture(scope="module")
+def bad(data, tmp_path_factory):
+    """Data sets with one fault each."""
+    top = tmp_path_factory.mktemp("bad")
+    for name in ("unlisted", "colour", "damaged"):
+        shutil.copytree(data / "grey" / "real", top / name)
+    (top / "unlisted" / "manifest.csv").unlink()
+    for path in (top / "colour" / "dark").iterdir():
+        write_picture(path, picture("dark", 0, colour=True))
+    shutil.copytree(data / "grey" / "synthetic", top / "synthetic")
+    write_set(top / "other_classes", classes=["bright", "Dark"])
+    return top
+
+
+def test_damaged_images_are_skipped_on_request(data, bad, tmp_path):
+    run = study(BRAIN, data / "grey", tmp_path, dataset_dir=str(bad / "damaged"))
+    broken = parsed(run, "sets")["test"][0]["image"]
+    whole = Path(broken).read_bytes()
+    Path(broken).write_bytes(whole[: len(whole) // 2])
+    with refused(ValueError, "1 of 32 images cannot be used"):
+        run.run()
+    study(BRAIN, data / "grey", tmp_path, dataset_dir=str(bad / "damaged"), skip_unreadable=True).run()
+    assert sum(json.loads((tmp_path / "metrics.json").read_text())["test_images"].values()) == 31
+
+
+def test_the_three_bundles_differ_in_their_data_only():
+    for name in ("classify", "explain", "budget", "real_20", "real_20_augmented", "real_plus_synthetic"):
+        first, *others = (ConfigParser.load_config_file(_config(bundle, name)) for bundle in BUNDLES)
+        for other in others:
+            assert {k: v for k, v in first.items() if k not in OWN} == {k: v for k, v in other.items() if k not in OWN}
+    for bundle in BUNDLES:
+        classify, train, inference = (
+            ConfigParser.load_config_file(_config(bundle, name)) for name in ("classify", "train", "inference")
+        )
+        shared = ("classes", "channels", "group_by", "split", "fraction", "split_seed", "spatial_size")
+        assert {key: classify[key] for key in shared} == {key: train[key] for key in shared}
+        assert classify["per_class"] == inference["per_class"]
+
+
+def test_paper_numbers():
+    run = study(BRAIN, REPOSITORY, None, max_epochs=50, folds=5, batch_size=32, learning_rate=1e-4)
+    config = ConfigParser.load_config_file(_config(BRAIN, "classify"))
+    assert (config["folds"], config["max_epochs"], config["fraction"]) == (5, 50, 0.2)
+    assert type(parsed(run, "optimizer")([torch.nn.Parameter(torch.zeros(1))])).__name__ == "AdamW"
+    assert type(parsed(run, "loss")).__name__ == "CrossEntropyLoss"
+
+
+def _config(bundle, name):
+    return REPOSITORY / "bundles" / bundle / "configs" / f"{name}.json"
