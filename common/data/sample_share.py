@@ -30,7 +30,8 @@ def sample_share(
         The sample and the rest, each sorted as ``cases`` are.
 
     Raises:
-        ValueError: for a fraction outside (0, 1), a class with no image or too few, or cases without ``by``.
+        ValueError: for a fraction outside (0, 1), a class with no image or too few, cases without ``by``, or a ``by``
+            in which no two images belong together.
 
     Source: Nafi et al. 2024, section 4.2 and table 1.
     """
@@ -43,6 +44,11 @@ def sample_share(
     unmarked = [case["image"] for case in cases if by is not None and by not in case]
     if unmarked:
         raise ValueError(f"{len(unmarked)} cases have no {by!r} to split by, such as {unmarked[0]}.")
+    if by is not None and len({case[by] for case in cases}) == len(cases):
+        raise ValueError(
+            f"By {by!r} every image is a group of its own, so nothing says what belongs together: set group_by to a "
+            "column of the manifest, or split at random."
+        )
     side: dict[str, bool] = {}
     for name in found:
         _draw([case for case in cases if case["class"] == name], name, fraction, seed, by or "image", side)

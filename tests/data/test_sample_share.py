@@ -57,6 +57,7 @@ def test_groups_stay_whole_and_single_images_split_them():
         ([], {}, "No image of any class"),
         (cases(1), {}, "Class 'a' has 1 images, too few for 0.2"),
         (cases(10, 10), {"by": "group"}, "in groups of 'group', too few"),
+        (cases(10, 1), {"by": "group"}, "every image is a group of its own"),
         (cases(), {"by": "patient"}, "100 cases have no 'patient' to split by, such as a/000.png"),
     ],
 )
