@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
@@ -44,7 +45,8 @@ def seconds(parser: ConfigParser, batch_size: int, repeats: int, device: str) ->
     with tempfile.TemporaryDirectory() as folder:
         made = {"seed": 0, "steps": 0, "step_rule": "", "weights_sha256": ""}
         images = SyntheticSet(folder, parser["classes"][:1], batch_size * (repeats + 1), made, 0, batch_size)
-        save, every = SaveSyntheticd("pred", images), images.pending()
+        save = SaveSyntheticd("pred", images)
+        every: list[dict[Any, Any]] = images.pending()
         for block in range(repeats + 1):
             cases = every[block * batch_size : (block + 1) * batch_size]
             start = clock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import socket
 
 import numpy as np
 import pytest
@@ -187,6 +188,38 @@ def test_a_set_is_not_continued_with_other_settings(trained, tmp_path):
         draw(BRAIN, tmp_path, folder / "model.pt", "generate", per_class=1, num_inference_steps=3)
     draw(BRAIN, tmp_path, folder / "model.pt", "generate", per_class=1, num_inference_steps=3, overwrite=True)
     assert {synthetic_record(case["image"])["steps"] for case in synthetic_cases(tmp_path)} == {3}
+
+
+def test_groups_stay_whole_and_the_papers_settings_train_and_draw(data, tmp_path):
+    listed = tmp_path / "data"
+    shutil.copytree(data[BRAIN], listed)
+    rows = [f"{path.relative_to(listed).as_posix()},{path.parent.name}" for path in sorted(listed.rglob("*.png"))]
+    (listed / MANIFEST).write_text("\n".join(["path,class,group", *(f"{row},g{i // 3}" for i, row in enumerate(rows))]))
+    run = train(BRAIN, listed, tmp_path / "run", "paper", "by_group", group_by="group")
+    sample, rest = run.parser.get_parsed_content("shares")
+    assert (len(sample), len(rest)) == (4 * 3, 4 * 12)
+    assert not {case["group"] for case in sample} & {case["group"] for case in rest}
+    assert run.parser.get_parsed_content("train#prepare_batch").prediction_type == "epsilon"
+    drawn = tmp_path / "set"
+    draw(BRAIN, drawn, tmp_path / "run" / "model.pt", "generate", "paper", "by_group", per_class=1, batch_size=1)
+    assert synthetic_record(drawn / "glioma" / "glioma_00000.png")["step_rule"] == "Ancestral"
+    with refused(ValueError, "every image is a group of its own"):
+        train(BRAIN, listed, tmp_path / "alone", "by_group", group_by=None)
+
+
+def test_a_process_of_a_distributed_run_learns_all_parameters(data, tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    for name, value in group.items():
+        monkeypatch.setenv(name, str(value))
+    run = train(CT, data[CT], tmp_path, "multi_gpu_train", val_interval=1)
+    network = run.parser.get_parsed_content("network")
+    assert isinstance(network, torch.nn.parallel.DistributedDataParallel)
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert set(state) == set(run.parser.get_parsed_content("network_def").state_dict())
 
 
 def test_one_model_a_class_fills_one_set(data, tmp_path):
