@@ -123,13 +123,13 @@ def superpixels(image: Tensor, number: int = 60) -> np.ndarray:
     return np.unique(found, return_inverse=True)[1].reshape(found.shape)
 
 
-def foreground(image: Tensor, dark: bool = False, largest: bool = True) -> np.ndarray:
+def foreground(image: Tensor, largest: bool = True) -> np.ndarray:
     """
-    Head, or stained cells: one side of Otsu's threshold.
+    Head, or stained nuclei: the upper side of Otsu's threshold.
 
     Args:
-        image: (C, H, W) in [-1, 1]; of colour, the green channel, in which stained nuclei are darkest.
-        dark: the dark side.
+        image: (C, H, W) in [-1, 1]. Grey is thresholded by its square root, so that dim tissue belongs to the head too;
+            colour by how purple it is (mean of red and blue less green), since nuclei are, and red cells hardly.
         largest: its largest connected part only, holes filled.
 
     Returns:
@@ -137,12 +137,12 @@ def foreground(image: Tensor, dark: bool = False, largest: bool = True) -> np.nd
 
     Source: Otsu 1979.
     """
-    otsu = importlib.import_module("skimage.filters").threshold_otsu
-    values = image.detach().cpu().float()[1 if len(image) == 3 else 0]
-    if float(values.max()) == float(values.min()):
-        return np.zeros(tuple(values.shape), bool)
-    threshold = float(otsu(values.numpy()))
-    mask: Any = ((values <= threshold) if dark else (values > threshold))[None].to(torch.uint8)
+    values = (image.detach().cpu().float() + 1) / 2
+    quantity = (values[0] + values[2]) / 2 - values[1] if len(values) == 3 else values[0].clamp(min=0).sqrt()
+    if float(quantity.max()) == float(quantity.min()):
+        return np.zeros(tuple(quantity.shape), bool)
+    threshold = float(importlib.import_module("skimage.filters").threshold_otsu(quantity.numpy()))
+    mask: Any = (quantity > threshold)[None].to(torch.uint8)
     if largest:
         mask = FillHoles(applied_labels=[1])(KeepLargestConnectedComponent(applied_labels=[1])(mask))
     return np.asarray(mask)[0].astype(bool)

@@ -61,16 +61,23 @@ def test_shares_and_maps_by_hand():
     assert np.isnan(correlation(np.ones(3), one.weights))
 
 
-def test_the_head_is_bright_and_cells_are_dark():
+def test_the_head_is_bright_and_nuclei_are_purple():
     image = -torch.ones(1, 40, 40)
-    image[:, 5:30, 5:30] = 0.5
+    image[:, 5:30, 5:30] = -0.5  # dim brain
+    image[:, 5:30, 5:8] = 1.0  # bright scalp
     image[:, 10:14, 10:14] = -1  # a dark ventricle belongs to the head
     image[:, 36:38, 36:38] = 0.5  # a bright mark does not
     head = foreground(image)
     assert head[5:30, 5:30].all()
     assert head.sum() == 25 * 25
-    cells = foreground(-image.expand(3, 40, 40), dark=True, largest=False)
-    assert cells.sum() == 25 * 25 - 4 * 4 + 4
+    smear = torch.full((3, 40, 40), 0.9)
+    smear[:, 20:30, 20:30] = torch.tensor([0.1, 0.2, 0.5])[:, None, None]  # a bluish red cell
+    nuclei = torch.zeros(40, 40, dtype=torch.bool)
+    nuclei[2:9, 3:9] = nuclei[30:36, 4:9] = True
+    smear[:, nuclei] = torch.tensor([-0.1, -0.5, 0.3])[:, None]
+    smear += 0.04 * torch.rand(smear.shape, generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(foreground(smear, largest=False), nuclei.numpy())
+    assert foreground(smear).sum() == 7 * 6
     assert not foreground(torch.zeros(1, 8, 8)).any()
 
 
