@@ -6,15 +6,14 @@ import logging
 import os
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .state_dict import load_strictly, read_checkpoint, state_dict_of
-from .unet import ConditionalDiffusionUNet
 
 _FIRST, _REFINER = "conv_in.conv.weight", "refiner.conv_in.conv.weight"
 
 
-def load_initial(network: ConditionalDiffusionUNet, path: str | os.PathLike[str]) -> ConditionalDiffusionUNet:
+def load_initial(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """
     Load weights to train on from; condition channels that the file's network lacked get zeros, so that both agree.
 
@@ -22,7 +21,7 @@ def load_initial(network: ConditionalDiffusionUNet, path: str | os.PathLike[str]
     inpainting network, whose last condition is the hole, starts so from one for denoising or super-resolution.
 
     Args:
-        network: the network to fill, in place.
+        network: the network to fill, in place; channels are added to a ``ConditionalDiffusionUNet`` only.
         path: a plain state dict, of ``network`` or of the same network with fewer input channels.
 
     Returns:
@@ -34,9 +33,11 @@ def load_initial(network: ConditionalDiffusionUNet, path: str | os.PathLike[str]
     """
     state = state_dict_of(read_checkpoint(path), path)
     wanted = network.state_dict()
-    folded = network.patch_size**network.spatial_dims
-    known = state[_FIRST].shape[1] if _FIRST in state else wanted[_FIRST].shape[1]
-    missing = wanted[_FIRST].shape[1] - known
+    folded = getattr(network, "patch_size", 1) ** getattr(network, "spatial_dims", 1)
+    known = missing = 0
+    if _FIRST in state and _FIRST in wanted:
+        known = state[_FIRST].shape[1]
+        missing = wanted[_FIRST].shape[1] - known
     if missing > 0 and missing % folded == 0 and known % folded == 0:
         state[_FIRST] = _with_zeros(state[_FIRST], known, missing)
         if _REFINER in state:
