@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from monai.data.utils import list_data_collate
+from monai.utils import convert_to_tensor
 
 
 class CropToCommonSize:
@@ -47,4 +48,4 @@ class CropToCommonSize:
         starts = [int(torch.randint(side - target + 1, ())) for side, target in zip(shape, size)]
         window = (slice(None), *(slice(start, start + target) for start, target in zip(starts, size)))
         cropped = {key: case[key][window] for key in self.keys}
-        return {**case, **{key: v.as_tensor() if hasattr(v, "as_tensor") else v for key, v in cropped.items()}}
+        return {**case, **{key: convert_to_tensor(v) for key, v in cropped.items()}}

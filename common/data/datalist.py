@@ -80,3 +80,9 @@ def split_cases(cases: Sequence[Case], fractions: Sequence[float], seed: int = 0
         shares.append([case for case in cases if case["group"] in chosen])
         start = end
     return shares
+
+
+def at_strides(cases: Sequence[Case], limit: int | None) -> list[Case]:
+    """At most ``limit`` of the cases, at equal strides from the first; all of them for None."""
+    stride = 1 if limit is None else max(1, len(cases) // limit)
+    return list(cases[::stride][:limit])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .datalist import Case, split_cases
+from .datalist import Case, at_strides, split_cases
 
 
 def split_of_classes(
@@ -59,6 +59,5 @@ def numbered_sets(sets: Mapping[str, Sequence[Case]], limit: int | None = None) 
     for number, (name, cases) in enumerate(sets.items()):
         if not cases:
             raise ValueError(f"The set {name!r} has no case; there are { ({k: len(v) for k, v in sets.items()}) }.")
-        stride = 1 if limit is None else max(1, len(cases) // limit)
-        result += [{**case, "set_name": name, "set": number} for case in cases[::stride][:limit]]
+        result += [{**case, "set_name": name, "set": number} for case in at_strides(cases, limit)]
     return result

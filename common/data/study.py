@@ -51,10 +51,6 @@ def study_sets(
     """
     if train_on not in TRAIN_ON or split not in SPLITS:
         raise ValueError(f"train_on must be one of {TRAIN_ON} and split of {SPLITS}, got {train_on!r} and {split!r}.")
-    if split == "group" and len({case["group"] for case in real}) == len(real):
-        raise ValueError(
-            "split is 'group', but every image is a group of its own: set group_by to a manifest's column."
-        )
     refuse_synthetic(real)
     sample, test = sample_share(real, fraction=fraction, seed=seed, by="group" if split == "group" else None)
     train = [] if train_on == "synthetic" else list(sample)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 _SEEDS = 2**32  # PyTorch's CPU generator reads no more than 32 bits
@@ -57,6 +58,16 @@ def check_seeds(seeds: Sequence[int] | Tensor, cases: int) -> list[int]:
     return listed
 
 
+def flat_classes(class_labels: Any, like: Tensor) -> Tensor | None:
+    """(N,) integer class labels beside the N cases of ``like``, or None; a ValueError for another number."""
+    if class_labels is None:
+        return None
+    classes = convert_to_tensor(class_labels).to(like.device).long().flatten()
+    if len(classes) != len(like):
+        raise ValueError(f"{len(like)} cases need as many class_labels, got {len(classes)}.")
+    return classes
+
+
 def noise_source(seeds: Sequence[int], like: Tensor) -> Callable[[], Tensor]:
     """
     A function that draws standard normal noise of the shape, device and dtype of ``like``, (N, C, *spatial).
@@ -73,12 +84,14 @@ def noise_source(seeds: Sequence[int], like: Tensor) -> Callable[[], Tensor]:
 
 def network_divisor(network: Any) -> int:
     """What every side of the input must be a multiple of: the network's ``divisor``, also behind DDP, or else 1."""
-    while not hasattr(network, "divisor"):
-        inner = getattr(network, "module", None) or getattr(network, "_orig_mod", None)
-        if inner is None:
-            return 1
-        network = inner
-    return int(network.divisor)
+    return int(getattr(unwrapped(network, "divisor"), "divisor", 1))
+
+
+def unwrapped(network: Any, attribute: str) -> Any:
+    """The network within DDP and ``torch.compile`` that has ``attribute``; None when there is none."""
+    while network is not None and not hasattr(network, attribute):
+        network = getattr(network, "module", None) or getattr(network, "_orig_mod", None)
+    return network
 
 
 def pad_to_multiple(tensor: Tensor, divisor: int, value: float) -> tuple[Tensor, tuple[slice, ...]]:

@@ -9,10 +9,20 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
+from monai.utils import convert_to_tensor
 from torch import Tensor
 from tqdm import tqdm
 
-from .cases import case_seeds, check_seeds, network_divisor, noise_source, pad_to_multiple, sample_seed, with_metadata
+from .cases import (
+    case_seeds,
+    check_seeds,
+    flat_classes,
+    network_divisor,
+    noise_source,
+    pad_to_multiple,
+    sample_seed,
+    with_metadata,
+)
 from .conversion import PREDICTION_TYPES, to_x0_and_eps
 from .schedules import NoiseSchedule
 from .steps import Ancestral, StepRule, step_pairs
@@ -177,13 +187,10 @@ class DiffusionSampler(Inferer):
         """As a call, but returns all ``num_samples`` images of each case, with their seeds, mean and deviation."""
         if inputs.ndim < 3 or not inputs.is_floating_point():
             raise ValueError(f"inputs must be a float (N, C, *spatial), got {inputs.dtype} {tuple(inputs.shape)}.")
-        plain = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
-        if class_labels is not None:
-            class_labels = torch.as_tensor(class_labels).to(plain.device).long().flatten()
-            if len(class_labels) != len(plain):
-                raise ValueError(f"{len(plain)} cases need as many class_labels, got {len(class_labels)}.")
-            if self.guidance_scale != 1 and self.null_class is None:
-                raise ValueError("null_class is required to guide a class-conditional network (guidance_scale != 1).")
+        plain = convert_to_tensor(inputs)
+        class_labels = flat_classes(class_labels, plain)
+        if class_labels is not None and self.guidance_scale != 1 and self.null_class is None:
+            raise ValueError("null_class is required to guide a class-conditional network (guidance_scale != 1).")
         self.last_seeds = (
             case_seeds(self.seed, plain, class_labels) if seeds is None else check_seeds(seeds, len(plain))
         )

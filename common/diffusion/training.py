@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from monai.engines.utils import DiffusionPrepareBatch
 from monai.inferers import Inferer
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from .conversion import PREDICTION_TYPES
@@ -101,7 +102,8 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Any]]:
         """Returns the image, the target, no positional and the keyword arguments of ``TrainingInferer``."""
-        plain = {key: _plain(value) for key, value in batchdata.items() if isinstance(value, Tensor)}
+        # without MONAI's metadata, whose bookkeeping costs time in every operation of a training step
+        plain = {key: convert_to_tensor(value) for key, value in batchdata.items() if isinstance(value, Tensor)}
         images, target, args, infer_kwargs = super().__call__(plain, device, non_blocking, **kwargs)
         dropped = torch.rand(len(images), device=images.device) < self.condition_dropout
         if self.condition_name is not None:
@@ -160,8 +162,3 @@ class TrainingInferer(Inferer):
             x = torch.cat([x, condition], dim=1)
         extra = {} if class_labels is None else {"class_labels": class_labels}
         return network(x, timesteps=timesteps, **extra) * scale
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """Drop MONAI's metadata, whose bookkeeping costs time in every operation of a training step."""
-    return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor

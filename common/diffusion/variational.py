@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
+from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from ..networks.gamma import alpha_sigma
-from .cases import case_seeds, check_seeds
+from .cases import case_seeds, check_seeds, flat_classes
 
 TERMS = ("reconstruction", "diffusion", "latent")
 
@@ -176,7 +177,7 @@ class VariationalInferer(Inferer):
         self, inputs: Tensor, network: nn.Module, class_labels: Tensor | None = None
     ) -> dict[str, Tensor]:
         """The terms, each (N,) nats, for ``inputs`` (N, 1, H, W) in [0, 1] and ``class_labels`` (N,) or None."""
-        return self.bound(network, plain(inputs), flat_classes(class_labels, inputs))
+        return self.bound(network, convert_to_tensor(inputs), flat_classes(class_labels, inputs))
 
 
 class VariationalLoss(nn.Module):
@@ -239,7 +240,7 @@ class BoundInferer(Inferer):
         Returns:
             (N, 3): reconstruction, diffusion and latent, nats; minus their sum bounds log p(x) from below.
         """
-        x = plain(inputs)
+        x = convert_to_tensor(inputs)
         classes = flat_classes(class_labels, x)
         numbers = case_seeds(self.seed, x, classes) if seeds is None else check_seeds(seeds, len(x))
         rows = []
@@ -250,21 +251,6 @@ class BoundInferer(Inferer):
                 terms = self.bound(network, x[one], None if classes is None else classes[one], generator)
                 rows.append(torch.cat([terms[name] for name in TERMS]))
         return torch.stack(rows)
-
-
-def plain(tensor: Tensor) -> Tensor:
-    """Without MONAI's metadata."""
-    return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
-
-
-def flat_classes(class_labels: Any, like: Tensor) -> Tensor | None:
-    """(N,) integer class labels beside the N cases of ``like``, or None; a ValueError for another number."""
-    if class_labels is None:
-        return None
-    classes = plain(torch.as_tensor(class_labels)).to(like.device).long().flatten()
-    if len(classes) != len(like):
-        raise ValueError(f"{len(like)} cases need as many class_labels, got {len(classes)}.")
-    return classes
 
 
 class _GradientFactor:

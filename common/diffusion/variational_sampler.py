@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
+from monai.utils import convert_to_tensor
 from torch import Tensor
 from tqdm import tqdm
 
 from ..networks.gamma import alpha_sigma
-from .cases import case_seeds, check_seeds, noise_source, sample_seed, with_metadata
+from .cases import case_seeds, check_seeds, flat_classes, noise_source, sample_seed, unwrapped, with_metadata
 from .conversion import to_x0_and_eps
 from .steps import Ancestral, StepRule
-from .variational import flat_classes, plain
 
 
 class _Denoiser(Inferer):
@@ -126,7 +126,7 @@ class VariationalSampler(_Denoiser):
             RuntimeError: when the network predicts NaN or infinity, with the step.
         """
         model = inner_model(network)
-        given = plain(inputs)
+        given = convert_to_tensor(inputs)
         if given.is_floating_point():
             if given.ndim != 4:
                 raise ValueError(f"Float inputs must be images, (N, 1, H, W), got {tuple(given.shape)}.")
@@ -185,7 +185,7 @@ class VariationalReconstructor(_Denoiser):
             ValueError: for images that the model does not take.
             RuntimeError: when the network predicts NaN or infinity, with the step.
         """
-        model, x = inner_model(network), plain(inputs)
+        model, x = inner_model(network), convert_to_tensor(inputs)
         classes = flat_classes(class_labels, x)
         with torch.no_grad(), eval_mode(network):
             f = model.encode(x)
@@ -244,7 +244,7 @@ class VariationalInterpolator(_Denoiser):
             ValueError: for inputs that are no pairs, or images that the model does not take.
             RuntimeError: when the network predicts NaN or infinity, with the step.
         """
-        model, x = inner_model(network), plain(inputs)
+        model, x = inner_model(network), convert_to_tensor(inputs)
         if x.ndim != 4 or x.shape[1] != 2:
             raise ValueError(f"Pairs of images must be (N, 2, H, W), got {tuple(x.shape)}.")
         classes = flat_classes(class_labels, x)
@@ -261,12 +261,9 @@ class VariationalInterpolator(_Denoiser):
 
 def inner_model(network: Any) -> Any:
     """The ``VariationalDiffusionModel`` itself, also behind DDP or ``torch.compile``; a TypeError if there is none."""
-    model = network
-    while not hasattr(model, "eps_hat"):
-        inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
-        if inner is None:
-            raise TypeError(f"This inferer needs a VariationalDiffusionModel, got {type(network).__name__}.")
-        model = inner
+    model = unwrapped(network, "eps_hat")
+    if model is None:
+        raise TypeError(f"This inferer needs a VariationalDiffusionModel, got {type(network).__name__}.")
     return model
 
 

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
-from PIL import Image, PngImagePlugin
 
-from ..data.files import written_whole
-from ..io.images import describe
 from ..transforms.save_synthetic import stored_pixels
+from .sample_sheet import tiled, write_sheet
 
 
 class ClassSheet:
@@ -62,17 +60,9 @@ class ClassSheet:
         """Write the sheet."""
         if not self._rows:
             return
-        height, width, *colours = next(iter(self._rows.values()))[0].shape
-        across = max(map(len, self._rows.values()))
-        sheet = np.zeros((len(self._rows) * (height + 1) - 1, across * (width + 1) - 1, *colours), np.uint8)
-        for row, images in enumerate(self._rows.values()):
-            for column, image in enumerate(images):
-                top, left = row * (height + 1), column * (width + 1)
-                sheet[top : top + height, left : left + width] = image
-        about = PngImagePlugin.PngInfo()
-        about.add_text("Description", describe(self.provenance))
-        with written_whole(self.output_dir / f"{self.name.format(epoch=engine.state.epoch)}.png") as temporary:
-            Image.fromarray(sheet).save(temporary, format="PNG", pnginfo=about)
+        sheet = tiled(list(self._rows.values()))
+        write_sheet(self.output_dir / f"{self.name.format(epoch=engine.state.epoch)}.png", sheet, self.provenance)
         if self.writer is not None:
-            self.writer.add_image("generated", sheet, engine.state.epoch, dataformats="HWC" if colours else "HW")
+            layout = "HWC" if sheet.ndim == 3 else "HW"
+            self.writer.add_image("generated", sheet, engine.state.epoch, dataformats=layout)
             self.writer.flush()

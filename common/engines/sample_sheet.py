@@ -70,17 +70,35 @@ class SampleSheet:
         if not images:
             return
         across = self.columns or (len(self._cases[0]) if len(self._cases[0]) > 1 else math.ceil(math.sqrt(len(images))))
-        about = PngImagePlugin.PngInfo()
-        about.add_text("Description", describe(self.provenance))
-        with written_whole(self.path) as temporary:
-            Image.fromarray(self._sheet(images, across)).save(temporary, format="PNG", pnginfo=about)
-
-    def _sheet(self, images: Sequence[torch.Tensor], across: int) -> np.ndarray:
         low, high = self.window
-        width, height = images[0].shape
-        sheet = np.zeros((-(-len(images) // across) * (height + 1) - 1, across * (width + 1) - 1), dtype=np.uint8)
-        for index, image in enumerate(images):
-            top, left = index // across * (height + 1), index % across * (width + 1)
-            grey = ((image.numpy().T - low) / (high - low)).clip(0, 1)
-            sheet[top : top + height, left : left + width] = np.rint(grey * 255)
-        return sheet
+        grey = [np.rint(255 * ((image.numpy().T - low) / (high - low)).clip(0, 1)).astype(np.uint8) for image in images]
+        rows = [grey[start : start + across] for start in range(0, len(grey), across)]
+        write_sheet(self.path, tiled(rows), self.provenance)
+
+
+def tiled(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """
+    Images of one size on one sheet, a black line between them.
+
+    Args:
+        rows: images (height, width) or (height, width, 3), uint8; a row may be shorter than the longest.
+
+    Returns:
+        The sheet, uint8, of as many colours.
+    """
+    height, width, *colours = rows[0][0].shape
+    across = max(map(len, rows))
+    sheet = np.zeros((len(rows) * (height + 1) - 1, across * (width + 1) - 1, *colours), np.uint8)
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images):
+            top, left = row * (height + 1), column * (width + 1)
+            sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def write_sheet(path: str | Path, sheet: np.ndarray, provenance: Mapping[str, Any]) -> None:
+    """Write a sheet as PNG whose header says what made the images."""
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Description", describe(provenance))
+    with written_whole(path) as temporary:
+        Image.fromarray(sheet).save(temporary, format="PNG", pnginfo=about)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from monai.metrics import CumulativeIterationMetric
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from ..diffusion.variational import TERMS, bits_per_dimension
@@ -34,7 +35,7 @@ def term_of(terms: Tensor, name: str, controls: Sequence[str] = ()) -> Tensor:
         raise ValueError(f"term must be one of {(*columns, BOUND)}, got {name!r}.")
     if terms.ndim != 2 or terms.shape[1] < len(columns):
         raise ValueError(f"Terms (N, {len(columns)}) were expected, got shape {tuple(terms.shape)}.")
-    plain = (terms.as_tensor() if hasattr(terms, "as_tensor") else terms).detach().double()
+    plain = convert_to_tensor(terms).detach().double()
     return plain[:, : len(TERMS)].sum(1) if name == BOUND else plain[:, columns.index(name)]
 
 

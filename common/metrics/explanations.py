@@ -12,6 +12,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import nn
 
+from ..data.datalist import at_strides
 from ..data.files import written_whole
 from ..data.study import load_images
 from .lime_maps import Explanation, as_picture, correlation, explain, foreground, share_inside, stability, superpixels
@@ -142,7 +143,7 @@ def per_class(cases: Sequence[dict[str, Any]], number: int) -> list[dict[str, An
     by_class: dict[str, list[dict[str, Any]]] = {}
     for case in cases:
         by_class.setdefault(case["class"], []).append(case)
-    return [case for name in sorted(by_class) for case in _strided(by_class[name], number)]
+    return [case for name in sorted(by_class) for case in at_strides(by_class[name], number)]
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -189,10 +190,6 @@ def table(content: Mapping[str, Any]) -> str:
         numbers = ["–" if v is None else f"{v:.3f}" for v in (row["between"], row["halves_of_real"])]
         lines.append(f"| {name} | {' | '.join(numbers)} |")
     return "\n".join(lines) + "\n"
-
-
-def _strided(cases: Sequence[dict[str, Any]], number: int) -> list[dict[str, Any]]:
-    return list(cases[:: max(1, len(cases) // number)][:number])
 
 
 def _cell(entry: Mapping[str, Any]) -> str:

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+from monai.utils import convert_to_tensor
 
 from .compare import audit_entry
 from .memorisation import audit
@@ -40,12 +39,8 @@ class MemorisationMetric(VolumeSetMetric):
 
     def _evaluate(self) -> dict[str, Any]:
         generated, held_out = self.volumes()
-        train = [_image(self.train[index], self.key) for index in range(len(self.train))]
+        cases = (self.train[index] for index in range(len(self.train)))
+        train = [convert_to_tensor(case[self.key] if isinstance(case, Mapping) else case) for case in cases]
         result = audit(generated, train, held_out, settings=AuditSettings(seed=self.seed))
         logger.info("Memorisation audit: %s", result.verdict)
         return audit_entry(result)
-
-
-def _image(case: Any, key: str) -> Tensor:
-    image = torch.as_tensor(case[key] if isinstance(case, Mapping) else case)
-    return image.as_tensor() if hasattr(image, "as_tensor") else image

@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from monai.inferers import Inferer
 from monai.metrics import CumulativeIterationMetric
+from monai.utils import convert_to_tensor
 from PIL import Image
 from torch import Tensor
 
@@ -67,7 +68,7 @@ class OutOfDistributionROC(CumulativeIterationMetric):
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
         if y is None or len(y) != len(y_pred):
             raise ValueError(f"{self.label}: a set number for each of {len(y_pred)} images was expected.")
-        number = (y.as_tensor() if hasattr(y, "as_tensor") else y).reshape(len(y_pred)).double()
+        number = convert_to_tensor(y).reshape(len(y_pred)).double()
         return torch.stack([term_of(y_pred, self.term, self.controls), number.to(y_pred.device)], dim=1)
 
     def scores(self) -> tuple[np.ndarray, np.ndarray]:

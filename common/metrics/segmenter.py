@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 from monai.networks.nets import UNet
+from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +50,7 @@ class WholeVolumeInferer(Inferer):
 
     def pad(self, inputs: Tensor) -> Tensor:
         """``inputs`` as the network sees them, a plain tensor."""
-        plain = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        plain = convert_to_tensor(inputs)
         padding = [width for gap in reversed(self._missing(plain)) for width in (gap // 2, gap - gap // 2)]
         return F.pad(plain, padding, mode="replicate") if any(padding) else plain
 

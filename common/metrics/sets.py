@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.metrics import CumulativeIterationMetric
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 
@@ -22,7 +23,7 @@ def plain_images(images: Tensor, name: str = "images") -> Tensor:
     Raises:
         ValueError: for another number of dimensions, NaN or infinity.
     """
-    plain = images.as_tensor() if hasattr(images, "as_tensor") else images
+    plain = convert_to_tensor(images)
     if plain.ndim not in (4, 5):
         raise ValueError(f"{name} must be (N, C, *spatial) in 2D or 3D, got shape {tuple(plain.shape)}.")
     if not bool(torch.isfinite(plain).all()):

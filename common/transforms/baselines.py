@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer
+from monai.utils import convert_to_tensor
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ def bicubic(case: Case, factor: float, key: str = "label") -> Tensor:
     Returns:
         The same shape; it may overshoot the range.
     """
-    return downsampled(_plain(case[key]).float(), factor, mode="bicubic")
+    return downsampled(convert_to_tensor(case[key]).float(), factor, mode="bicubic")
 
 
 def median(case: Case, size: int = 3, key: str = "degraded") -> Tensor:
@@ -109,7 +109,7 @@ def biharmonic(case: Case, key: str = "label", hole_key: str = "hole") -> Tensor
 
     Source: Damelin and Hoang 2018.
     """
-    image, hole = _plain(case[key]).float(), _plain(case[hole_key])[0] > 0
+    image, hole = convert_to_tensor(case[key]).float(), convert_to_tensor(case[hole_key])[0] > 0
     inside = hole.cpu().numpy()
     blank = image.masked_fill(hole, 0.0)
     filled = _each_channel(blank, lambda channel: inpaint_biharmonic(channel, inside))
@@ -139,15 +139,11 @@ class ByNetwork:
     def __call__(self, case: Case) -> Tensor:
         """Returns (C', H, W) in the scale of the clean image."""
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
-        image = self.inferer(_plain(case[self.key])[None].to(device), self.network)[0].cpu()
+        image = self.inferer(convert_to_tensor(case[self.key])[None].to(device), self.network)[0].cpu()
         gain, offset = (float(number) for number in case[self.scale_key])
-        return _plain(image) * gain + offset
+        return convert_to_tensor(image) * gain + offset
 
 
 def _each_channel(image: Any, function: Any) -> Tensor:
-    array = _plain(image).cpu().double().numpy()
+    array = convert_to_tensor(image).cpu().double().numpy()
     return torch.from_numpy(np.stack([function(channel) for channel in array])).float()
-
-
-def _plain(image: Any) -> Tensor:
-    return image.as_tensor() if isinstance(image, MetaTensor) else image

@@ -9,6 +9,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 
@@ -39,11 +40,11 @@ class ScaleIntensityByd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns the case with ``keys`` as float32 in [-1, 1]."""
         result = dict(data)
-        hole = None if self.outside is None else _plain(data[self.outside])
+        hole = None if self.outside is None else convert_to_tensor(data[self.outside])
         name = data.get("case") or getattr(data[self.by], "meta", {}).get("filename_or_obj", self.by)
-        low, scale = known_range(_plain(data[self.by]), hole, self.b_max, str(name))
+        low, scale = known_range(convert_to_tensor(data[self.by]), hole, self.b_max, str(name))
         for key in self.key_iterator(result):
-            result[key] = ((_plain(data[key]).float() - low) * scale - 1).clamp(-1, 1)
+            result[key] = ((convert_to_tensor(data[key]).float() - low) * scale - 1).clamp(-1, 1)
             if isinstance(data[key], MetaTensor):
                 result[key] = MetaTensor(
                     result[key], meta=data[key].meta, applied_operations=data[key].applied_operations
@@ -82,8 +83,8 @@ def holed(image: Tensor, hole: Tensor) -> Tensor:
     Returns:
         (..., 2, H, W): the second channel is +1 inside and -1 outside.
     """
-    inside = _plain(hole) > 0.5
-    return torch.cat([_plain(image).masked_fill(inside, 0.0), inside.to(image.dtype) * 2 - 1], dim=-3)
+    inside = convert_to_tensor(hole) > 0.5
+    return torch.cat([convert_to_tensor(image).masked_fill(inside, 0.0), inside.to(image.dtype) * 2 - 1], dim=-3)
 
 
 class HoledConditiond(MapTransform):
@@ -104,7 +105,3 @@ class HoledConditiond(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns the case with the condition added."""
         return {**data, self.result_key: holed(data[self.keys[0]], data[self.hole_key])}
-
-
-def _plain(image: Any) -> Tensor:
-    return image.as_tensor() if isinstance(image, MetaTensor) else image

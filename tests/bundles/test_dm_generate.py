@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import socket
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from common.data.phantom2d import head_slice
 from common.data.synthetic import MANIFEST, synthetic_cases, synthetic_record
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import write_picture
-from tests.bundles.training import weights
+from tests.bundles.training import check_distributed, only_process_of_a_group, weights
 from tests.fixtures import REPOSITORY
 
 BRAIN, SMEAR, CT = BUNDLES = ("dm_brain_tumor_mri", "dm_leukemia_smear", "dm_sars_cov2_ct")
@@ -208,18 +207,9 @@ def test_groups_stay_whole_and_the_papers_settings_train_and_draw(data, tmp_path
 
 
 def test_a_process_of_a_distributed_run_learns_all_parameters(data, tmp_path, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    for name, value in group.items():
-        monkeypatch.setenv(name, str(value))
+    only_process_of_a_group(monkeypatch)
     run = train(CT, data[CT], tmp_path, "multi_gpu_train", val_interval=1)
-    network = run.parser.get_parsed_content("network")
-    assert isinstance(network, torch.nn.parallel.DistributedDataParallel)
-    assert all(parameter.grad is not None for parameter in network.parameters())
-    state = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert set(state) == set(run.parser.get_parsed_content("network_def").state_dict())
+    check_distributed(run, tmp_path / "model.pt")
 
 
 def test_one_model_a_class_fills_one_set(data, tmp_path):
@@ -261,7 +251,7 @@ def test_the_bundles_differ_in_their_data_alone():
         assert all(one[key] is not None for one in given for key in ("classes", "channels"))
         same = [{key: value for key, value in one.items() if key not in OWN} for one in given]
         assert same[0] == same[1] == same[2]
-    for name in ("generate", "one_model_a_class", "paper", "fine_tune", "multi_gpu_train", "resume"):
+    for name in ("generate", "budget_model", "one_model_a_class", "paper", "fine_tune", "multi_gpu_train", "resume"):
         assert config(BRAIN, name) == config(SMEAR, name) == config(CT, name)
     for name in ("multi_gpu_train", "resume"):
         assert config(BRAIN, name) == config("med_ddpm_3d", name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from monai.bundle import ConfigParser
 
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import write_picture
-from tests.bundles.training import weights
+from tests.bundles.training import check_distributed, only_process_of_a_group, weights
 from tests.bundles.vdm_runs import BUNDLE, train, training, write_pictures
 from tests.fixtures import write_nifti
 
@@ -73,18 +72,9 @@ def test_other_schedules_are_one_setting(data, tmp_path, overlays, kind):
 
 
 def test_a_process_of_a_distributed_run_learns_all_parameters(data, tmp_path, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    for name, value in group.items():
-        monkeypatch.setenv(name, str(value))
+    only_process_of_a_group(monkeypatch)
     run = train(data, tmp_path, "multi_gpu_train.json", val_interval=1, device="$torch.device('cpu')")
-    network = run.parser.get_parsed_content("network")
-    assert isinstance(network, torch.nn.parallel.DistributedDataParallel)
-    assert all(parameter.grad is not None for parameter in network.parameters())
-    state = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert set(state) == set(run.parser.get_parsed_content("network_def").state_dict())
+    check_distributed(run, tmp_path / "model.pt")
 
 
 def test_paper_numbers(data, tmp_path):

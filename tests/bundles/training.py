@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,22 @@ def weights(run: ConfigWorkflow) -> dict[str, torch.Tensor]:
     state = run.parser.get_parsed_content("training_state")
     parts = {name: state.parts[name].state_dict() for name in ("network", "ema")}
     return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
+
+
+def only_process_of_a_group(monkeypatch):
+    """Set what torchrun sets, for a group of one process: this one."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    for name, value in group.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def check_distributed(run, weights_path):
+    """The network was trained as DDP, in all its parameters, and written without the wrapper."""
+    network = run.parser.get_parsed_content("network")
+    assert isinstance(network, torch.nn.parallel.DistributedDataParallel)
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    state = torch.load(weights_path, weights_only=True)
+    assert set(state) == set(run.parser.get_parsed_content("network_def").state_dict())
