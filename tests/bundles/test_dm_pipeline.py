@@ -1,4 +1,4 @@
-"""The whole of paper 002 on 200 small images: a fifth is learned, a set is drawn, a classifier is trained, explained."""
+"""Paper 002 as a whole on 200 small images: a fifth is learned, a set drawn, a classifier trained and explained."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_classifier_of_synthetic_images_knows_real_ones(tmp_path):
     drawn = generate_in_two_processes(tmp_path / "model" / "model.pt", tmp_path / "synthetic", each=25)
     assert drawn.returncode == 0, drawn.stderr[-4000:]
     assert len(synthetic_cases(tmp_path / "synthetic")) == 50
-    assert not [path for path in (tmp_path / "synthetic").rglob(".*")], "nothing half-written is left"
+    assert not list((tmp_path / "synthetic").rglob(".*")), "nothing half-written is left"
     assert len((tmp_path / "synthetic" / MANIFEST).read_text().splitlines()) == 51
 
     run = study(BRAIN, tmp_path, tmp_path / "classify", per_class=25)
