@@ -44,7 +44,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"No weights at {path}.")
+        others = sorted(file.name for file in path.parent.glob("*.pt"))
+        raise FileNotFoundError(f"No weights at {path}." + (f" Beside it: {', '.join(others)}." if others else ""))
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise a dozen types, from EOFError to UnpicklingError

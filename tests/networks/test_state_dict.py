@@ -55,6 +55,8 @@ def test_missing_truncated_and_foreign_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.pt"):
         load_weights(network(), tmp_path / "absent.pt")
     path = save_weights(network().state_dict(), tmp_path / "model.pt")
+    with pytest.raises(FileNotFoundError, match=r"No weights at .*absent\.pt\. Beside it: model\.pt\."):
+        load_weights(network(), tmp_path / "absent.pt")
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"model\.pt cannot be read"):
         load_weights(network(), path)
