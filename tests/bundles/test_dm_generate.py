@@ -257,6 +257,30 @@ def test_the_bundles_differ_in_their_data_alone():
         assert config(BRAIN, name) == config("med_ddpm_3d", name)
 
 
+@pytest.mark.parametrize(
+    ("overlays", "suffix"),
+    [
+        ((), ""),
+        (("by_group",), "_by_group"),
+        (("budget_model",), "_budget"),
+        (("budget_model", "by_group"), "_budget_by_group"),
+    ],
+)
+def test_weights_and_sets_of_other_sizes_and_splits_have_names_of_their_own(overlays, suffix):
+    def parsed(key, *names):
+        parser = ConfigParser()
+        parser.read_config([folder_of(BRAIN) / "configs" / f"{name}.json" for name in names])
+        parser["bundle_root"] = "B"
+        return parser.get_parsed_content(key)
+
+    assert parsed("weights", "inference", *overlays) == f"B/models/model{suffix}.pt"
+    assert parsed("initial_weights", "train", "fine_tune", *overlays) == f"B/models/model{suffix}.pt"
+    drawn = parsed("output_dir", "inference", "generate", *overlays)
+    assert drawn == f"B/synthetic{suffix}"
+    by_classifier = ["budget" if name == "budget_model" else name for name in overlays]
+    assert parsed("synthetic_dir", "classify", *by_classifier) == drawn
+
+
 def test_paper_numbers():
     counts = {
         bundle: (len(config(bundle, "inference")["classes"]), config(bundle, "inference")["per_class"])
