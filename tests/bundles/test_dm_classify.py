@@ -70,7 +70,7 @@ def test_a_torchvision_network_is_trained_and_explained(data, tmp_path):
     own = {"network_def": ConfigParser.load_config_file(_config(SMEAR, "classify"))["network_def"]}
     own |= {"architectures": "mobilenet_v2", "spatial_size": [64, 64], "max_epochs": 1}
     study(SMEAR, data / "colour", tmp_path, "budget", **own).run()
-    assert "Budget" in (tmp_path / "metrics.md").read_text()
+    assert "Budget: 64 x 64 pixels, at most 1 epochs, 1 of 2 folds" in (tmp_path / "metrics.md").read_text()
     explained = {"classifier_weights": str(tmp_path / "mobilenet_v2" / "fold_0.pt"), "architecture": "mobilenet_v2"}
     explained |= {"images_per_class": 2, "num_samples": 30, "num_segments": 16, "seeds": [0, 1]}
     study(SMEAR, data / "colour", tmp_path / "explain", "explain", **own, **explained).run()
