@@ -93,7 +93,8 @@ class BestWeights:
         if loss < self.loss:
             self.loss, self.epoch = loss, engine.state.epoch
             self.state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        logger.info(f"Epoch {engine.state.epoch}: {self.name} {loss:.4f}, lowest {self.loss:.4f} in epoch {self.epoch}.")
+        now = engine.state.epoch
+        logger.info(f"Epoch {now}: {self.name} {loss:.4f}, lowest {self.loss:.4f} in epoch {self.epoch}.")
 
     def restore(self) -> None:
         """Give the network the kept weights; those of the end where no loss was a number."""
