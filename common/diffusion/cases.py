@@ -59,10 +59,10 @@ def check_seeds(seeds: Sequence[int] | Tensor, cases: int) -> list[int]:
 
 
 def flat_classes(class_labels: Any, like: Tensor) -> Tensor | None:
-    """(N,) integer class labels beside the N cases of ``like``, or None; a ValueError for another number."""
+    """(N,) class labels of the N cases of ``like``, from a tensor or a list; a ValueError for another number."""
     if class_labels is None:
         return None
-    classes = convert_to_tensor(class_labels).to(like.device).long().flatten()
+    classes = convert_to_tensor(class_labels, wrap_sequence=True).to(like.device).long().flatten()
     if len(classes) != len(like):
         raise ValueError(f"{len(like)} cases need as many class_labels, got {len(classes)}.")
     return classes

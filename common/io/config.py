@@ -9,7 +9,11 @@ from monai.bundle import ConfigParser
 
 
 def from_config(
-    file: str, id: str, given: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None
+    file: str,
+    id: str,
+    given: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    **arguments: Any,
 ) -> Any:
     """
     Build the item ``id`` of the config ``file``, so that train.json need not repeat what inference.json says.
@@ -21,6 +25,7 @@ def from_config(
         id: of the item, e.g. "network_def".
         given: top-level values that replace those of ``file``, e.g. the caller's ``bundle_root`` and ``labels``.
         overrides: arguments of the item itself that differ, e.g. ``{"use_checkpointing": True}``.
+        arguments: the same, one by one, so that an overlay's ``network_def#channels`` holds for both configs.
 
     Returns:
         The item, instantiated or evaluated.
@@ -31,7 +36,7 @@ def from_config(
     """
     parser = ConfigParser(ConfigParser.load_config_file(file))
     parser.update(dict(given or {}))
-    parser.update({f"{id}::{name}": value for name, value in (overrides or {}).items()})
+    parser.update({f"{id}::{name}": value for name, value in {**(overrides or {}), **arguments}.items()})
     if id not in parser:
         raise KeyError(f"{file} has no item {id!r}.")
     return parser.get_parsed_content(id)

@@ -9,11 +9,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata
+from monai.bundle import ConfigParser, verify_metadata
 from PIL import Image
 
 from common.data.phantom2d import head_slice
 from common.data.synthetic import MANIFEST, synthetic_cases, synthetic_record
+from tests.bundles.generate_runs import config, draw, folder_of, train
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import write_picture
 from tests.bundles.training import check_distributed, only_process_of_a_group, weights
@@ -21,50 +22,7 @@ from tests.fixtures import REPOSITORY
 
 BRAIN, SMEAR, CT = BUNDLES = ("dm_brain_tumor_mri", "dm_leukemia_smear", "dm_sars_cov2_ct")
 OWN = {"classes", "channels", "per_class", "group_by", "flip_axes", "max_epochs"}
-TINY = {
-    "channels": [8, 16],
-    "attention_levels": [False, True],
-    "num_head_channels": 8,
-    "norm_num_groups": 4,
-    "patch_size": 1,
-    "refine_channels": 0,
-}
-CPU = "$torch.device('cpu')"
 EACH = 15
-
-
-def folder_of(bundle):
-    return REPOSITORY / "bundles" / bundle
-
-
-def config(bundle, name):
-    return ConfigParser.load_config_file(folder_of(bundle) / "configs" / f"{name}.json")
-
-
-def workflow(kind, bundle, overlays, **given):
-    files = [str(folder_of(bundle) / "configs" / f"{name}.json") for name in overlays]
-    run = ConfigWorkflow(files, workflow_type=kind, logging_file=False, device=CPU, spatial_size=[16, 16], **given)
-    run.initialize()
-    assert run.check_properties() == []
-    return run
-
-
-def train(bundle, data, output, *overlays, **overrides):
-    small = {"group_by": None, "batch_size": 4, "max_epochs": 1, "warmup": 1, "checkpoint_interval": 1}
-    small |= {"num_previews": 2, "val_interval": 100, "validate#inferer#num_inference_steps": 2}
-    small |= {"network_def#overrides": TINY, "dataset_dir": str(data), "output_dir": str(output)}
-    run = workflow("train", bundle, ("train", *overlays), **{**small, **overrides})
-    run.run()
-    run.finalize()
-    return run
-
-
-def draw(bundle, output, weights, *overlays, **overrides):
-    small = {f"network_def#{name}": value for name, value in TINY.items()}
-    small |= {"num_inference_steps": 2, "inferer#progress": False, "weights": str(weights), "output_dir": str(output)}
-    run = workflow("inference", bundle, ("inference", *overlays), **{**small, **overrides})
-    run.run()
-    return run
 
 
 def content(folder):
@@ -279,6 +237,18 @@ def test_weights_and_sets_of_other_sizes_and_splits_have_names_of_their_own(over
     assert drawn == f"B/synthetic{suffix}"
     by_classifier = ["budget" if name == "budget_model" else name for name in overlays]
     assert parsed("synthetic_dir", "classify", *by_classifier) == drawn
+
+
+def test_the_budget_model_is_one_network_in_training_and_drawing():
+    def network(name):
+        parser = ConfigParser()
+        parser.read_config([folder_of(BRAIN) / "configs" / f"{file}.json" for file in (name, "budget_model")])
+        parser["bundle_root"] = str(folder_of(BRAIN))
+        return parser.get_parsed_content("network_def")
+
+    shapes = [{k: v.shape for k, v in network(name).state_dict().items()} for name in ("train", "inference")]
+    assert shapes[0] == shapes[1]
+    assert shapes[0]["conv_in.conv.weight"][0] == config(BRAIN, "budget_model")["network_def#channels"][0]
 
 
 def test_paper_numbers():

@@ -9,33 +9,14 @@ import sys
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
 
 from common.data.synthetic import MANIFEST, synthetic_cases
 from tests.bundles.classify_runs import BRAIN, CLASSES, SIDE, study, write_real
+from tests.bundles.generate_runs import TINY, folder_of, train
 from tests.fixtures import REPOSITORY
 
-CONFIGS = REPOSITORY / "bundles" / BRAIN / "configs"
-TINY = {
-    "channels": [8, 16],
-    "attention_levels": [False, True],
-    "num_head_channels": 8,
-    "norm_num_groups": 4,
-    "patch_size": 1,
-    "refine_channels": 0,
-}
 SHARED = {"classes": CLASSES, "spatial_size": [SIDE, SIDE]}
-
-
-def train(data, output):
-    given = {"dataset_dir": str(data), "output_dir": str(output), "network_def#overrides": TINY, "batch_size": 8}
-    given |= {"max_epochs": 60, "warmup": 10, "learning_rate": 3e-3, "val_interval": 100, "checkpoint_interval": 100}
-    given |= {"ema#momentum": 0.05, "device": "$torch.device('cpu')"}
-    run = ConfigWorkflow(str(CONFIGS / "train.json"), workflow_type="train", logging_file=False, **SHARED, **given)
-    run.initialize()
-    run.run()
-    run.finalize()
-    return len(run.parser.get_parsed_content("sample"))
+LEARN = {"batch_size": 8, "max_epochs": 60, "warmup": 10, "learning_rate": 3e-3, "ema#momentum": 0.05}
 
 
 def generate_in_two_processes(weights, output, each):
@@ -43,7 +24,7 @@ def generate_in_two_processes(weights, output, each):
     given |= {"weights": str(weights), "output_dir": str(output), "num_samples": each, "batch_size": 10, **SHARED}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["-m", "monai.bundle", "run", "--config_file"]
-    command += [f"['{CONFIGS / 'inference.json'}','{CONFIGS / 'generate.json'}']"]
+    command += [str([str(folder_of(BRAIN) / "configs" / f"{name}.json") for name in ("inference", "generate")])]
     command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
@@ -53,7 +34,8 @@ def generate_in_two_processes(weights, output, each):
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no distributed package")
 def test_a_classifier_of_synthetic_images_knows_real_ones(tmp_path):
     write_real(tmp_path / "real", each=100)
-    assert train(tmp_path / "real", tmp_path / "model") == 40
+    learned = train(BRAIN, tmp_path / "real", tmp_path / "model", checkpoint_interval=100, **SHARED, **LEARN)
+    assert len(learned.parser.get_parsed_content("sample")) == 40
     drawn = generate_in_two_processes(tmp_path / "model" / "model.pt", tmp_path / "synthetic", each=25)
     assert drawn.returncode == 0, drawn.stderr[-4000:]
     assert len(synthetic_cases(tmp_path / "synthetic")) == 50

@@ -14,15 +14,16 @@ from common.diffusion.variational import (
 from common.networks.gamma import FixedLinearGamma, LearnedLinearGamma, MonotoneGamma, alpha_sigma
 
 from .variational_toys import (
+    HIGH,
+    LOW,
+    STD,
     gaussian_data,
     gaussian_diffusion,
     gaussian_entropy,
     gaussian_model,
+    random,
     two_level_model,
 )
-
-STD = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
-LOW, HIGH = -8.0, 8.0
 
 
 def bent(seed: int, low: float = LOW, high: float = HIGH) -> MonotoneGamma:
@@ -34,10 +35,6 @@ def bent(seed: int, low: float = LOW, high: float = HIGH) -> MonotoneGamma:
             if name.startswith(("raw", "bias")):
                 parameter.add_(4 * torch.randn(parameter.shape))
     return gamma.double()
-
-
-def random(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @torch.no_grad()

@@ -20,16 +20,13 @@ from common.networks.gamma import FixedLinearGamma, MonotoneGamma
 from common.networks.vdm_dense import dense_vdm
 
 from .variational_toys import (
+    HIGH,
+    LOW,
+    STD,
     gaussian_data,
     gaussian_model,
+    random,
 )
-
-STD = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
-LOW, HIGH = -8.0, 8.0
-
-
-def random(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def small(**changes):
@@ -125,6 +122,12 @@ def test_options_outside_their_range(options, message):
         VariationalBound(**options)
     with pytest.raises(ValueError, match=message):
         BoundInferer(**options)
+
+
+def test_classes_may_be_a_list_or_a_column():
+    model, x = small(num_classes=2).eval(), pictures(2)
+    inferer = BoundInferer(times=1)
+    torch.testing.assert_close(inferer(x, model, class_labels=[0, 1]), inferer(x, model, torch.tensor([[0], [1]])))
 
 
 def test_other_bad_input():

@@ -11,6 +11,13 @@ from common.networks.gamma import Gamma, alpha_sigma
 from common.networks.vdm import VariationalDiffusionModel
 from common.networks.vdm_unet import PixelCodec
 
+STD = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
+LOW, HIGH = -8.0, 8.0  # endpoints of gamma
+
+
+def random(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
 
 class GaussianScore(nn.Module):
     """The mean of eps given z_t, for data N(0, std^2); ``factor`` makes it a bad one."""

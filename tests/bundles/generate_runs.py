@@ -1,0 +1,52 @@
+"""Runs of the dm bundles' train and inference configs in this process, with a tiny network."""
+
+from __future__ import annotations
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from tests.fixtures import REPOSITORY
+
+TINY = {
+    "channels": [8, 16],
+    "attention_levels": [False, True],
+    "num_head_channels": 8,
+    "norm_num_groups": 4,
+    "patch_size": 1,
+    "refine_channels": 0,
+}
+CPU = "$torch.device('cpu')"
+
+
+def folder_of(bundle):
+    return REPOSITORY / "bundles" / bundle
+
+
+def config(bundle, name):
+    return ConfigParser.load_config_file(folder_of(bundle) / "configs" / f"{name}.json")
+
+
+def workflow(kind, bundle, overlays, **given):
+    files = [str(folder_of(bundle) / "configs" / f"{name}.json") for name in overlays]
+    small = {"device": CPU, "spatial_size": [16, 16]}
+    run = ConfigWorkflow(files, workflow_type=kind, logging_file=False, **{**small, **given})
+    run.initialize()
+    assert run.check_properties() == []
+    return run
+
+
+def train(bundle, data, output, *overlays, **overrides):
+    small = {"group_by": None, "batch_size": 4, "max_epochs": 1, "warmup": 1, "checkpoint_interval": 1}
+    small |= {"num_previews": 2, "val_interval": 100, "validate#inferer#num_inference_steps": 2}
+    small |= {"network_def#overrides": TINY, "dataset_dir": str(data), "output_dir": str(output)}
+    run = workflow("train", bundle, ("train", *overlays), **{**small, **overrides})
+    run.run()
+    run.finalize()
+    return run
+
+
+def draw(bundle, output, weights, *overlays, **overrides):
+    small = {f"network_def#{name}": value for name, value in TINY.items()}
+    small |= {"num_inference_steps": 2, "inferer#progress": False, "weights": str(weights), "output_dir": str(output)}
+    run = workflow("inference", bundle, ("inference", *overlays), **{**small, **overrides})
+    run.run()
+    return run
