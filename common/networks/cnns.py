@@ -78,7 +78,8 @@ def cnn(architecture: str, num_classes: int, channels: int = 1, imagenet: str | 
         num_classes: outputs, at least 2.
         channels: of the images, 1 or 3.
         imagenet: None for random weights; "torchvision" to have it download its ImageNet weights; else the file of such
-            weights, or a folder that holds ``<architecture>*.pth``. They are never replaced by random ones.
+            weights, or a folder that holds ``<architecture>*.pth``. They are never replaced by random ones; only the
+            layer for ImageNet's classes, which is replaced anyway, may be missing.
 
     Returns:
         A network of (N, channels, H, W), in [-1, 1], sides of at least 64 -> (N, num_classes) logits.
@@ -102,8 +103,9 @@ def cnn(architecture: str, num_classes: int, channels: int = 1, imagenet: str | 
     )
     if imagenet is not None:
         state, source = _imagenet_state(architecture, imagenet)
-        load_strictly(network, _as_built(state, network), source)
-        _replace_last(network, _CNNS[architecture][1], num_classes)
+        last = _CNNS[architecture][1]
+        load_strictly(network, _as_built(state, network, last), source)
+        _replace_last(network, last, num_classes)
     return nn.Sequential(OrderedDict(input=ImageNetInput(channels), cnn=network))
 
 
@@ -146,12 +148,34 @@ def _imagenet_state(architecture: str, imagenet: str | Path) -> tuple[dict[str, 
     return state_dict_of(read_checkpoint(path), path), str(path)
 
 
-def _as_built(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Published files in today's names: DenseNet's layers were called norm.1, batches were not counted."""
+def _as_built(state: dict[str, Tensor], network: nn.Module, last: str) -> dict[str, Tensor]:
+    """
+    Published files in today's names: DenseNet's layers were called norm.1, MobileNetV2's blocks were flat, batches were
+    not counted. The layer for ImageNet's classes may be missing: it is replaced.
+    """
     renamed = {re.sub(r"(\.denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", name): value for name, value in state.items()}
+    if "features.1.conv.4.weight" in renamed:
+        renamed = {_nested_block(name): value for name, value in renamed.items()}
     kept = {name: value for name, value in renamed.items() if not name.startswith(("aux1.", "aux2."))}
-    counters = {k: torch.zeros_like(v) for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
-    return {**counters, **kept}
+    own = network.state_dict()
+    counters = {name: torch.zeros_like(value) for name, value in own.items() if name.endswith("num_batches_tracked")}
+    head = {name: value for name, value in own.items() if name.startswith(last) and value.shape[0] == _IMAGENET_CLASSES}
+    return {**counters, **(head if not any(name in kept for name in head) else {}), **kept}
+
+
+def _nested_block(name: str) -> str:
+    """
+    Name of a MobileNetV2 layer in torchvision, from that in a file whose blocks are flat lists.
+
+    There every convolution, normalisation and activation counts; torchvision groups the three.
+    """
+    match = re.match(r"(features\.(\d+)\.conv\.)(\d)\.(.+)", name)
+    if match is None:
+        return name
+    start, block, layer, rest = match[1], int(match[2]), int(match[3]), match[4]
+    groups = 1 if block == 1 else 2  # the first block does not expand
+    place = f"{layer // 3}.{layer % 3}" if layer < 3 * groups else f"{layer - 2 * groups}"
+    return f"{start}{place}.{rest}"
 
 
 def _replace_last(network: nn.Module, attribute: str, num_classes: int) -> None:

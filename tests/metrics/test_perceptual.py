@@ -10,13 +10,8 @@ import torch
 from skimage import io
 from torch import nn
 
-from common.metrics.perceptual import (
-    ALEXNET_FILE,
-    LPIPS,
-    PerceptualDistance,
-    lpips_input,
-    perceptual_distance,
-)
+from common.metrics.alexnet import FILE_NAME
+from common.metrics.perceptual import LPIPS, PerceptualDistance, lpips_input, perceptual_distance
 from common.metrics.report import MetricsReport
 from common.networks.torchvision import import_torchvision
 from tests.fixtures import real_data
@@ -155,11 +150,11 @@ def test_building_leaves_the_random_numbers_alone(weights):
 def test_the_file_is_looked_for_in_the_cache_and_never_fetched(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: pytest.fail("went to the network"))
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}.*https://download.pytorch.org/models/{ALEXNET_FILE}"):
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}.*https://download.pytorch.org/models/{FILE_NAME}"):
         LPIPS()
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / ALEXNET_FILE).write_bytes(weights.read_bytes())
-    assert LPIPS().weights == tmp_path / "checkpoints" / ALEXNET_FILE
+    (tmp_path / "checkpoints" / FILE_NAME).write_bytes(weights.read_bytes())
+    assert LPIPS().weights == tmp_path / "checkpoints" / FILE_NAME
 
 
 def test_a_file_of_another_network_is_refused(alexnet, weights, tmp_path):
@@ -168,7 +163,7 @@ def test_a_file_of_another_network_is_refused(alexnet, weights, tmp_path):
     torch.save({**state, "features.3.bias": torch.zeros(5)}, tmp_path / "wrong.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     for name in ("short.pth", "wrong.pth", "list.pth"):
-        with pytest.raises(ValueError, match=f"{name} does not hold torchvision's AlexNet"):
+        with pytest.raises(ValueError, match=f"{name} holds neither torchvision's AlexNet"):
             LPIPS(tmp_path / name)
 
 

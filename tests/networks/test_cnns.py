@@ -63,6 +63,29 @@ def test_weights_of_imagenet_are_kept_but_for_the_last_layer(architecture, tmp_p
     assert all(torch.equal(found[name], published[name]) for name in kept)
 
 
+def test_flat_mobilenet_without_its_last_layer(tmp_path):
+    """The layout of the network's first PyTorch version, in which blocks are flat lists of layers."""
+    published = import_torchvision().models.mobilenet_v2(weights=None).state_dict()
+    flat = {}
+    for block in range(19):
+        start = f"features.{block}."
+        names = [name for name in published if name.startswith(start)]
+        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+        if 1 <= block <= 17:  # convolution, normalisation, activation, ...; the last pair has no activation
+            numbers = [0, 1, 3, 4] if block == 1 else [0, 1, 3, 4, 6, 7]
+            new = dict(zip(layers, (f"{start}conv.{number}" for number in numbers), strict=True))
+        else:
+            new = {layer: layer for layer in layers}
+        flat.update({f"{new[n.rpartition('.')[0]]}.{n.rpartition('.')[2]}": published[n] for n in names})
+    torch.save(flat, tmp_path / "wts.pt")
+    found = cnn("mobilenet_v2", 4, imagenet=tmp_path / "wts.pt").cnn.state_dict()
+    assert found["classifier.1.weight"].shape == (4, 1280)
+    assert all(torch.equal(found[name], value) for name, value in published.items() if name.startswith("features"))
+    torch.save({**flat, "classifier.1.bias": torch.zeros(1000)}, tmp_path / "half.pt")
+    with pytest.raises(ValueError, match=r"does not fit.*classifier\.1\.weight"):
+        cnn("mobilenet_v2", 4, imagenet=tmp_path / "half.pt")
+
+
 def test_missing_weights_and_wrong_names_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"resnet18-\*\.pth"):
         cnn("resnet18", 2, imagenet=tmp_path)
