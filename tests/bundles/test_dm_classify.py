@@ -113,6 +113,7 @@ def test_overlays_choose_what_is_trained_on(data, tmp_path):
     assert len(both["train"]) == len(real["train"]) + len(synthetic["train"])
     assert [both["test"]] * 3 == [synthetic["test"], real["test"], augmented["test"]]
     assert chosen(synthetic_size=0.5)[1] == "synthetic_random_0.5x"
+    assert chosen("real_20_augmented", imagenet=str(tmp_path))[1] == "real_random_augmented_imagenet"
     half = chosen(synthetic_size=0.5)[0]["train"]
     assert {case["case"] for case in half} == {f"{name}_{n:05d}" for name in CLASSES for n in range(5)}
 
