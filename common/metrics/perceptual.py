@@ -194,8 +194,6 @@ def _lpips_network(path: Path) -> nn.Module:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
-    layers = [layer for layer in network.net.modules() if isinstance(layer, nn.Conv2d)]
-    values = list(convolutions.values())
-    for layer, weight, bias in zip(layers, values[::2], values[1::2], strict=True):
-        layer.load_state_dict({"weight": weight, "bias": bias})
+    names = [f"slice{1 + place // 2}{name.removeprefix('features')}" for place, name in enumerate(convolutions)]
+    network.net.load_state_dict(dict(zip(names, convolutions.values(), strict=True)))
     return network.eval().requires_grad_(False)

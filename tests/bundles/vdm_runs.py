@@ -9,22 +9,14 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from common.data.phantom2d import chest_picture
+from tests.bundles.generate_runs import CPU, TINY
 from tests.bundles.restoration_runs import write_picture
 from tests.fixtures import REPOSITORY
 
 BUNDLE = REPOSITORY / "bundles" / "med_vdm_cxr"
 CLASSES = ("bacteria", "normal", "virus")
 DENSE = {"features": 16, "blocks": 1, "score_features": 16, "score_blocks": 1, "embedding": 16}
-CONV = {
-    "channels": [8, 16],
-    "attention_levels": [False, True],
-    "num_res_blocks": 1,
-    "num_head_channels": 8,
-    "norm_num_groups": 4,
-    "patch_size": 1,
-    "refine_channels": 0,
-}
-CPU = "$torch.device('cpu')"
+CONV = {**TINY, "num_res_blocks": 1}
 TRAIN = {
     "device": CPU,
     "group_by": None,
