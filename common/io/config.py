@@ -12,7 +12,6 @@ def from_config(
     file: str,
     id: str,
     given: Mapping[str, Any] | None = None,
-    overrides: Mapping[str, Any] | None = None,
     **arguments: Any,
 ) -> Any:
     """
@@ -24,8 +23,8 @@ def from_config(
         file: path of a JSON or YAML config.
         id: of the item, e.g. "network_def".
         given: top-level values that replace those of ``file``, e.g. the caller's ``bundle_root`` and ``labels``.
-        overrides: arguments of the item itself that differ, e.g. ``{"use_checkpointing": True}``.
-        arguments: the same, one by one, so that an overlay's ``network_def#channels`` holds for both configs.
+        arguments: of the item itself that differ, e.g. ``use_checkpointing=True``; one by one, so that an overlay's
+            ``network_def#use_checkpointing`` means the same in both configs.
 
     Returns:
         The item, instantiated or evaluated.
@@ -36,7 +35,7 @@ def from_config(
     """
     parser = ConfigParser(ConfigParser.load_config_file(file))
     parser.update(dict(given or {}))
-    parser.update({f"{id}::{name}": value for name, value in {**(overrides or {}), **arguments}.items()})
+    parser.update({f"{id}::{name}": value for name, value in arguments.items()})
     if id not in parser:
         raise KeyError(f"{file} has no item {id!r}.")
     return parser.get_parsed_content(id)

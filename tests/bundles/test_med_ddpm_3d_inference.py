@@ -65,7 +65,7 @@ def test_the_trained_network_is_the_one_of_inference():
         "file": str(CONFIGS / "inference.json"),
         "id": "network_def",
     }
-    settings |= {"given": {"bundle_root": str(BUNDLE)}, "overrides": TINY_NETWORK}
+    settings |= {"given": {"bundle_root": str(BUNDLE)}, **TINY_NETWORK}
     workflow = inference_workflow(shared=settings)
     shared, own = workflow.parser.get_parsed_content("shared").state_dict(), workflow.network_def.state_dict()
     assert {k: v.shape for k, v in shared.items()} == {k: v.shape for k, v in own.items()}

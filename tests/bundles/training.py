@@ -11,14 +11,15 @@ from monai.bundle import ConfigWorkflow
 
 from tests.fixtures import BUNDLE
 
+TINY_NETWORK: dict[str, Any] = {
+    "network_def#channels": [8, 16],
+    "network_def#attention_levels": [False, True],
+    "network_def#num_head_channels": 8,
+    "network_def#norm_num_groups": 4,
+    "network_def#precision": "fp32",
+}
 TINY: dict[str, Any] = {
-    "network_def#overrides": {
-        "channels": [8, 16],
-        "attention_levels": [False, True],
-        "num_head_channels": 8,
-        "norm_num_groups": 4,
-        "precision": "fp32",
-    },
+    **TINY_NETWORK,
     "subject_of": "$lambda name: name",
     "device": "$torch.device('cpu')",
     "warmup": 1,

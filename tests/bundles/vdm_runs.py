@@ -50,8 +50,8 @@ def network(*overlays: str) -> dict[str, Any]:
 def training(data: Path, output: Path, *overlays: str, without: Sequence[str] = (), **overrides: Any) -> ConfigWorkflow:
     """The workflow of train.json and ``overlays``, initialised; ``without`` some of the settings of ``TRAIN``."""
     files = [str(BUNDLE / "configs" / name) for name in ("train.json", *overlays)]
-    tiny = network(*overlays) if "conv.json" in overlays else {"network_def#overrides": DENSE}
-    given = {**TRAIN, **tiny, "spatial_size": [16, 16], "dataset_dir": str(data), "output_dir": str(output)}
+    paths = {"dataset_dir": str(data), "output_dir": str(output)}
+    given = {**TRAIN, **network(*overlays), **paths, "spatial_size": [16, 16]}
     given = {name: value for name, value in given.items() if name not in without}
     run = ConfigWorkflow(files, workflow_type="train", logging_file=False, **{**given, **overrides})
     run.initialize()
