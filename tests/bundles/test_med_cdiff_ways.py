@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 
 import monai.bundle
@@ -19,6 +16,7 @@ from common.io.package import package_bundle
 from common.io.provenance import sha256_of
 from tests.bundles.inference_runs import TINY_NETWORK
 from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, folder_of, pixels, tiny_state
+from tests.bundles.ways import run_everywhere
 
 CONFIG = "configs/inference.json"
 
@@ -39,14 +37,6 @@ def repository(tmp_path_factory):
         (bundle / "models").mkdir(exist_ok=True)
         torch.save(tiny_state(name), bundle / "models" / "model.pt")
     return top
-
-
-def start(arguments, folder):
-    """``python -m monai.bundle`` in ``folder``, with nothing of this repository on the path."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "monai.bundle", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
 
 
 def assert_restored(out, bundle):
@@ -74,19 +64,7 @@ def test_one_command_works_from_everywhere_and_from_the_zip(repository, tmp_path
         "bundle": (bundles / DENOISE, CONFIG, bundles / DENOISE),
         "the zip, from elsewhere": (elsewhere, unpacked / CONFIG, unpacked),
     }
-    runs = {}
-    for name, (folder, config, _) in ways.items():
-        runs[name] = start(["run", "--config_file", config, "--output_dir", tmp_path / "out" / name], folder)
-    for name, run in runs.items():
-        text = run.communicate(timeout=300)[0]
-        assert run.returncode == 0, f"{name}: {text}"
-        assert_restored(tmp_path / "out" / name, ways[name][2])
-        alarming = [
-            line for line in text.splitlines() if any(w in line for w in ("WARN", "Warning", "ERROR", "Traceback"))
-        ]
-        # MONAI's own: its notice that configs are code, and of a codec where pydicom is installed
-        known = ("parsing config_file", "nvImageCodec")
-        assert not [line for line in alarming if not any(k in line for k in known)], text
+    run_everywhere(ways, tmp_path / "out", assert_restored)
     assert not list(elsewhere.iterdir()), "nothing is written to the working folder"
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +15,7 @@ from monai.bundle import ConfigParser
 from common.io.package import package_bundle
 from common.io.provenance import sha256_of
 from tests.bundles.inference_runs import TINY_NETWORK, save_tiny_weights
+from tests.bundles.ways import run_everywhere, start
 from tests.fixtures import BUNDLE, two_part_mask, write_nifti
 
 CONFIG = "configs/inference.json"
@@ -60,14 +58,6 @@ def downloaded(repository, tmp_path_factory):
     return folder / "med_ddpm_3d"
 
 
-def start(arguments, folder):
-    """``python -m monai.bundle`` in ``folder``, with nothing of this repository on the path."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "monai.bundle", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
-
-
 def assert_generated(out, bundle):
     record = json.loads((out / "mask_000_mr.json").read_text())
     assert record["weights_sha256"] == sha256_of(bundle / "models" / "model.pt")
@@ -89,19 +79,7 @@ def test_one_command_works_from_everywhere_and_from_the_zip(repository, download
         "elsewhere": (elsewhere, bundle / CONFIG, bundle),
         "zip": (elsewhere, downloaded / CONFIG, downloaded),
     }
-    runs = {}
-    for name, (folder, config, _) in ways.items():
-        runs[name] = start(["run", "--config_file", config, "--output_dir", tmp_path / "out" / name], folder)
-    for name, run in runs.items():
-        text = run.communicate(timeout=300)[0]
-        assert run.returncode == 0, f"{name}: {text}"
-        assert_generated(tmp_path / "out" / name, ways[name][2])
-        alarming = [
-            line for line in text.splitlines() if any(w in line for w in ("WARN", "Warning", "ERROR", "Traceback"))
-        ]
-        # MONAI's own: its notice that configs are code, and of a codec where pydicom is installed
-        known = ("parsing config_file", "nvImageCodec")
-        assert not [line for line in alarming if not any(k in line for k in known)], text
+    run_everywhere(ways, tmp_path / "out", assert_generated)
     assert not list(elsewhere.iterdir()), "nothing is written to the working folder"
 
 
