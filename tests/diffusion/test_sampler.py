@@ -158,6 +158,37 @@ def test_guidance_one_costs_one_pass_and_two_extrapolates() -> None:
     assert torch.allclose(image, null + 2 * (conditional - null), atol=1e-5)
 
 
+def test_noise_scale_scales_what_is_left_of_the_noise() -> None:
+    batch, runs = conditions(1), {}
+    for scale in (1.0, 1.25):
+        run = sampler(step_rule=DDIM(), num_inference_steps=2, intermediates=2, clip_sample=False, noise_scale=scale)
+        run(batch, Recorder(divisor=1))
+        runs[scale] = run.last_frames
+    (s, plain), (_, scaled) = runs[1.0][0], runs[1.25][0]
+    recorder = Recorder(divisor=1)
+    sampler(num_inference_steps=1)(batch, recorder)
+    x_t, t = recorder.calls[0]["x"][:, :1], int(recorder.calls[0]["t"][0])
+    alpha, sigma = SCHEDULE.alpha_bar[t].sqrt().float(), (1 - SCHEDULE.alpha_bar[t]).sqrt().float()
+    with torch.no_grad():
+        eps = (x_t - alpha * Recorder(divisor=1)(torch.cat([x_t, batch], 1), torch.tensor([t]))) / sigma
+    assert torch.allclose(scaled - plain, 0.25 * float(1 - SCHEDULE.alpha_bar[s]) ** 0.5 * eps, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [DDIM(), DPMSolverPP2M(), Ancestral()], ids=lambda rule: type(rule).__name__)
+def test_noise_scale_leaves_more_variance(rule: Any) -> None:
+    def network(x: Tensor, timesteps: Tensor) -> Tensor:
+        """The best eps for data of N(0, 0.5^2)."""
+        alpha_bar = SCHEDULE.alpha_bar[timesteps[0]].float()
+        return (1 - alpha_bar).sqrt() * x[:, :1] / (alpha_bar * 0.5**2 + 1 - alpha_bar)
+
+    common = {"step_rule": rule, "num_inference_steps": 25, "prediction_type": "epsilon", "clip_sample": False}
+    plain, more = (
+        float(sampler(**common, noise_scale=scale)(torch.zeros(1, 1, 64, 64), network).std()) for scale in (1.0, 1.01)
+    )
+    assert plain == pytest.approx(0.5, abs=0.05)
+    assert 1.01 * plain < more < 1.3 * plain
+
+
 def test_class_labels_alone_and_with_a_condition() -> None:
     batch, labels = conditions(2), torch.tensor([[1], [2]])
     both, alone = Recorder(), Recorder()
@@ -254,6 +285,7 @@ def test_progress_bar_can_be_switched_off(capsys: pytest.CaptureFixture[str]) ->
         ({"output": "median"}, "output"),
         ({"num_samples": 0}, "num_samples"),
         ({"guidance_scale": -1.0}, "guidance_scale"),
+        ({"noise_scale": -1.0}, "noise_scale"),
         ({"intermediates": -1}, "intermediates"),
     ],
 )
