@@ -45,7 +45,7 @@ class ImageFolder(Sequence[Tensor]):
         files: paths, sorted by name.
         names: file names without suffix.
         shapes: sides of each image as it is given out.
-        spacings: voxel sides of each, mm; 1 for pictures, whose unit is the pixel.
+        spacings: voxel sides of each as it is given out, mm; 1 for pictures, whose unit is the pixel at any ``size``.
         scaling: the rule in use, never "auto".
 
     Raises:
@@ -72,8 +72,10 @@ class ImageFolder(Sequence[Tensor]):
         self._check(headers)
         self.shapes = [self.size or shape for shape, _, _ in headers]
         self.spacings = [
-            tuple(mm * before / after for mm, before, after in zip(spacing, shape, self.size or shape))
-            for shape, spacing, _ in headers
+            tuple(mm * before / after for mm, before, after in zip(spacing, shape, given))
+            if is_nifti(file)
+            else spacing
+            for file, (shape, spacing, _), given in zip(self.files, headers, self.shapes)
         ]
         self._sha256: dict[int, str] = {}
 

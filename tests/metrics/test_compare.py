@@ -134,6 +134,14 @@ def test_volumes_of_differing_sizes(tmp_path, capsys):
     assert spacings == pytest.approx(tuple(np.linalg.norm(oblique_affine()[:3, :3], axis=0)), rel=1e-5)
 
 
+def test_size_changes_the_millimetres_of_a_volume_and_not_the_pixel_of_a_picture(tmp_path):
+    volume = volumes(tmp_path / "volumes", 1)
+    before, after = (ImageFolder(volume, size=size).spacings[0] for size in (None, (6, 13, 14)))
+    assert after[0] > 1.5 * before[0]
+    Image.fromarray(np.arange(24 * 24, dtype=np.uint8).reshape(24, 24)).save(tmp_path / "picture.png")
+    assert ImageFolder(tmp_path, size=(12, 12)).spacings == [(1.0, 1.0)]
+
+
 def test_percentile_rule_is_that_of_the_evaluate_config(tmp_path):
     folder = volumes(tmp_path / "real", 2)
     read = Compose(
