@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,11 @@ def real_data(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not at hand: set MEDICAL_DATA_DIR to the folder that holds {name}/")
     return folder
+
+
+def network_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The keys that set ``arguments`` of the network in a config of any bundle, for training and inference alike."""
+    return {f"network_def#{name}": value for name, value in arguments.items()}
 
 
 def oblique_affine() -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from tests.fixtures import REPOSITORY
+from tests.fixtures import REPOSITORY, network_arguments
 
 TINY = {
     "channels": [8, 16],
@@ -14,7 +14,6 @@ TINY = {
     "patch_size": 1,
     "refine_channels": 0,
 }
-TINY_NETWORK = {f"network_def#{name}": value for name, value in TINY.items()}
 CPU = "$torch.device('cpu')"
 
 
@@ -38,7 +37,7 @@ def workflow(kind, bundle, overlays, **given):
 def train(bundle, data, output, *overlays, **overrides):
     small = {"group_by": None, "batch_size": 4, "max_epochs": 1, "warmup": 1, "checkpoint_interval": 1}
     small |= {"num_previews": 2, "val_interval": 100, "validate#inferer#num_inference_steps": 2}
-    small |= {**TINY_NETWORK, "dataset_dir": str(data), "output_dir": str(output)}
+    small |= {**network_arguments(TINY), "dataset_dir": str(data), "output_dir": str(output)}
     run = workflow("train", bundle, ("train", *overlays), **{**small, **overrides})
     run.run()
     run.finalize()
@@ -46,7 +45,7 @@ def train(bundle, data, output, *overlays, **overrides):
 
 
 def draw(bundle, output, weights, *overlays, **overrides):
-    small = {**TINY_NETWORK, "num_inference_steps": 2, "inferer#progress": False}
+    small = {**network_arguments(TINY), "num_inference_steps": 2, "inferer#progress": False}
     small |= {"weights": str(weights), "output_dir": str(output)}
     run = workflow("inference", bundle, ("inference", *overlays), **{**small, **overrides})
     run.run()

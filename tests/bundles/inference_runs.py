@@ -12,10 +12,10 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from tests.fixtures import BUNDLE
+from tests.fixtures import BUNDLE, network_arguments
 
 TINY_NETWORK = {"channels": [8, 8, 16], "norm_num_groups": 4, "num_head_channels": 8}
-TINY = {f"network_def#{name}": value for name, value in TINY_NETWORK.items()}
+TINY = network_arguments(TINY_NETWORK)
 
 
 def inference_workflow(*overlays: str, bundle: Path = BUNDLE, **overrides: Any) -> ConfigWorkflow:

@@ -263,6 +263,7 @@ def test_paper_numbers():
     assert paper["prediction_type"] == "epsilon"  # eq. 7
     assert paper["num_inference_steps"] == paper["noise_schedule"]["num_train_timesteps"]
     assert paper["step_rule"]["_target_"].endswith("Ancestral")
+    assert (paper["timestep_power"], paper["max_weight"]) == (1, None)  # uniform t, plain squared error
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

@@ -13,14 +13,14 @@ import torch
 from common.data.synthetic import MANIFEST, synthetic_cases
 from tests.bundles.classify_runs import BRAIN, CLASSES, SIDE, study, write_real
 from tests.bundles.generate_runs import TINY, folder_of, train
-from tests.fixtures import REPOSITORY
+from tests.fixtures import REPOSITORY, network_arguments
 
 SHARED = {"classes": CLASSES, "spatial_size": [SIDE, SIDE]}
 LEARN = {"batch_size": 8, "max_epochs": 60, "warmup": 10, "learning_rate": 3e-3, "ema#momentum": 0.05}
 
 
 def generate_in_two_processes(weights, output, each):
-    given = {f"network_def#{name}": value for name, value in TINY.items()}
+    given = network_arguments(TINY)
     given |= {"weights": str(weights), "output_dir": str(output), "num_samples": each, "batch_size": 10, **SHARED}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["-m", "monai.bundle", "run", "--config_file"]

@@ -10,7 +10,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from common.data.phantom2d import head_slice
 from common.networks.classifier import grey_vgg11, load_classifier
 from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, folder_of, write_picture
-from tests.bundles.training import TINY, TINY_NETWORK, weights
+from tests.bundles.training import NETWORK, TINY, weights
 from tests.fixtures import write_nifti
 
 SMALL = {**{key: value for key, value in TINY.items() if key != "subject_of"}, "group_by": None}
@@ -76,7 +76,7 @@ def test_a_resumed_run_ends_with_the_same_weights(data, tmp_path):
 
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_paper_numbers(bundle, data, tmp_path):
-    run = workflow(bundle, data, tmp_path, "paper.json", without=(*TINY_NETWORK, "spatial_size", "max_epochs"))
+    run = workflow(bundle, data, tmp_path, "paper.json", without=(*NETWORK, "spatial_size", "max_epochs"))
     get = run.parser.get_parsed_content
     table = {
         "prediction_type": "epsilon",
@@ -119,7 +119,7 @@ def test_slices_of_volumes_are_trained_on(bundle, tmp_path):
 def test_the_classifier_learns_clean_images_of_the_training_share(bundle, data, tmp_path):
     own = {"classes": ["glioma", "normal"], "classifier_weights": str(tmp_path / "c.pt"), "spatial_size": [32, 32]}
     more = {"batch_size": 5, "max_epochs": 2, "log_interval": 100, "val_interval": 2}
-    run = train(bundle, data, tmp_path, "train_classifier.json", without=(*TINY_NETWORK, STEPS), **own, **more)
+    run = train(bundle, data, tmp_path, "train_classifier.json", without=(*NETWORK, STEPS), **own, **more)
     assert run.evaluator.state.metrics["held_out_accuracy"] >= 0
     assert {case["case"] for case in run.train_dataset_data} == {
         c["case"] for c in run.parser.get_parsed_content("split")[0]

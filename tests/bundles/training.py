@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 
-from tests.fixtures import BUNDLE
+from tests.fixtures import BUNDLE, network_arguments
 
-TINY_NETWORK: dict[str, Any] = {
-    "network_def#channels": [8, 16],
-    "network_def#attention_levels": [False, True],
-    "network_def#num_head_channels": 8,
-    "network_def#norm_num_groups": 4,
-    "network_def#precision": "fp32",
-}
+NETWORK = network_arguments(
+    {
+        "channels": [8, 16],
+        "attention_levels": [False, True],
+        "num_head_channels": 8,
+        "norm_num_groups": 4,
+        "precision": "fp32",
+    }
+)
 TINY: dict[str, Any] = {
-    **TINY_NETWORK,
+    **NETWORK,
     "subject_of": "$lambda name: name",
     "device": "$torch.device('cpu')",
     "warmup": 1,

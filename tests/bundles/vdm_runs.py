@@ -11,7 +11,7 @@ from monai.bundle import ConfigWorkflow
 from common.data.phantom2d import chest_picture
 from tests.bundles.generate_runs import CPU, TINY
 from tests.bundles.restoration_runs import write_picture
-from tests.fixtures import REPOSITORY
+from tests.fixtures import REPOSITORY, network_arguments
 
 BUNDLE = REPOSITORY / "bundles" / "med_vdm_cxr"
 CLASSES = ("bacteria", "normal", "virus")
@@ -42,9 +42,7 @@ def write_pictures(folder: Path, each: int = 10, size: int = 24) -> Path:
 
 def network(*overlays: str) -> dict[str, Any]:
     """Overrides that make the network tiny: the pixel-space one where conv.json is among ``overlays``."""
-    if "conv.json" in overlays:
-        return {f"network_def#{name}": value for name, value in CONV.items()}
-    return {f"network_def#{name}": value for name, value in DENSE.items()}
+    return network_arguments(CONV if "conv.json" in overlays else DENSE)
 
 
 def training(data: Path, output: Path, *overlays: str, without: Sequence[str] = (), **overrides: Any) -> ConfigWorkflow:

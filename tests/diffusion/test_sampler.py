@@ -181,9 +181,9 @@ def test_noise_scale_leaves_more_variance(rule: Any) -> None:
         alpha_bar = SCHEDULE.alpha_bar[timesteps[0]].float()
         return (1 - alpha_bar).sqrt() * x[:, :1] / (alpha_bar * 0.5**2 + 1 - alpha_bar)
 
-    common = {"step_rule": rule, "num_inference_steps": 25, "prediction_type": "epsilon", "clip_sample": False}
+    options = {"step_rule": rule, "num_inference_steps": 25, "prediction_type": "epsilon", "clip_sample": False}
     plain, more = (
-        float(sampler(**common, noise_scale=scale)(torch.zeros(1, 1, 64, 64), network).std()) for scale in (1.0, 1.01)
+        float(sampler(**options, noise_scale=scale)(torch.zeros(1, 1, 64, 64), network).std()) for scale in (1.0, 1.01)
     )
     assert plain == pytest.approx(0.5, abs=0.05)
     assert 1.01 * plain < more < 1.3 * plain

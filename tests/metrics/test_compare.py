@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, EnsureChannelFirst, LoadImage, Orientation, ScaleIntensityRangePercentiles
 from PIL import Image
 from torch import nn
 
@@ -19,6 +17,7 @@ from common.metrics.fid import fid, kid
 from common.metrics.folders import ImageFolder
 from common.metrics.grain import grain
 from tests.fixtures import oblique_affine, write_nifti
+from tests.metrics.image_folders import pictures, volumes
 
 
 class Stand(nn.Module):
@@ -50,28 +49,6 @@ def network(tmp_path, monkeypatch):
         torch.save(build().state_dict(), tmp_path / f"{name}.pt")
     Stand.seen = 0
     return tmp_path / "stand.pt"
-
-
-def pictures(folder, count, seed=0, side=24, suffix=".png", names="image_{:02d}"):
-    """8-bit pictures of a soft blob with noise."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    ramp = np.linspace(-1, 1, side)
-    blob = 160 * np.exp(-4 * (ramp[:, None] ** 2 + ramp**2))
-    for number in range(count):
-        pixels = np.clip(blob + rng.normal(50, 20, (side, side)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / (names.format(number) + suffix))
-    return folder
-
-
-def volumes(folder, count, seed=0):
-    """NIfTI volumes of differing sizes with an oblique affine."""
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        array = rng.normal(300, 50, (12 + number % 3, 13, 14)).astype(np.float32)
-        array[3:8, 4:9, 4:9] += 400
-        write_nifti(folder / f"volume_{number:02d}.nii.gz", array)
-    return folder
 
 
 def run(capsys, *arguments, status=0):
@@ -132,29 +109,6 @@ def test_volumes_of_differing_sizes(tmp_path, capsys):
     assert metrics["fid[stand3d]"]["value"] > 0
     spacings = ImageFolder(real).spacings[0]
     assert spacings == pytest.approx(tuple(np.linalg.norm(oblique_affine()[:3, :3], axis=0)), rel=1e-5)
-
-
-def test_size_changes_the_millimetres_of_a_volume_and_not_the_pixel_of_a_picture(tmp_path):
-    volume = volumes(tmp_path / "volumes", 1)
-    before, after = (ImageFolder(volume, size=size).spacings[0] for size in (None, (6, 13, 14)))
-    assert after[0] > 1.5 * before[0]
-    Image.fromarray(np.arange(24 * 24, dtype=np.uint8).reshape(24, 24)).save(tmp_path / "picture.png")
-    assert ImageFolder(tmp_path, size=(12, 12)).spacings == [(1.0, 1.0)]
-
-
-def test_percentile_rule_is_that_of_the_evaluate_config(tmp_path):
-    folder = volumes(tmp_path / "real", 2)
-    read = Compose(
-        [
-            *(LoadImage(image_only=True), EnsureChannelFirst(), Orientation("RAS", labels=None)),
-            ScaleIntensityRangePercentiles(0.5, 99.5, -1, 1, clip=True),
-        ]
-    )
-    expected = read(folder / "volume_01.nii.gz").as_tensor()
-    assert torch.allclose(ImageFolder(folder)[1], expected, atol=1e-5)
-    flipped = nib.load(folder / "volume_01.nii.gz").slicer[::-1]
-    nib.save(flipped, folder / "volume_01.nii.gz")
-    assert torch.allclose(ImageFolder(folder)[1], expected, atol=1e-5)
 
 
 def test_interrupted_run_goes_on_from_the_cache(tmp_path, capsys, network):
