@@ -101,7 +101,7 @@ def test_overlays_choose_what_is_trained_on(data, tmp_path):
     assert name == "real_random"
     assert real["train"] == real["sample"]
     assert not {c["image"] for c in real["train"]} & {c["image"] for c in real["test"]}
-    augmented, name, run = chosen("real_20_augmented")
+    augmented, name, run = chosen("real_20", "augmented")
     assert (name, augmented["train"]) == ("real_random_augmented", real["train"])
     plan = parsed(run, "plan")
     case = parsed(run, "preprocessing")({**real["train"][0]})
@@ -113,7 +113,9 @@ def test_overlays_choose_what_is_trained_on(data, tmp_path):
     assert len(both["train"]) == len(real["train"]) + len(synthetic["train"])
     assert [both["test"]] * 3 == [synthetic["test"], real["test"], augmented["test"]]
     assert chosen(synthetic_size=0.5)[1] == "synthetic_random_0.5x"
-    assert chosen("real_20_augmented", imagenet=str(tmp_path))[1] == "real_random_augmented_imagenet"
+    assert chosen("augmented")[1] == "synthetic_random_augmented"
+    assert chosen("real_plus_synthetic", "augmented")[1] == "real_plus_synthetic_random_augmented"
+    assert chosen("real_20", "augmented", imagenet=str(tmp_path))[1] == "real_random_augmented_imagenet"
     half = chosen(synthetic_size=0.5)[0]["train"]
     assert {case["case"] for case in half} == {f"{name}_{n:05d}" for name in CLASSES for n in range(5)}
 
@@ -176,7 +178,7 @@ def test_damaged_images_are_skipped_on_request(data, bad, tmp_path):
 
 
 def test_the_three_bundles_differ_in_their_data_only():
-    for name in ("classify", "explain", "budget", "real_20", "real_20_augmented", "real_plus_synthetic"):
+    for name in ("classify", "explain", "budget", "real_20", "augmented", "real_plus_synthetic"):
         first, *others = (ConfigParser.load_config_file(_config(bundle, name)) for bundle in BUNDLES)
         for other in others:
             assert {k: v for k, v in first.items() if k not in OWN} == {k: v for k, v in other.items() if k not in OWN}
