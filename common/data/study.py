@@ -27,6 +27,7 @@ def study_sets(
     seed: int = 0,
     per_class: int = 1000,
     synthetic_size: float = 1.0,
+    keep: Callable[[list[Case]], list[Case]] | None = None,
 ) -> dict[str, list[Case]]:
     """
     The images to train on, and the real images that the diffusion model has not seen, to test on.
@@ -40,6 +41,7 @@ def study_sets(
         seed: of the sample; as the diffusion model was trained.
         per_class: synthetic images a class at size 1.
         synthetic_size: factor of ``per_class``; the images of the lowest numbers are taken.
+        keep: chooses among these; None for all of them.
 
     Returns:
         "train", "test" and "sample" (the real images that the diffusion model was trained on).
@@ -47,7 +49,7 @@ def study_sets(
     Raises:
         FileNotFoundError: when there are no synthetic images.
         ValueError: for another ``train_on`` or ``split``, synthetic images among the real ones, classes that differ, or
-            fewer synthetic images than asked for.
+            fewer synthetic images than asked for; or when ``keep`` leaves none of a class.
     """
     if train_on not in TRAIN_ON or split not in SPLITS:
         raise ValueError(f"train_on must be one of {TRAIN_ON} and split of {SPLITS}, got {train_on!r} and {split!r}.")
@@ -57,7 +59,8 @@ def study_sets(
     if train_on != "real":
         if synthetic_dir is None:
             raise ValueError(f"train_on is {train_on!r}: set synthetic_dir to the folder that generate.json wrote.")
-        train += _first_of_each_class(synthetic_cases(synthetic_dir), per_class, synthetic_size, synthetic_dir)
+        drawn = _first_of_each_class(synthetic_cases(synthetic_dir), per_class, synthetic_size, synthetic_dir)
+        train += _kept(drawn, keep)
     _check_classes(train, test, synthetic_dir)
     return {"train": train, "test": list(test), "sample": list(sample)}
 
@@ -136,6 +139,14 @@ def _first_of_each_class(cases: Sequence[Case], per_class: int, size: float, fol
     return [
         case for name in sorted(by_class) for case in sorted(by_class[name], key=lambda c: int(c["number"]))[:wanted]
     ]
+
+
+def _kept(drawn: list[Case], keep: Callable[[list[Case]], list[Case]] | None) -> list[Case]:
+    kept = drawn if keep is None else keep(drawn)
+    lost = sorted({case["class"] for case in drawn} - {case["class"] for case in kept})
+    if lost:
+        raise ValueError(f"None of the synthetic images of {lost} is kept: is the classifier one of these classes?")
+    return kept
 
 
 def _check_classes(train: Sequence[Case], test: Sequence[Case], folder: str | Path | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,20 @@ def write_real(folder: Path, each: int = 20, colour: bool = False, copies: bool 
     return folder
 
 
-def write_set(folder: Path, each: int = 10, colour: bool = False, classes: Sequence[str] = CLASSES) -> Path:
-    """A synthetic set as generate.json writes it."""
+def write_set(
+    folder: Path,
+    each: int = 10,
+    colour: bool = False,
+    classes: Sequence[str] = CLASSES,
+    wrong: Collection[tuple[str, int]] = (),
+) -> Path:
+    """A synthetic set as generate.json writes it; those in ``wrong`` show the other class."""
     paths = [image_name(name, number) for name in classes for number in range(each)]
     for path in paths:
         name, number = path.split("/")[0], int(path[-9:-4])
         record = {**RECORD, "class": name, "number": number}
-        write_synthetic(folder / path, picture(name, number, colour), record)
+        shown = name if (name, number) not in wrong else next(other for other in CLASSES if other != name)
+        write_synthetic(folder / path, picture(shown, number, colour), record)
     write_manifest(folder, paths)
     return folder
 

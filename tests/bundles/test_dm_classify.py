@@ -11,7 +11,18 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from tests.bundles.classify_runs import BRAIN, BUNDLES, CLASSES, CT, SMEAR, picture, study, write_real, write_set
+from tests.bundles.classify_runs import (
+    BRAIN,
+    BUNDLES,
+    CLASSES,
+    CT,
+    LINEAR,
+    SMEAR,
+    picture,
+    study,
+    write_real,
+    write_set,
+)
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import write_picture
 from tests.fixtures import REPOSITORY
@@ -120,6 +131,44 @@ def test_overlays_choose_what_is_trained_on(data, tmp_path):
     assert {case["case"] for case in half} == {f"{name}_{n:05d}" for name in CLASSES for n in range(5)}
 
 
+def test_only_what_a_classifier_of_the_sample_recognises_is_trained_on(data, tmp_path, caplog):
+    def kept(judge, **given):
+        given |= {
+            "recognised_by": str(judge / "resnet18" / "fold_0.pt"),
+            "judge": LINEAR.replace("lambda architecture: ", ""),
+        }
+        return study(BRAIN, mixed, tmp_path / "kept", "recognised", **given)
+
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    (mixed / "real").symlink_to(data / "grey" / "real")
+    write_set(mixed / "synthetic", wrong={("dark", 3), ("dark", 7)})
+    for name, overlay in (("sample", "real_20"), ("drawn", "augmented")):
+        study(BRAIN, data / "grey", tmp_path / name, overlay).run()
+
+    run = kept(tmp_path / "sample")
+    caplog.set_level("INFO")
+    assert [case["case"] for case in parsed(run, "sets")["train"]] == [
+        f"{name}_{n:05d}" for name in CLASSES for n in range(10) if (name, n) not in {("dark", 3), ("dark", 7)}
+    ]
+    assert parsed(run, "study_name") == "synthetic_random_recognised"
+    run.run()
+    found = json.loads((tmp_path / "kept" / "metrics.json").read_text())
+    assert found["train_images"] == {"bright": 10, "dark": 8}
+    assert found["settings"]["recognised_by"] == "sample/resnet18/fold_0.pt"
+    assert "10 images drawn as dark are taken for: bright 2, dark 8" in caplog.text
+
+    with refused(FileNotFoundError, "fold_0.pt was expected"):
+        parsed(kept(tmp_path / "nobody"), "sets")
+    with refused(ValueError, "was trained with {'train_on': 'synthetic'}, expected {'train_on': 'real'}"):
+        parsed(kept(tmp_path / "drawn"), "sets")
+    with refused(ValueError, "'split_seed': 0}, expected {'split_seed': 1}"):
+        parsed(kept(tmp_path / "sample", split_seed=1), "sets")
+    write_set(tmp_path / "all_wrong", wrong={("dark", number) for number in range(10)})
+    with refused(ValueError, r"None of the synthetic images of \['dark'\] is kept"):
+        parsed(kept(tmp_path / "sample", synthetic_dir=str(tmp_path / "all_wrong")), "sets")
+
+
 def test_a_split_by_group_leaves_no_copies(data, tmp_path):
     run = study(BRAIN, data / "grey", tmp_path, "real_20", split="group", max_epochs=1)
     run.run()
@@ -178,7 +227,7 @@ def test_damaged_images_are_skipped_on_request(data, bad, tmp_path):
 
 
 def test_the_three_bundles_differ_in_their_data_only():
-    for name in ("classify", "explain", "budget", "real_20", "augmented", "real_plus_synthetic"):
+    for name in ("classify", "explain", "budget", "real_20", "augmented", "real_plus_synthetic", "recognised"):
         first, *others = (ConfigParser.load_config_file(_config(bundle, name)) for bundle in BUNDLES)
         for other in others:
             assert {k: v for k, v in first.items() if k not in OWN} == {k: v for k, v in other.items() if k not in OWN}
