@@ -19,6 +19,7 @@ OVERLAYS = {
     "med_vdm_cxr/models/model.pt": (),
     "med_vdm_cxr/models/conv.pt": ("conv",),
     "dm_brain_tumor_mri/models/model_budget.pt": ("budget_model",),
+    "dm_brain_tumor_mri/models/model_budget_by_group.pt": ("budget_model", "by_group"),
 }
 
 
