@@ -49,7 +49,7 @@ def table(content: Mapping[str, Any]) -> str:
     copies = any("test_copied" in row for row in rows.values())
     columns = [*_COLUMNS, *(_COPIES if copies else ())]
     lines = [_headline(content), ""]
-    lines += [f"{name}: {value}  " for name, value in settings.items() if name != "label"]
+    lines += [f"{name}: {value}  " for name, value in settings.items() if name != "label" and value is not None]
     lines += ["", f"| {' | '.join(columns)} |", f"| --- |{' --- |' * (len(columns) - 1)}"]
     lines += [f"| {' | '.join(_cells(name, row, copies))} |" for name, row in rows.items()]
     best = content["best"]
