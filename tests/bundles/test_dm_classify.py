@@ -134,7 +134,7 @@ def test_overlays_choose_what_is_trained_on(data, tmp_path):
 def test_only_what_a_classifier_of_the_sample_recognises_is_trained_on(data, tmp_path, caplog):
     def kept(judge, **given):
         given |= {
-            "recognised_by": str(judge / "resnet18" / "fold_0.pt"),
+            "judge_weights": str(judge / "resnet18" / "fold_0.pt"),
             "judge": LINEAR.replace("lambda architecture: ", ""),
         }
         return study(BRAIN, mixed, tmp_path / "kept", "recognised", **given)
