@@ -118,7 +118,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         """
         if any(side % self.divisor for side in x.shape[2:]):
             raise ValueError(f"Every side must be a multiple of {self.divisor}, got {tuple(x.shape[2:])}.")
-        with autocast(x.device.type, resolve_precision(self.precision, x.device)):
+        with autocast(x.device.type, self._dtype(x)):
             h = pixelunshuffle(x, self.spatial_dims, self.patch_size) if self.patch_size > 1 else x
             memory_format = resolve_memory_format(self.memory_format, x.device, self.spatial_dims)
             if memory_format is not None:
@@ -131,6 +131,12 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             if self.refiner is not None:
                 output = self._run(self.refiner, x, output, self._unfold(features), temb)
         return output.to(x.dtype)
+
+    def _dtype(self, x: torch.Tensor) -> torch.dtype:
+        # On CPUs with AMX, a strided bfloat16 convolution of a map one or two wide reads memory that nothing wrote: NaN.
+        if x.device.type == "cpu" and min(x.shape[2:]) <= self.divisor:
+            return torch.float32
+        return resolve_precision(self.precision, x.device)
 
     def _runs_lean(self, x: torch.Tensor) -> bool:
         allowed = self.lean_inference and self.memory_format == "auto" and self.refiner is None

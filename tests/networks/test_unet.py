@@ -140,3 +140,13 @@ def test_compiled_in_place_it_predicts_the_same_under_the_same_keys():
     with torch.no_grad():
         torch.testing.assert_close(compiled(x, t), plain(x, t), rtol=1e-4, atol=1e-5)
     assert list(compiled.state_dict()) == list(plain.state_dict())
+
+
+def test_an_image_as_narrow_as_the_divisor_runs_in_float32_on_a_cpu():
+    """In bfloat16 its last strided convolution gives NaN on some CPUs, or garbage that no run repeats."""
+    ours = network(2, 1, precision="bf16")
+    x, t = inputs(128, ours.divisor, channels=1)
+    with torch.no_grad():
+        found = ours(x, t)
+        ours.precision = "fp32"
+        assert torch.equal(found, ours(x, t))
