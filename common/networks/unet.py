@@ -133,7 +133,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         return output.to(x.dtype)
 
     def _dtype(self, x: torch.Tensor) -> torch.dtype:
-        # On CPUs with AMX, a strided bfloat16 convolution of a map one or two wide reads memory that nothing wrote: NaN.
+        # On CPUs with AMX, a strided bfloat16 convolution of maps at most two wide reads memory nothing wrote: NaN.
         if x.device.type == "cpu" and min(x.shape[2:]) <= self.divisor:
             return torch.float32
         return resolve_precision(self.precision, x.device)
