@@ -36,7 +36,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         max_period: longest period of the sinusoidal time embedding, in time steps.
         upsample_mode: "nearest" or "linear" (bilinear or trilinear, ``align_corners=False``).
         use_checkpointing: recompute the blocks' activations in the backward pass instead of keeping them.
-        precision: "fp32", "bf16", "fp16" or "auto", see ``resolve_precision``.
+        precision: "fp32", "bf16", "fp16" or "auto", see ``resolve_precision``. On a CPU, images with a side of no more
+            than ``divisor`` are always computed in fp32.
         memory_format: "contiguous", "channels_last" or "auto", see ``resolve_memory_format``.
         lean_inference: in fp32 on a CPU without native bf16, predict by ``lean_denoise``: the same to rounding, with
             fewer multiplications and less memory. Training is not touched.
