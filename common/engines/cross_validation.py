@@ -131,6 +131,9 @@ class CrossValidation:
         names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "best_epoch", "epochs", "seconds")
         row: dict[str, Any] = {name: float(np.mean([record[name] for record in records])) for name in names}
         row |= {"test": classification_scores(found, labels, groups, self.plan.seed), "folds": len(records)}
+        if len(found) > 1:
+            together = classification_scores([np.mean(found, 0)], labels, groups, self.plan.seed)
+            row["test_mean_of_probabilities"] = together["accuracy"]
         copied = np.array(copies_of_sample(test, self.sets["sample"]))
         for name, chosen in (("test_copied", copied), ("test_new", ~copied)):
             # Both parts or neither: with a split by group there are no near copies.

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -62,6 +63,19 @@ def test_it_trains_on_synthetic_and_tests_on_the_other_real_images(bundle, kind,
     assert found["test_images_with_a_near_copy_in_the_sample"] > 0
     assert "near copy" in text
     assert row["test_copied"]["n"] + row["test_new"]["n"] == 32
+
+
+def test_several_networks_are_also_tested_together(data, tmp_path):
+    """By the mean of their probabilities: one that is wrong and unsure is outweighed by one that is right and sure."""
+    study(BRAIN, data / "grey", tmp_path, synthetic_size=0.8).run()
+    with np.load(tmp_path / "resnet18" / "fold_1.npz") as arrays:
+        right = np.eye(2)[arrays["probabilities"].argmax(1)]
+    np.savez(tmp_path / "resnet18" / "fold_0.npz", probabilities=0.6 - 0.2 * right)
+    np.savez(tmp_path / "resnet18" / "fold_1.npz", probabilities=right)
+    study(BRAIN, data / "grey", tmp_path, synthetic_size=0.8).run()
+    row = json.loads((tmp_path / "metrics.json").read_text())["networks"]["resnet18"]
+    assert row["test"]["accuracy"]["value"] == 0.5
+    assert row["test_mean_of_probabilities"]["value"] == 1
 
 
 def test_a_rerun_trains_only_what_is_missing_or_has_changed(data, tmp_path):
