@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -87,12 +88,21 @@ def _print_counts(sample: Sequence[Case], rest: Sequence[Case], seen: Sequence[b
         print(f"{name}: {', '.join(map(str, counts))}")
 
 
-def main(command: list[str] | None = None) -> None:
-    """The command line; mistakes end it with one line and status 1."""
-    import fire
-
+def main(command: Sequence[str] | None = None) -> None:
+    """The command line; mistakes end it before any work."""
+    parser = argparse.ArgumentParser(
+        prog="python -m common.data.study_folders", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("dataset_dir", help="folder of real images, in folders named after the classes")
+    parser.add_argument("out", help='new folder for "sample", "real" and "synthetic"')
+    parser.add_argument("--synthetic_dir", help="a complete synthetic set")
+    parser.add_argument("--group_by", help="column of manifest.csv that joins near copies")
+    parser.add_argument("--split", default="random", help="random (default) or group")
+    parser.add_argument("--fraction", type=float, default=0.2, help="of each class, the sample (default: 0.2)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
+    parser.add_argument("--every", type=int, default=1, help="n: every n-th real and synthetic image only")
     try:
-        fire.Fire(study_folders, command=command, name="study_folders")
+        print(study_folders(**vars(parser.parse_args(command))))
     except (ValueError, OSError) as error:
         sys.exit(f"study_folders: {error}")
 

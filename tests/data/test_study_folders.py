@@ -87,3 +87,10 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path, real):
 def test_generated_images_among_the_real_ones_are_refused(tmp_path):
     with pytest.raises(ValueError, match="synthetic"):
         study_folders(write_set(tmp_path / "set", (("a", 9), ("b", 9))), tmp_path / "out")
+
+
+def test_an_argument_that_is_not_known_is_refused_before_any_work(tmp_path, real, capsys):
+    with pytest.raises(SystemExit):
+        main([str(real), str(tmp_path / "out"), "--groupby", "group"])
+    assert "unrecognized arguments: --groupby" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
