@@ -10,9 +10,8 @@ from pathlib import Path
 
 from .datalist import Case
 from .image_list import image_cases
-from .sample_share import sample_share
-from .study import copies_of_sample
-from .synthetic import refuse_synthetic, synthetic_cases
+from .study import copies_of_sample, study_sets
+from .synthetic import synthetic_cases
 
 
 def study_folders(
@@ -47,21 +46,19 @@ def study_folders(
         ValueError: for wrong arguments, synthetic images among the real ones, changed synthetic ones, or two images
             that would get one name.
     """
-    if split not in ("random", "group") or (split == "group" and group_by is None):
-        raise ValueError(f"split must be 'random', or 'group' with group_by; got {split!r} and {group_by!r}.")
     if not isinstance(every, int) or every < 1:
         raise ValueError(f"every must be a whole number above 0, got {every!r}.")
     if Path(out).exists():
         raise FileExistsError(f"{out} is there already: give the name of a new folder.")
-    real = refuse_synthetic(image_cases(dataset_dir, group_by))
-    sample, rest = sample_share(real, fraction, seed, "group" if split == "group" else None)
+    sets = study_sets(image_cases(dataset_dir, group_by), train_on="real", split=split, fraction=fraction, seed=seed)
+    sample, rest = sets["sample"], sets["test"]
     seen = copies_of_sample(rest, sample)
     folders = {
-        "sample": list(sample),
+        "sample": sample,
         "real": [case for case, is_copy in zip(rest, seen) if not is_copy][::every],
     }
     if synthetic_dir is not None:
-        folders["synthetic"] = list(synthetic_cases(synthetic_dir))[::every]
+        folders["synthetic"] = synthetic_cases(synthetic_dir)[::every]
     links = {name: _links(cases) for name, cases in folders.items()}
     _print_counts(sample, rest, seen if group_by else None)
     for name, targets in links.items():

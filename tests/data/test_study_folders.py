@@ -1,51 +1,38 @@
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from common.data.study_folders import main, study_folders
-from tests.data.test_synthetic import write_set
+from tests.bundles.classify_runs import write_real, write_set
 
 
 @pytest.fixture
 def real(tmp_path):
     """20 images a class, each pair of neighbours one group."""
-    folder = tmp_path / "real"
-    rows = []
-    for name in "ab":
-        (folder / name).mkdir(parents=True)
-        for index in range(20):
-            Image.fromarray(np.full((4, 6), index, np.uint8)).save(folder / name / f"{index:02d}.png")
-            rows.append({"path": f"{name}/{index:02d}.png", "class": name, "group": f"{name}{index // 2}"})
-    with (folder / "manifest.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["path", "class", "group"])
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder
+    return write_real(tmp_path / "real", copies=True)
 
 
 def groups(folder):
-    return {(link.name[0], int(link.name[2:4]) // 2) for link in folder.iterdir()}
+    return {(link.name[0], int(link.stem[-3:]) // 2) for link in folder.iterdir()}
 
 
 def test_near_copies_of_the_sample_are_left_out_of_the_real_images(tmp_path, real, capsys):
-    synthetic = write_set(tmp_path / "synthetic")
+    synthetic = write_set(tmp_path / "synthetic", each=3)
     counts = study_folders(real, tmp_path / "out", synthetic, group_by="group")
     assert counts["sample"] == 8
-    assert counts["synthetic"] == 5
+    assert counts["synthetic"] == 6
     assert 24 <= counts["real"] < 32, "of the 32 others, 8 or fewer share a group with one of the sample"
     assert not groups(tmp_path / "out" / "sample") & groups(tmp_path / "out" / "real")
     assert f"all: 8, 32, {32 - counts['real']}" in capsys.readouterr().out
-    link = tmp_path / "out" / "synthetic" / "b_b_00001.png"
-    assert link.resolve() == (synthetic / "b" / "b_00001.png").resolve()
+    link = tmp_path / "out" / "synthetic" / "dark_dark_00001.png"
+    assert link.resolve() == (synthetic / "dark" / "dark_00001.png").resolve()
 
 
 def test_without_groups_nothing_is_said_of_near_copies(tmp_path, real, capsys):
     assert study_folders(real, tmp_path / "out", every=4) == {"sample": 8, "real": 8}
-    assert capsys.readouterr().out.splitlines() == ["class: sample, rest", "a: 4, 16", "b: 4, 16", "all: 8, 32"]
+    assert capsys.readouterr().out.splitlines() == ["class: sample, rest", "bright: 4, 16", "dark: 4, 16", "all: 8, 32"]
 
 
 def test_a_split_by_group_loses_no_image(tmp_path, real):
@@ -66,8 +53,8 @@ def test_images_of_one_name_are_refused_before_anything_is_written(tmp_path, rea
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "group"], "with group_by"),
-        (["--split", "patient"], "split must be"),
+        (["--split", "group"], "set group_by to a column"),
+        (["--split", "patient"], "split of"),
         (["--every", "0"], "every must be"),
         (["--synthetic_dir", "nowhere"], "No nowhere"),
         (["--group_by", "patient"], "no column"),
@@ -86,7 +73,7 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path, real):
 
 def test_generated_images_among_the_real_ones_are_refused(tmp_path):
     with pytest.raises(ValueError, match="synthetic"):
-        study_folders(write_set(tmp_path / "set", (("a", 9), ("b", 9))), tmp_path / "out")
+        study_folders(write_set(tmp_path / "set"), tmp_path / "out")
 
 
 def test_an_argument_that_is_not_known_is_refused_before_any_work(tmp_path, real, capsys):
