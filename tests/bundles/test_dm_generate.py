@@ -147,6 +147,18 @@ def test_a_set_is_not_continued_with_other_settings(trained, tmp_path):
     assert {synthetic_record(case["image"])["steps"] for case in synthetic_cases(tmp_path)} == {3}
 
 
+@pytest.mark.parametrize("bundle", [BRAIN, SMEAR])
+@pytest.mark.parametrize("overlays", [(), ("augmented_train",)])
+def test_small_moves_for_training_come_with_their_overlay(bundle, overlays, data, tmp_path):
+    run = train(bundle, data[bundle], tmp_path, *overlays, flip_prob=0.0)
+    given = run.train_dataset_data
+    drawn = [case["image"] for case in run.parser.get_parsed_content("train#dataset")]
+    assert {(image.shape, image.dtype) for image in drawn} == {(given[0]["image"].shape, torch.float32)}
+    changed = [not torch.equal(image, case["image"]) for image, case in zip(drawn, given)]
+    assert any(changed) == bool(overlays)
+    assert (tmp_path / "model.pt").is_file()
+
+
 def test_groups_stay_whole_and_the_papers_settings_train_and_draw(data, tmp_path):
     listed = tmp_path / "data"
     shutil.copytree(data[BRAIN], listed)
@@ -209,7 +221,8 @@ def test_the_bundles_differ_in_their_data_alone():
         assert all(one[key] is not None for one in given for key in ("classes", "channels"))
         same = [{key: value for key, value in one.items() if key not in OWN} for one in given]
         assert same[0] == same[1] == same[2]
-    for name in ("generate", "budget_model", "one_model_a_class", "paper", "fine_tune", "multi_gpu_train", "resume"):
+    overlays = ("generate", "budget_model", "one_model_a_class", "paper", "fine_tune", "augmented_train")
+    for name in (*overlays, "multi_gpu_train", "resume"):
         assert config(BRAIN, name) == config(SMEAR, name) == config(CT, name)
     for name in ("multi_gpu_train", "resume"):
         assert config(BRAIN, name) == config("med_ddpm_3d", name)
