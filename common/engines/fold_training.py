@@ -15,9 +15,11 @@ from ignite.metrics import Accuracy, Loss
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import EarlyStopHandler, ValidationHandler
+from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 from torch import nn
 
+from ..networks.precision import autocast, resolve_memory_format, resolve_precision
 from .guards import StopOnNonFiniteLoss
 from .seeding import EpochSeeding, epoch_seed
 
@@ -38,7 +40,8 @@ class TrainingPlan:
         max_epochs: at most so many.
         patience: epochs without a lower validation loss after which training stops.
         num_workers: processes that augment.
-        amp: automatic mixed precision, on GPUs.
+        precision: "fp32", "bf16", "fp16" (with loss scaling, on GPUs alone), or "auto": bf16 where the hardware has it.
+        memory_format: "contiguous", "channels_last", or "auto": channels-last where it is the faster one.
         device: to train on.
         seed: of weights, order and augmentation.
     """
@@ -50,9 +53,24 @@ class TrainingPlan:
     max_epochs: int = 50
     patience: int = 5
     num_workers: int = 0
-    amp: bool = False
+    precision: str = "fp32"
+    memory_format: str = "auto"
     device: str | torch.device = "cpu"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dtype is torch.float16 and torch.device(self.device).type != "cuda":
+            raise ValueError(f"precision 'fp16' is for GPUs; 'bf16' or 'fp32' was expected on {self.device}.")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of convolutions and products in training; weights are float32, as is what ``predict`` does."""
+        return resolve_precision(self.precision, torch.device(self.device))
+
+    def place(self, network: nn.Module) -> None:
+        """Move ``network`` to the device, in the layout that training runs in."""
+        layout = resolve_memory_format(self.memory_format, torch.device(self.device), 2)
+        network.to(self.device, memory_format=layout or torch.preserve_format)  # type: ignore[call-overload]
 
     def loader(self, cases: Sequence[dict[str, Any]], training: bool = False) -> DataLoader:
         """Batches of loaded cases; for training shuffled, augmented and full (batch normalisation needs two images)."""
@@ -65,6 +83,26 @@ class TrainingPlan:
             drop_last=training and len(items) > self.batch_size,
             num_workers=self.num_workers,
         )
+
+
+class AutocastInferer(SimpleInferer):
+    """
+    Run a network under autocast and return float32. MONAI's ``amp`` is for CUDA alone, and scales losses as fp16 needs.
+
+    Args:
+        dtype: of convolutions and products; for float32 nothing is cast.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """(N, classes) logits of ``inputs``, float32."""
+        with autocast(inputs.device.type, self.dtype):
+            return super().__call__(inputs, network, *args, **kwargs).float()
 
 
 class BestWeights:
@@ -122,7 +160,7 @@ def train_fold(
         FloatingPointError: when the loss is not finite.
     """
     started = time.monotonic()
-    network.to(plan.device)
+    plan.place(network)
     trainer, best = _engines(network, train, valid, plan, fold)
     trainer.run()
     best.restore()
@@ -138,10 +176,9 @@ def train_fold(
 
 @torch.inference_mode()
 def predict(network: nn.Module, cases: Sequence[dict[str, Any]], plan: TrainingPlan) -> np.ndarray:
-    """Class probabilities of loaded cases, (n, classes) float64, in their order; the network is left in eval mode."""
+    """Class probabilities of loaded cases, (n, classes) float64, in their order; computed in float32, in eval mode."""
     network.eval()
-    with torch.autocast(torch.device(plan.device).type, enabled=plan.amp):
-        found = [network(batch["image"].to(plan.device)).float().softmax(1).cpu() for batch in plan.loader(cases)]
+    found = [network(batch["image"].to(plan.device)).softmax(1).cpu() for batch in plan.loader(cases)]
     return torch.cat(found).double().numpy()
 
 
@@ -149,6 +186,8 @@ def _engines(
     network: nn.Module, train: Sequence[dict[str, Any]], valid: Sequence[dict[str, Any]], plan: TrainingPlan, fold: int
 ) -> tuple[SupervisedTrainer, BestWeights]:
     loader = plan.loader(train, training=True)
+    scaled = plan.dtype is torch.float16
+    inferer = AutocastInferer(torch.float32 if scaled else plan.dtype)
     evaluator = SupervisedEvaluator(
         device=torch.device(plan.device),
         val_data_loader=plan.loader(valid),
@@ -157,7 +196,8 @@ def _engines(
         key_val_metric={"val_loss": Loss(nn.functional.cross_entropy, output_transform=_pred_and_label)},
         additional_metrics={"val_accuracy": Accuracy(output_transform=_pred_and_label)},
         metric_cmp_fn=lambda new, old: new < old,
-        amp=plan.amp,
+        inferer=inferer,
+        amp=scaled,
         decollate=False,
     )
     best = BestWeights(network)
@@ -170,7 +210,8 @@ def _engines(
         optimizer=plan.optimizer(network.parameters()),
         loss_function=plan.loss,
         prepare_batch=_prepare_batch,
-        amp=plan.amp,
+        inferer=inferer,
+        amp=scaled,
         optim_set_to_none=True,
         decollate=False,
         train_handlers=[

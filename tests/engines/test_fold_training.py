@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 
-from common.engines.fold_training import TrainingPlan, predict, train_fold
+from common.engines.fold_training import AutocastInferer, TrainingPlan, predict, train_fold
 
 
 def cases(n=12):
@@ -61,3 +61,36 @@ def test_a_loss_that_is_no_number_stops_it():
     broken[3]["image"] = torch.full((1, 4, 4), float("nan")).half()
     with pytest.raises(FloatingPointError, match="loss is nan"):
         train_fold(linear(), broken, cases(), plan(0.1, max_epochs=1), 0)
+
+
+def test_bf16_trains_float32_weights_and_the_test_is_in_float32():
+    """The weights differ from those of fp32 training by bfloat16's rounding, and by no more."""
+    networks = [linear(), linear()]
+    seen = []
+    networks[1][1].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    for network, precision in zip(networks, ("fp32", "bf16")):
+        found = train_fold(network, cases(), cases(), plan(0.2, max_epochs=6, precision=precision), 0)
+        assert found["val_accuracy"] == 1
+    assert set(seen) == {torch.bfloat16, torch.float32}
+    assert {p.dtype for p in networks[1].parameters()} == {torch.float32}
+    difference = (networks[0][1].weight - networks[1][1].weight).abs().max()
+    assert 0 < difference < 0.02
+    seen.clear()
+    predict(networks[1], cases(), plan(0.2, precision="bf16"))
+    assert set(seen) == {torch.float32}
+
+
+def test_logits_leave_autocast_as_float32():
+    logits = AutocastInferer(torch.bfloat16)(torch.randn(2, 1, 4, 4), linear())
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, logits.bfloat16().float())
+
+
+def test_layout_and_precision_are_checked_before_training():
+    network = torch.nn.Conv2d(3, 4, 3)
+    plan(0.1, memory_format="channels_last").place(network)
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(ValueError, match="'fp16' is for GPUs"):
+        plan(0.1, precision="fp16")
+    with pytest.raises(ValueError, match="precision must be 'auto'"):
+        plan(0.1, precision="half")
