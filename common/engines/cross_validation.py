@@ -42,7 +42,7 @@ class CrossValidation:
         output_dir: folder of ``metrics.json``, ``metrics.md`` and ``<architecture>/fold_<k>.{json,npz,pt}``.
         folds: number of folds that the training images are split into.
         max_folds: so many of them are trained; None for all.
-        settings: what else a result depends on, JSON-ready; recorded and compared.
+        settings: what else a result depends on, JSON-ready; recorded and compared, but for the table's "label".
         skip_unreadable: leave out images that cannot be read.
         keep_weights: weights are written for the first so many folds.
 
@@ -83,7 +83,9 @@ class CrossValidation:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         train, test = (load_images(self.sets[name], self.transform, self.skip_unreadable) for name in ("train", "test"))
         by_path = {case["path"]: case for case in train}
-        identity = {"settings": self.settings, "images": [digest(train), digest(test)], "folds": self.folds}
+        # The label names the table alone: with more of the folds it is another.
+        settings = {name: value for name, value in self.settings.items() if name != "label"}
+        identity = {"settings": settings, "images": [digest(train), digest(test)], "folds": self.folds}
         rows = {}
         for architecture in self.architectures:
             records = []

@@ -84,6 +84,9 @@ def test_a_rerun_trains_only_what_is_missing_or_has_changed(data, tmp_path):
     before = json.loads((tmp_path / "metrics.json").read_text())
     study(BRAIN, data / "grey", tmp_path, **broken).run()
     assert json.loads((tmp_path / "metrics.json").read_text())["networks"] == before["networks"]
+    # budget.json's label says how many folds there are: more of them are no reason to train the first again.
+    study(BRAIN, data / "grey", tmp_path, label="2 of 2 folds", **broken).run()
+    assert "2 of 2 folds" in (tmp_path / "metrics.md").read_text()
     with refused(AssertionError, "trained"):
         study(BRAIN, data / "grey", tmp_path, batch_size=5, **broken).run()
     (tmp_path / "resnet18" / "fold_1.json").unlink()
