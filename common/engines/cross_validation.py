@@ -42,7 +42,8 @@ class CrossValidation:
         output_dir: folder of ``metrics.json``, ``metrics.md`` and ``<architecture>/fold_<k>.{json,npz,pt}``.
         folds: number of folds that the training images are split into.
         max_folds: so many of them are trained; None for all.
-        settings: what else a result depends on, JSON-ready; recorded and compared, but for the table's "label".
+        settings: what else a result depends on, JSON-ready; recorded and compared.
+        label: what the table is called; it changes no result.
         skip_unreadable: leave out images that cannot be read.
         keep_weights: weights are written for the first so many folds.
 
@@ -62,6 +63,7 @@ class CrossValidation:
         folds: int = 5,
         max_folds: int | None = None,
         settings: Mapping[str, Any] | None = None,
+        label: str | None = None,
         skip_unreadable: bool = False,
         keep_weights: int = 1,
     ) -> None:
@@ -75,6 +77,7 @@ class CrossValidation:
         self.parts = stratified_folds(sets["train"], folds, plan.seed)[:max_folds]
         self.folds = folds
         self.settings = dict(settings or {})
+        self.label = label
         self.skip_unreadable = skip_unreadable
         self.keep_weights = keep_weights
 
@@ -83,9 +86,7 @@ class CrossValidation:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         train, test = (load_images(self.sets[name], self.transform, self.skip_unreadable) for name in ("train", "test"))
         by_path = {case["path"]: case for case in train}
-        # The label names the table alone: with more of the folds it is another.
-        settings = {name: value for name, value in self.settings.items() if name != "label"}
-        identity = {"settings": settings, "images": [digest(train), digest(test)], "folds": self.folds}
+        identity = {"settings": self.settings, "images": [digest(train), digest(test)], "folds": self.folds}
         rows = {}
         for architecture in self.architectures:
             records = []
@@ -155,6 +156,7 @@ class CrossValidation:
             "test_images_with_a_near_copy_in_the_sample": copied,
             "folds": {"number": self.folds, "trained": len(self.parts)},
             "settings": self.settings,
+            "label": self.label,
             "device": str(self.plan.device),
             "bootstrap": {"seed": self.plan.seed, "resamples": 1000, "over": "groups of images", "kind": "percentile"},
         }

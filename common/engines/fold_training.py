@@ -53,7 +53,7 @@ class TrainingPlan:
     max_epochs: int = 50
     patience: int = 5
     num_workers: int = 0
-    precision: str = "fp32"
+    precision: str = "auto"
     memory_format: str = "auto"
     device: str | torch.device = "cpu"
     seed: int = 0
@@ -87,7 +87,7 @@ class TrainingPlan:
 
 class AutocastInferer(SimpleInferer):
     """
-    Run a network under autocast and return float32. MONAI's ``amp`` is for CUDA alone, and scales losses as fp16 needs.
+    Run a network under autocast and return float32; MONAI's ``amp`` is for CUDA alone, and scales losses always.
 
     Args:
         dtype: of convolutions and products; for float32 nothing is cast.
@@ -186,8 +186,7 @@ def _engines(
     network: nn.Module, train: Sequence[dict[str, Any]], valid: Sequence[dict[str, Any]], plan: TrainingPlan, fold: int
 ) -> tuple[SupervisedTrainer, BestWeights]:
     loader = plan.loader(train, training=True)
-    scaled = plan.dtype is torch.float16
-    inferer = AutocastInferer(torch.float32 if scaled else plan.dtype)
+    inferer = AutocastInferer(plan.dtype)
     evaluator = SupervisedEvaluator(
         device=torch.device(plan.device),
         val_data_loader=plan.loader(valid),
@@ -197,7 +196,6 @@ def _engines(
         additional_metrics={"val_accuracy": Accuracy(output_transform=_pred_and_label)},
         metric_cmp_fn=lambda new, old: new < old,
         inferer=inferer,
-        amp=scaled,
         decollate=False,
     )
     best = BestWeights(network)
@@ -211,7 +209,7 @@ def _engines(
         loss_function=plan.loss,
         prepare_batch=_prepare_batch,
         inferer=inferer,
-        amp=scaled,
+        amp=plan.dtype is torch.float16,  # scales the loss
         optim_set_to_none=True,
         decollate=False,
         train_handlers=[

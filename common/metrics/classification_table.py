@@ -31,7 +31,7 @@ def write_table(content: Mapping[str, Any], output_dir: str | Path) -> None:
 
     Args:
         content: "networks" (name -> train and validation loss and accuracy, "test" scores, see
-            ``classification_scores``), "classes", counts of images, "folds", "settings".
+            ``classification_scores``), "classes", counts of images, "folds", "settings", "label" or None.
         output_dir: folder of the files.
     """
     whole = finite({**content, "best": best_network(content["networks"]), "versions": versions()})
@@ -49,7 +49,7 @@ def table(content: Mapping[str, Any]) -> str:
     copies = any("test_copied" in row for row in rows.values())
     columns = [*_COLUMNS, *(_COPIES if copies else ())]
     lines = [_headline(content), ""]
-    lines += [f"{name}: {value}  " for name, value in settings.items() if name != "label" and value is not None]
+    lines += [f"{name}: {value}  " for name, value in settings.items() if value is not None]
     lines += ["", f"| {' | '.join(columns)} |", f"| --- |{' --- |' * (len(columns) - 1)}"]
     lines += [f"| {' | '.join(_cells(name, row, copies))} |" for name, row in rows.items()]
     best = content["best"]
@@ -61,8 +61,7 @@ def table(content: Mapping[str, Any]) -> str:
 def _headline(content: Mapping[str, Any]) -> str:
     counts = {name: sum(content[f"{name}_images"].values()) for name in ("train", "test", "sample")}
     folds = content["folds"]
-    label = content["settings"].get("label")
-    first = f"**{label}.** " if label else ""
+    first = f"**{content['label']}.** " if content["label"] else ""
     kind = content["settings"].get("train_on", "")
     return (
         f"{first}Trained and validated on {counts['train']} images ({kind}), tested on "
