@@ -141,10 +141,22 @@ def test_a_killed_run_and_several_processes_end_with_the_same_set(trained, tmp_p
 def test_a_set_is_not_continued_with_other_settings(trained, tmp_path):
     _, folder = trained[BRAIN]
     draw(BRAIN, tmp_path, folder / "model.pt", "generate", per_class=1)
-    with refused(FileExistsError, "glioma_00000.png was made with another steps .2, now 3.: choose another output_dir"):
+    with refused(FileExistsError, "glioma_00000.png was made with steps 2, now it is 3: choose another output_dir"):
         draw(BRAIN, tmp_path, folder / "model.pt", "generate", per_class=1, num_inference_steps=3)
     draw(BRAIN, tmp_path, folder / "model.pt", "generate", per_class=1, num_inference_steps=3, overwrite=True)
     assert {synthetic_record(case["image"])["steps"] for case in synthetic_cases(tmp_path)} == {3}
+
+
+def test_a_set_is_continued_with_the_same_weights_alone(trained, tmp_path):
+    _, folder = trained[BRAIN]
+    renamed, other = tmp_path / "renamed.pt", tmp_path / "other.pt"
+    shutil.copy(folder / "model.pt", renamed)
+    torch.save({key: value + 1 for key, value in torch.load(renamed, weights_only=True).items()}, other)
+    draw(BRAIN, tmp_path / "set", folder / "model.pt", "generate", per_class=1)
+    draw(BRAIN, tmp_path / "set", renamed, "generate", per_class=2)
+    assert len(synthetic_cases(tmp_path / "set")) == 8
+    with refused(FileExistsError, "glioma_00000.png was made with weights 'model.pt', now it is 'other.pt'"):
+        draw(BRAIN, tmp_path / "set", other, "generate", per_class=2)
 
 
 @pytest.mark.parametrize("bundle", [BRAIN, SMEAR])
