@@ -21,7 +21,7 @@ def sample_share(
     Args:
         cases: each with an "image" and a "class", as ``image_cases`` gives them.
         fraction: of the images of a class, in (0, 1), rounded; at least one image on each side.
-        seed: of the draw; a class is drawn alike whatever other classes there are.
+        seed: of the draw; without ``by``, a class is drawn alike whatever other classes there are.
         by: key of a case that says what must not be split, such as "group": whole groups, of all classes, then go to
             one side. None draws single images, near copies of which stay on the other side (the paper).
         classes: that must be there; None for those that are.

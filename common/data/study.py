@@ -27,7 +27,7 @@ def study_sets(
     seed: int = 0,
     per_class: int = 1000,
     synthetic_size: float = 1.0,
-    keep: Callable[[list[Case]], list[Case]] | None = None,
+    keep: Callable[[list[Case], list[Case]], list[Case]] | None = None,
 ) -> dict[str, list[Case]]:
     """
     The images to train on, and the real images that the diffusion model has not seen, to test on.
@@ -41,7 +41,7 @@ def study_sets(
         seed: of the sample; as the diffusion model was trained.
         per_class: synthetic images a class at size 1.
         synthetic_size: factor of ``per_class``; the images of the lowest numbers are taken.
-        keep: chooses among these; None for all of them.
+        keep: (these images, the sample) -> those of them that are trained on; None for all.
 
     Returns:
         "train", "test" and "sample" (the real images that the diffusion model was trained on).
@@ -60,7 +60,7 @@ def study_sets(
         if synthetic_dir is None:
             raise ValueError(f"train_on is {train_on!r}: set synthetic_dir to the folder that generate.json wrote.")
         drawn = _first_of_each_class(synthetic_cases(synthetic_dir), per_class, synthetic_size, synthetic_dir)
-        train += _kept(drawn, keep)
+        train += drawn if keep is None else _kept(drawn, keep(drawn, list(sample)))
     _check_classes(train, test, synthetic_dir)
     return {"train": train, "test": list(test), "sample": list(sample)}
 
@@ -141,8 +141,7 @@ def _first_of_each_class(cases: Sequence[Case], per_class: int, size: float, fol
     ]
 
 
-def _kept(drawn: list[Case], keep: Callable[[list[Case]], list[Case]] | None) -> list[Case]:
-    kept = drawn if keep is None else keep(drawn)
+def _kept(drawn: list[Case], kept: list[Case]) -> list[Case]:
     lost = sorted({case["class"] for case in drawn} - {case["class"] for case in kept})
     if lost:
         raise ValueError(f"None of the synthetic images of {lost} is kept: is the classifier one of these classes?")

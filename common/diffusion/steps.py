@@ -175,7 +175,8 @@ class Memory(NamedTuple):
 
 class DPMSolverPP2M:
     """
-    DPM-Solver++(2M): second order from the x0_hat of this step and the last; first order in the first and final step.
+    DPM-Solver++(2M): second order from the x0_hat of this step and the last; first order in the first step, and in the
+    last one where that ends without noise.
 
     Args:
         min_log_snr: lower limit of the half log-SNR lambda = log(alpha / sigma), where cosine schedules run to minus

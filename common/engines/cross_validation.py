@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +11,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.files import written_whole
 from ..data.folds import stratified_folds
 from ..data.study import class_counts, copies_of_sample, load_images
 from ..metrics.classification import classification_scores
 from ..metrics.classification_table import write_table
-from ..networks.classifier import write_classifier
 from ..networks.cnns import chosen_architectures
+from .fold_files import (
+    described,
+    image_id,
+    images_digest,
+    names_digest,
+    read_fold,
+    remove_fold,
+    weights_digest,
+    write_fold,
+)
 from .fold_training import TrainingPlan, predict, train_fold
 from .seeding import epoch_seed
 
@@ -30,7 +36,8 @@ class CrossValidation:
     """
     Train each architecture once a fold, test each network on the real images, and write one table.
 
-    What is complete in ``output_dir`` with the same images and settings is not trained again.
+    What is complete in ``output_dir`` is not trained again, as long as images, classes, folds, initial weights,
+    augmentation and ``settings`` are the same.
 
     Args:
         architectures: "all", one name, several with commas between, or a list.
@@ -86,7 +93,15 @@ class CrossValidation:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         train, test = (load_images(self.sets[name], self.transform, self.skip_unreadable) for name in ("train", "test"))
         by_path = {case["path"]: case for case in train}
-        identity = {"settings": self.settings, "images": [digest(train), digest(test)], "folds": self.folds}
+        identity = {
+            "settings": self.settings,
+            "classes": self.classes,
+            "images": [images_digest(train), images_digest(test)],
+            "sample": names_digest(self.sets["sample"]),
+            "augmentation": described(self.plan.augmentation),
+            "folds": self.folds,
+            "seed": self.plan.seed,
+        }
         rows = {}
         for architecture in self.architectures:
             records = []
@@ -103,21 +118,23 @@ class CrossValidation:
     ) -> dict[str, Any]:
         """The record of one network with the "probabilities" of the test images; read where it is complete."""
         stem = self.output_dir / architecture / f"fold_{number}"
-        done = _complete(stem, {**identity, "seed": self.plan.seed})
+        torch.manual_seed(epoch_seed(self.plan.seed, number, 1))
+        network = self.network(architecture)
+        identity = {
+            **identity,
+            "parts": [names_digest(part) for part in parts],
+            "initial_weights": weights_digest(network),
+        }
+        keep = number < self.keep_weights
+        done = read_fold(stem, identity, weights=keep)
         if done is not None:
             logger.info("%s, fold %d: complete already", architecture, number + 1)
             return done
-        torch.manual_seed(epoch_seed(self.plan.seed, number, 1))
-        network = self.network(architecture)
+        remove_fold(stem)
         record = train_fold(network, parts[0], parts[1], self.plan, number)
         found = predict(network, test, self.plan)
-        if number < self.keep_weights:
-            write_classifier(network, stem.with_suffix(".pt"))
-        with written_whole(stem.with_suffix(".npz")) as path:
-            np.savez_compressed(path, probabilities=found)
-        record = {**record, "identity": {**identity, "seed": self.plan.seed}}
-        with written_whole(stem.with_suffix(".json")) as path:  # last: where it stands, the fold is complete
-            path.write_text(json.dumps(record, indent=2, default=str) + "\n")
+        record = {**record, "held_out": sorted(map(image_id, parts[1])), "identity": identity}
+        record = write_fold(stem, record, found, network if keep else None)
         logger.info(
             "%s, fold %d of %d: epoch %d of %d is best, validation loss %.4f, accuracy %.4f, %.0f s",
             architecture,
@@ -160,24 +177,3 @@ class CrossValidation:
             "device": str(self.plan.device),
             "bootstrap": {"seed": self.plan.seed, "resamples": 1000, "over": "groups of images", "kind": "percentile"},
         }
-
-
-def digest(cases: Sequence[Mapping[str, Any]]) -> str:
-    """A short hash of the loaded images and their classes."""
-    found = hashlib.sha256()
-    for case in cases:
-        found.update(str(case["class"]).encode())
-        found.update(np.ascontiguousarray(torch.as_tensor(case["image"]).numpy()).tobytes())
-    return found.hexdigest()[:16]
-
-
-def _complete(stem: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    record_path, found_path = stem.with_suffix(".json"), stem.with_suffix(".npz")
-    if not (record_path.is_file() and found_path.is_file()):
-        return None
-    record = json.loads(record_path.read_text())
-    # Through JSON, as the stored one went: tuples become lists.
-    if record.get("identity") != json.loads(json.dumps(identity, default=str)):
-        return None
-    with np.load(found_path, allow_pickle=False) as arrays:
-        return {**record, "probabilities": arrays["probabilities"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -165,6 +166,8 @@ def train_fold(
     trainer.run()
     best.restore()
     result: dict[str, Any] = {"best_epoch": best.epoch, "epochs": trainer.state.epoch}
+    del trainer, best
+    gc.collect()  # engines and handlers refer to each other, and hold gradients, moments and weights
     for name, cases in (("train", train), ("val", valid)):
         found = predict(network, cases, plan)
         labels = np.array([int(case["class_index"]) for case in cases])

@@ -133,7 +133,7 @@ class SamplePreviews:
         for case in engine.state.output:
             if self.max_cases is not None and len(self._cases) >= self.max_cases:
                 return
-            self._cases.append([case[key] for key in self.keys])
+            self._cases.append([case[key].cpu() for key in self.keys])  # they stay until the next validation
 
     def __call__(self, engine: Any) -> None:
         """Write the contact sheet of this evaluation."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import nn
 from ..data.datalist import Case
 from ..data.study import load_images
 from ..networks.classifier import load_classifier
+from .fold_files import names_digest, record_of
 from .fold_training import TrainingPlan, predict
 
 logger = logging.getLogger(__name__)
@@ -29,33 +29,40 @@ class KeepRecognised:
     Args:
         network: of the classifier, (N, C, H, W) in [-1, 1] -> (N, classes) logits.
         weights: file of the classifier, ``<study>/<architecture>/fold_<k>.pt``; its record lies beside it.
-        sample: settings of the record that must be the same, such as "split", "fraction" and "split_seed".
         transform: loads, checks and resizes a case, and adds "class_index".
         classes: names in the order of the outputs.
         plan: batches and device.
 
     Raises:
         FileNotFoundError: without the weights or their record.
-        ValueError: when the weights belong to another network, or were trained on anything but this sample.
+        ValueError: when the weights belong to another network or another record; (when called) when they were trained
+            on anything but the sample.
     """
 
     def __init__(
         self,
         network: nn.Module,
         weights: str | Path,
-        sample: Mapping[str, Any],
         transform: Callable[[Any], Any],
         classes: Sequence[str],
         plan: TrainingPlan,
     ) -> None:
-        check_trained_on(Path(weights), sample)
+        record_of(weights)  # what is missing is named before the weights are loaded
+        self.weights = Path(weights)
         self.network = load_classifier(network, weights, plan.device)
         self.transform = transform
         self.classes = list(classes)
         self.plan = plan
 
-    def __call__(self, cases: Sequence[Case]) -> list[Case]:
-        """Those of ``cases`` that are recognised, in their order; the log says what the others are taken for."""
+    def __call__(self, cases: Sequence[Case], sample: Sequence[Case]) -> list[Case]:
+        """
+        Those of ``cases`` that are recognised, in their order; the log says what the others are taken for.
+
+        Args:
+            cases: synthetic images.
+            sample: the real images that the diffusion model was trained on.
+        """
+        check_trained_on(self.weights, sample)
         loaded = load_images(cases, self.transform)
         drawn = np.array([int(case["class_index"]) for case in loaded])
         found = predict(self.network, loaded, self.plan).argmax(1)
@@ -67,29 +74,23 @@ class KeepRecognised:
         return [case for case, same in zip(cases, found == drawn) if same]
 
 
-def check_trained_on(weights: Path, sample: Mapping[str, Any]) -> None:
+def check_trained_on(weights: Path, sample: Sequence[Case]) -> None:
     """
     Refuse a classifier that has seen other images than those of the real sample.
 
     Args:
         weights: file of the classifier; ``CrossValidation`` writes its record beside it.
-        sample: settings that the record must have, next to "train_on": "real".
+        sample: the real images that the diffusion model was trained on.
 
     Raises:
         FileNotFoundError: when either file is missing.
-        ValueError: when a setting differs.
+        ValueError: when it was trained on other images, or its record is of other weights.
     """
-    record = weights.with_suffix(".json")
-    for path in (weights, record):
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} was expected: a classifier trained by classify.json with real_20.json, with its record."
-            )
-    settings = json.loads(record.read_text())["identity"]["settings"]
-    wanted = {"train_on": "real", **sample}
-    other = {name: settings.get(name) for name, value in wanted.items() if settings.get(name) != value}
-    if other:
-        expected = {name: wanted[name] for name in other}
+    identity = record_of(weights)["identity"]
+    train_on = identity["settings"].get("train_on")
+    if train_on != "real" or identity["sample"] != names_digest(sample):
+        found = f"the images of train_on {train_on!r}" if train_on != "real" else "another sample"
         raise ValueError(
-            f"{weights} was trained with {other}, expected {expected}: it may have seen images that are tested on."
+            f"{weights} was trained on {found}; a classifier of the same real sample (real_20.json, same split, fraction "
+            "and split_seed) was expected: another may have seen images that are tested on."
         )

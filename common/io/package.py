@@ -13,7 +13,8 @@ from .provenance import sha256_of
 
 # A zip entry's time cannot be earlier; the same for all, so that the same bundle gives the same bytes.
 _TIME = (1980, 1, 1, 0, 0, 0)
-_LEFT_OUT = {"__pycache__", "output", "train_output", "eval", "mlruns", "data"}
+# What runs leave at the top of a bundle, with suffixes such as "synthetic_budget", and data put there.
+_LEFT_OUT = ("__pycache__", "output", "train_output", "eval", "mlruns", "data", "synthetic", "classify", "masks")
 
 
 def package_bundle(bundle: str | Path, out: str | Path) -> Path:
@@ -45,14 +46,18 @@ def package_bundle(bundle: str | Path, out: str | Path) -> Path:
 
 
 def bundle_files(root: Path) -> list[Path]:
-    """Files of a bundle relative to its root, sorted, links followed; no hidden files, caches or outputs."""
+    """Files of a bundle relative to its root, sorted, links followed; no hidden files, caches, data or outputs."""
     files = []
     for folder, names, found in os.walk(root, followlinks=True):
         inside = Path(folder).relative_to(root)
-        # what a run leaves lies at the top; a folder scripts/data belongs to the code
-        left_out = _LEFT_OUT if inside == Path() else {"__pycache__"}
-        names[:] = [name for name in names if name not in left_out and not name.startswith(".")]
-        files += [inside / name for name in found if not name.startswith(".") and not name.endswith((".pyc", ".part"))]
+        # a folder scripts/data belongs to the code
+        left_out = _LEFT_OUT if inside == Path() else "__pycache__"
+        names[:] = [name for name in names if not name.startswith(left_out) and not name.startswith(".")]
+        files += [
+            inside / name
+            for name in found
+            if not name.startswith(".") and not name.endswith((".pyc", ".part", "mlruns.db"))
+        ]
     return sorted(files)
 
 

@@ -120,11 +120,13 @@ class SyntheticSet:
             Whole batches of cases, each with "batch", its number, and "missing", 0 where the image is there already.
 
         Raises:
-            FileExistsError: when an image that is there was made with other weights or settings.
+            FileExistsError: when an image that is there, and stays, was made with other weights or settings.
         """
+        self._check_others()
+        unfinished = self._unfinished()
         batches: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for case in self.every:
-            if self.class_name in (None, case["class"]):
+            if case["class"] in self._drawn:
                 key = (case["class"], (case["number"] - self.first) // self.batch_size)
                 batches.setdefault(key, []).append(case)
         result, there, total = [], 0, 0
@@ -132,6 +134,9 @@ class SyntheticSet:
             if number % world_size != rank:
                 continue
             missing = [self.overwrite or not self._is_there(case) for case in cases]
+            for case in cases:  # another process may be writing other batches
+                for killed in unfinished.get(Path(image_name(case["class"], case["number"])).name, ()):
+                    killed.unlink(missing_ok=True)
             total, there = total + len(cases), there + len(cases) - sum(missing)
             if any(missing):
                 result += [{**case, "batch": number, "missing": int(flag)} for case, flag in zip(cases, missing)]
@@ -147,34 +152,68 @@ class SyntheticSet:
             Its path, or None where images are missing still.
         """
         wanted = [image_name(case["class"], case["number"]) for case in self.every]
-        missing = [path for path in wanted if not (self.folder / path).is_file()]
+        missing = [path for path, case in zip(wanted, self.every) if not self._is_done(case)]
         if missing:
             logger.info(f"{len(missing)} of {len(wanted)} images are missing in {self.folder}, such as {missing[0]}.")
             return None
         found = {name: sorted((self.folder / name).glob(f"{name}_*.png")) for name in self.classes}
-        for name in self.classes:
-            for killed in (self.folder / name).glob(f".*.{name}_*.png"):  # what a killed run was writing
-                killed.unlink()
         paths = [path.relative_to(self.folder).as_posix() for files in found.values() for path in files]
         manifest = write_manifest(self.folder, paths)
         logger.info(f"Wrote {manifest}: {len(paths)} images of {len(self.classes)} classes")
         return manifest
 
+    @property
+    def _drawn(self) -> list[str]:
+        return self.classes if self.class_name is None else [self.class_name]
+
+    def _is_done(self, case: Mapping[str, Any]) -> bool:
+        """Whether the image is there; of classes that this run draws, with its weights and settings."""
+        path = self.folder / image_name(case["class"], case["number"])
+        return path.is_file() and (case["class"] not in self._drawn or _difference(path, self.record(case)) is None)
+
     def _is_there(self, case: Mapping[str, Any]) -> bool:
         path = self.folder / image_name(case["class"], case["number"])
         if not path.is_file():
             return False
-        found, wanted = synthetic_record(path) or {}, {**self.record(case), "synthetic": True}
-        differing = {key for key in {*found, *wanted} if found.get(key) != wanted.get(key)}
-        if "weights_sha256" not in differing:
-            differing.discard("weights")  # a file by another name
-        if differing:
-            key = min(differing)
-            raise FileExistsError(
-                f"{path} was made with {key} {found.get(key)!r}, now it is {wanted.get(key)!r}: choose another "
-                "output_dir, or --overwrite True."
-            )
+        _check_same(path, self.record(case))
         return True
+
+    def _check_others(self) -> None:
+        """Images of other numbers, which would be listed with those of this run, are of the same weights and settings."""
+        own = {(case["class"], image_name(case["class"], case["number"])) for case in self.every}
+        for name in self._drawn:
+            for path in sorted((self.folder / name).glob(f"{name}_*.png")):
+                if (name, f"{name}/{path.name}") not in own:
+                    found = synthetic_record(path) or {}
+                    about = {key: found.get(key) for key in ("number", "seed")}
+                    _check_same(path, {**self.record({"class": name, "number": 0, "seed": 0}), **about})
+
+    def _unfinished(self) -> dict[str, list[Path]]:
+        """What killed runs were writing, by the name that it was to have."""
+        found: dict[str, list[Path]] = {}
+        for name in self._drawn:
+            for path in (self.folder / name).glob(f".*.{name}_*.png"):
+                found.setdefault(path.name.split(".", 2)[2], []).append(path)
+        return found
+
+
+def _difference(path: Path, record: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """What an image was made with and should not have been: key, value found and value wanted."""
+    found, wanted = synthetic_record(path) or {}, {**record, "synthetic": True}
+    differing = {key for key in {*found, *wanted} if found.get(key) != wanted.get(key)}
+    if "weights_sha256" not in differing:
+        differing.discard("weights")  # a file by another name
+    return min(((key, found.get(key), wanted.get(key)) for key in differing), key=lambda d: d[0], default=None)
+
+
+def _check_same(path: Path, record: Mapping[str, Any]) -> None:
+    difference = _difference(path, record)
+    if difference is not None:
+        key, found, wanted = difference
+        raise FileExistsError(
+            f"{path} was made with {key} {found!r}, now it is {wanted!r}: choose another output_dir, or --overwrite "
+            "True (which redoes the images of this run alone)."
+        )
 
 
 def batches_of(cases: Sequence[Mapping[str, Any]]) -> list[list[int]]:

@@ -9,6 +9,26 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from PIL import Image
+
+_AS_THEY_ARE = ("L", "LA", "RGB", "RGBA")
+
+
+def grey_or_rgb(picture: Image.Image) -> Image.Image:
+    """
+    A picture whose channels are grey, or red, green and blue: the ``converter`` of MONAI's ``PILReader``, which without
+    one reads the numbers of a palette's entries, and inks as if they were light.
+
+    Raises:
+        ValueError: for more than 8 bits, inks (CMYK) and other spaces.
+    """
+    if picture.mode in _AS_THEY_ARE:
+        return picture
+    if picture.mode == "1":
+        return picture.convert("L")
+    if picture.mode in ("P", "PA"):
+        return picture.convert("RGBA" if picture.mode == "PA" or "transparency" in picture.info else "RGB")
+    raise ValueError(f"an 8-bit grey or RGB picture was expected, got PIL's mode {picture.mode!r}.")
 
 
 class AsChannelsd(MapTransform):
@@ -19,7 +39,8 @@ class AsChannelsd(MapTransform):
     among colour ones is one, and colour among grey ones too: a network would tell them apart by that alone.
 
     Args:
-        keys: the images, (C, H, W), C = 1, 2 (grey and alpha), 3 or 4 (colour and alpha).
+        keys: the images, (C, H, W), C = 1, 2 (grey and alpha), 3 or 4 (colour and alpha); ``grey_or_rgb`` makes sure
+            of that.
         channels: 1 for grey, 3 for colour.
 
     Raises:

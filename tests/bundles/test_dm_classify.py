@@ -12,6 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
+from common.io.provenance import sha256_of
 from tests.bundles.classify_runs import (
     BRAIN,
     BUNDLES,
@@ -65,33 +66,67 @@ def test_it_trains_on_synthetic_and_tests_on_the_other_real_images(bundle, kind,
     assert row["test_copied"]["n"] + row["test_new"]["n"] == 32
 
 
+TRAINED = {"optimizer": "$lambda parameters: (_ for _ in ()).throw(AssertionError('trained'))"}
+
+
+def replace(path, found):
+    """Put other probabilities into a complete fold."""
+    np.savez(path.with_suffix(".npz"), probabilities=found)
+    record = json.loads(path.with_suffix(".json").read_text())
+    record["files"][".npz"] = sha256_of(path.with_suffix(".npz"))
+    path.with_suffix(".json").write_text(json.dumps(record))
+
+
 def test_several_networks_are_also_tested_together(data, tmp_path):
     """By the mean of their probabilities: one that is wrong and unsure is outweighed by one that is right and sure."""
     study(BRAIN, data / "grey", tmp_path, synthetic_size=0.8).run()
     with np.load(tmp_path / "resnet18" / "fold_1.npz") as arrays:
         right = np.eye(2)[arrays["probabilities"].argmax(1)]
-    np.savez(tmp_path / "resnet18" / "fold_0.npz", probabilities=0.6 - 0.2 * right)
-    np.savez(tmp_path / "resnet18" / "fold_1.npz", probabilities=right)
-    study(BRAIN, data / "grey", tmp_path, synthetic_size=0.8).run()
+    replace(tmp_path / "resnet18" / "fold_0", 0.6 - 0.2 * right)
+    replace(tmp_path / "resnet18" / "fold_1", right)
+    study(BRAIN, data / "grey", tmp_path, synthetic_size=0.8, **TRAINED).run()
     row = json.loads((tmp_path / "metrics.json").read_text())["networks"]["resnet18"]
     assert row["test"]["accuracy"]["value"] == 0.5
     assert row["test_mean_of_probabilities"]["value"] == 1
 
 
-def test_a_rerun_trains_only_what_is_missing_or_has_changed(data, tmp_path):
-    broken = {"optimizer": "$lambda parameters: (_ for _ in ()).throw(AssertionError('trained'))"}
+def test_a_rerun_with_the_same_settings_trains_nothing(data, tmp_path):
     study(BRAIN, data / "grey", tmp_path).run()
     before = json.loads((tmp_path / "metrics.json").read_text())
-    study(BRAIN, data / "grey", tmp_path, **broken).run()
+    study(BRAIN, data / "grey", tmp_path, **TRAINED).run()
     assert json.loads((tmp_path / "metrics.json").read_text())["networks"] == before["networks"]
     # budget.json's label says how many folds there are: more of them are no reason to train the first again.
-    study(BRAIN, data / "grey", tmp_path, label="2 of 2 folds", **broken).run()
+    study(BRAIN, data / "grey", tmp_path, label="2 of 2 folds", **TRAINED).run()
     assert "2 of 2 folds" in (tmp_path / "metrics.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"batch_size": 5},
+        {"classes": CLASSES[::-1]},
+        {"augmentation#0#prob": 0.4},
+        {"network_def": LINEAR.replace("torch.nn.Linear", "(lambda *n: torch.nn.Linear(*n, bias=False))")},
+        {"keep_weights": 2},
+        {"plan#seed": 1},
+    ],
+)
+def test_a_rerun_with_other_settings_trains_again(changed, data, tmp_path):
+    study(BRAIN, data / "grey", tmp_path, "augmented", max_epochs=1).run()
     with refused(AssertionError, "trained"):
-        study(BRAIN, data / "grey", tmp_path, batch_size=5, **broken).run()
-    (tmp_path / "resnet18" / "fold_1.json").unlink()
-    with refused(AssertionError, "trained"):
-        study(BRAIN, data / "grey", tmp_path, **broken).run()
+        study(BRAIN, data / "grey", tmp_path, "augmented", **{"max_epochs": 1, **changed, **TRAINED}).run()
+
+
+def test_files_that_do_not_belong_together_are_not_taken_for_complete(data, tmp_path):
+    run = {"max_epochs": 1}
+    study(BRAIN, data / "grey", tmp_path / "other", seed=1, **run).run()
+    for file in ("fold_0.pt", "fold_1.npz", "fold_1.json"):
+        study(BRAIN, data / "grey", tmp_path / "own", **run).run()
+        path = tmp_path / "own" / "resnet18" / file
+        path.unlink() if file.endswith("json") else shutil.copy(tmp_path / "other" / "resnet18" / file, path)
+        with refused(AssertionError, "trained"):
+            study(BRAIN, data / "grey", tmp_path / "own", **run, **TRAINED).run()
+        assert not path.with_suffix(".json").exists()  # a run that is killed now leaves nothing that looks complete
 
 
 def test_a_torchvision_network_is_trained_and_explained(data, tmp_path):
@@ -109,6 +144,8 @@ def test_a_torchvision_network_is_trained_and_explained(data, tmp_path):
         assert row["correlation"] is None or -1 <= row["correlation"] <= 1  # None: weights that are all equal
         assert row["found"] in CLASSES
     assert set(found["agreement"]) == set(CLASSES)
+    held_out = json.loads((tmp_path / "mobilenet_v2" / "fold_0.json").read_text())["held_out"]
+    assert {f"{row['class']}/{row['case']}.png" for row in found["images"]["synthetic"]} <= set(held_out)
     overlays = sorted((tmp_path / "explain" / "overlays").iterdir())
     assert len(overlays) == 8
     with Image.open(next(path for path in overlays if path.name.startswith("synthetic_"))) as image:
@@ -177,10 +214,17 @@ def test_only_what_a_classifier_of_the_sample_recognises_is_trained_on(data, tmp
 
     with refused(FileNotFoundError, "fold_0.pt was expected"):
         parsed(kept(tmp_path / "nobody"), "sets")
-    with refused(ValueError, "was trained with {'train_on': 'synthetic'}, expected {'train_on': 'real'}"):
+    with refused(ValueError, "was trained on the images of train_on 'synthetic'; a classifier of the same real sample"):
         parsed(kept(tmp_path / "drawn"), "sets")
-    with refused(ValueError, "'split_seed': 0}, expected {'split_seed': 1}"):
-        parsed(kept(tmp_path / "sample", split_seed=1), "sets")
+    for other in ({"split_seed": 1}, {"split": "group"}, {"fraction": 0.3}):
+        with refused(ValueError, "was trained on another sample; a classifier of the same"):
+            parsed(kept(tmp_path / "sample", **other), "sets")
+    study(BRAIN, data / "grey", tmp_path / "later", "real_20", split_seed=1).run()
+    shutil.copy(tmp_path / "later" / "resnet18" / "fold_0.pt", tmp_path / "sample" / "resnet18")
+    with refused(ValueError, "fold_0.json is not the record of"):
+        parsed(kept(tmp_path / "sample"), "sets")
+    shutil.rmtree(tmp_path / "sample")
+    study(BRAIN, data / "grey", tmp_path / "sample", "real_20").run()
     write_set(tmp_path / "all_wrong", wrong={("dark", number) for number in range(10)})
     with refused(ValueError, r"None of the synthetic images of \['dark'\] is kept"):
         parsed(kept(tmp_path / "sample", synthetic_dir=str(tmp_path / "all_wrong")), "sets")

@@ -159,6 +159,36 @@ def test_a_set_is_continued_with_the_same_weights_alone(trained, tmp_path):
         draw(BRAIN, tmp_path / "set", other, "generate", per_class=2)
 
 
+def test_a_set_has_one_origin(trained, tmp_path, monkeypatch):
+    """Whatever other numbers are there, and whichever process ends first."""
+    weights = trained[BRAIN][1] / "model.pt"
+    one_class = {"class_name": "notumor", "batch_size": 1}
+    draw(BRAIN, tmp_path, weights, "generate", per_class=2, **one_class)
+    ancestral = {"step_rule#_target_": "scripts.diffusion.steps.Ancestral"}
+    redone, more = {"per_class": 1, "overwrite": True}, {"per_class": 2, "first_sample": 2}
+    for changed in ({"seed": 1}, {"guidance_scale": 2.0}, {"step_rule#min_log_snr": -4.0}, ancestral):
+        for run, found in ((redone, "notumor_00001.png was made with"), (more, "notumor_00000.png was made with")):
+            with refused(FileExistsError, found):
+                draw(BRAIN, tmp_path, weights, "generate", **one_class, **changed, **run)
+    draw(BRAIN, tmp_path, weights, "generate", per_class=2, first_sample=2, **one_class)
+    assert len(list((tmp_path / "notumor").iterdir())) == 4
+
+    shared = tmp_path / "shared"
+    draw(BRAIN, shared, weights, "generate", per_class=2, batch_size=1)
+    before = content(shared)
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        writing = shared / "notumor" / f".77.notumor_0000{1 - rank}.png"  # of the other process
+        writing.write_bytes(b"half")
+        draw(BRAIN, shared, weights, "generate", per_class=2, batch_size=1, seed=1, overwrite=True)
+        assert writing.exists()
+        writing.unlink()
+        if rank:
+            assert content(shared)[MANIFEST] == before[MANIFEST]  # not yet written anew: half of the images are old
+    assert {synthetic_record(case["image"])["set_seed"] for case in synthetic_cases(shared)} == {1}
+
+
 @pytest.mark.parametrize("bundle", [BRAIN, SMEAR])
 @pytest.mark.parametrize("overlays", [(), ("augmented_train",)])
 def test_small_moves_for_training_come_with_their_overlay(bundle, overlays, data, tmp_path):
@@ -168,6 +198,8 @@ def test_small_moves_for_training_come_with_their_overlay(bundle, overlays, data
     assert {(image.shape, image.dtype) for image in drawn} == {(given[0]["image"].shape, torch.float32)}
     changed = [not torch.equal(image, case["image"]) for image, case in zip(drawn, given)]
     assert any(changed) == bool(overlays)
+    assert min(image.min() for image in drawn) >= -1
+    assert max(image.max() for image in drawn) <= 1
     assert (tmp_path / "model.pt").is_file()
 
 

@@ -23,8 +23,9 @@ def bundle(tmp_path):
 
 
 def test_the_zip_holds_the_bundle_with_its_code(bundle, tmp_path):
-    (bundle / "output").mkdir()
-    (bundle / "output" / "mask_mr.nii.gz").write_bytes(b"left from a run")
+    for folder in ("output", "synthetic_budget", "classify_by_group", "train_output"):
+        (bundle / folder).mkdir()
+        (bundle / folder / "left_from_a_run.png").write_bytes(b"")
     (bundle.parents[1] / "common" / "__pycache__").mkdir()
     (bundle.parents[1] / "common" / "__pycache__" / "unet.pyc").write_bytes(b"")
     archive = zipfile.ZipFile(package_bundle(bundle, tmp_path / "dist"))
@@ -33,7 +34,7 @@ def test_the_zip_holds_the_bundle_with_its_code(bundle, tmp_path):
     expected = ("LICENSE", "configs/metadata.json", "configs/inference.json", "scripts/data/datalist.py")
     assert {f"med_ddpm_3d/{name}" for name in expected} <= set(names)
     assert "scripts/networks/unet.py" in " ".join(names)
-    assert not [name for name in names if "output" in name or "pyc" in name]
+    assert not [name for name in names if "left_from_a_run" in name or "pyc" in name]
     assert not [entry for entry in archive.infolist() if entry.external_attr >> 16 & 0o170000 == 0o120000]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 
 import pytest
 import torch
@@ -94,3 +95,11 @@ def test_layout_and_precision_are_checked_before_training():
         plan(0.1, precision="fp16")
     with pytest.raises(ValueError, match="precision must be 'auto'"):
         plan(0.1, precision="half")
+
+
+def test_a_network_leaves_the_memory_with_its_fold():
+    network = linear()
+    train_fold(network, cases(), cases(), plan(0.2, max_epochs=1), 0)
+    gone = weakref.ref(network)
+    del network
+    assert gone() is None

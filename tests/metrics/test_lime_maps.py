@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from common.metrics import lime_maps
+from common.metrics.explanations import agreement
 from common.metrics.lime_maps import Explanation, correlation, explain, foreground, share_inside, stability, superpixels
 
 
@@ -59,6 +60,21 @@ def test_shares_and_maps_by_hand():
     assert stability([one, other], top=1)[1] == 0
     assert correlation(one.weights, other.weights) == pytest.approx(np.corrcoef(one.weights, other.weights)[0, 1])
     assert np.isnan(correlation(np.ones(3), one.weights))
+
+
+def test_real_and_synthetic_maps_of_one_kind_agree_as_real_ones_do_among_themselves():
+    random = np.random.default_rng(0)
+    common, other = random.normal(size=(2, 1, 8, 8))
+    draws = [[common + 2 * random.normal(size=(10, 8, 8)) for _ in range(2)] for _ in range(30)]
+    found = [agreement(real, synthetic) for real, synthetic in draws]
+    between, halves = (np.mean([f[key] for f in found]) for key in ("between", "halves_of_real"))
+    assert halves == pytest.approx(
+        common.var() / (common.var() + 4 / 5), abs=0.05
+    )  # 4 / 5: variance of a mean over five
+    assert between == pytest.approx(halves, abs=0.03)
+    different = agreement(draws[0][0], other + 2 * random.normal(size=(6, 8, 8)))
+    assert different["between"] < different["halves_of_real"] - 0.2
+    assert agreement(common, common) == {"between": pytest.approx(1), "halves_of_real": None}
 
 
 def test_the_head_is_bright_and_nuclei_are_purple():

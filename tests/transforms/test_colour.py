@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import LoadImage
+from PIL import Image
 
-from common.transforms.colour import AsChannelsd
+from common.transforms.colour import AsChannelsd, grey_or_rgb
 
 GREY = torch.arange(12.0).reshape(1, 3, 4)
 COLOUR = torch.cat([GREY, GREY / 2, GREY * 3])
@@ -36,3 +38,21 @@ def test_the_other_kind_is_refused_by_name(stored, channels, message):
         AsChannelsd("image", channels)({"image": MetaTensor(stored, meta={"filename_or_obj": "x.png"})})
     with pytest.raises(ValueError, match="channels must be 1"):
         AsChannelsd("image", 2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [("L", 7, [7]), ("1", 1, [255]), ("RGB", (9, 8, 7), [9, 8, 7]), ("P", (9, 8, 7), [9, 8, 7])],
+)
+def test_pictures_are_read_as_they_look(mode, value, expected, tmp_path):
+    picture = Image.new("RGB", (4, 3), value).quantize(4) if mode == "P" else Image.new(mode, (4, 3), value)
+    picture.save(tmp_path / "x.png")
+    load = LoadImage("PILReader", image_only=True, ensure_channel_first=True, converter=grey_or_rgb)
+    assert load(tmp_path / "x.png")[:, 0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(("mode", "ending"), [("CMYK", "jpg"), ("I;16", "png")])
+def test_inks_and_sixteen_bits_are_refused(mode, ending, tmp_path):
+    Image.new(mode, (4, 3)).save(tmp_path / f"x.{ending}")
+    with Image.open(tmp_path / f"x.{ending}") as picture, pytest.raises(ValueError, match=f"PIL's mode '{mode}'"):
+        grey_or_rgb(picture)
