@@ -66,9 +66,11 @@ def peak_of_fresh_process(variant: str, plain: bool, size: int, device: str, thr
 
 
 def hardware(device: str) -> str:
-    """The processor's name, its vector instructions and the number of threads used."""
+    """The processor's name and how it computes; for a device that the benchmarks cannot time, ValueError."""
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, {'TF32' if torch.backends.cudnn.allow_tf32 else 'fp32'} in fp32 layers"
     if device != "cpu":
-        return torch.cuda.get_device_name()
+        raise ValueError(f"device must be 'cpu' or 'cuda' (CUDA_VISIBLE_DEVICES says which), got {device!r}.")
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor()

@@ -91,6 +91,6 @@ def check_trained_on(weights: Path, sample: Sequence[Case]) -> None:
     if train_on != "real" or identity["sample"] != names_digest(sample):
         found = f"the images of train_on {train_on!r}" if train_on != "real" else "another sample"
         raise ValueError(
-            f"{weights} was trained on {found}; a classifier of the same real sample (real_20.json, same split, fraction "
-            "and split_seed) was expected: another may have seen images that are tested on."
+            f"{weights} was trained on {found}; a classifier of the same real sample (real_20.json, same split, "
+            "fraction and split_seed) was expected: another may have seen images that are tested on."
         )

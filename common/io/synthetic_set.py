@@ -179,11 +179,11 @@ class SyntheticSet:
         return True
 
     def _check_others(self) -> None:
-        """Images of other numbers, which would be listed with those of this run, are of the same weights and settings."""
-        own = {(case["class"], image_name(case["class"], case["number"])) for case in self.every}
+        """Refuse images of other numbers, which the manifest would list too, of other weights or settings."""
+        own = {image_name(case["class"], case["number"]) for case in self.every}
         for name in self._drawn:
             for path in sorted((self.folder / name).glob(f"{name}_*.png")):
-                if (name, f"{name}/{path.name}") not in own:
+                if f"{name}/{path.name}" not in own:
                     found = synthetic_record(path) or {}
                     about = {key: found.get(key) for key in ("number", "seed")}
                     _check_same(path, {**self.record({"class": name, "number": 0, "seed": 0}), **about})

@@ -36,8 +36,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         max_period: longest period of the sinusoidal time embedding, in time steps.
         upsample_mode: "nearest" or "linear" (bilinear or trilinear, ``align_corners=False``).
         use_checkpointing: recompute the blocks' activations in the backward pass instead of keeping them.
-        precision: "fp32", "bf16", "fp16" or "auto", see ``resolve_precision``. On a CPU, images with a side of no more
-            than ``divisor`` are always computed in fp32.
+        precision: "fp32", "bf16", "fp16" (for inference) or "auto", see ``resolve_precision``. On a CPU, images with a
+            side of no more than ``divisor`` are always computed in fp32.
         memory_format: "contiguous", "channels_last" or "auto", see ``resolve_memory_format``.
         lean_inference: in fp32 on a CPU without native bf16, predict by ``lean_denoise``: the same to rounding, with
             fewer multiplications and less memory. Training is not touched.
@@ -115,7 +115,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             (N, out_channels, *spatial), in the dtype of ``x``.
 
         Raises:
-            ValueError: when a side of ``x`` is no multiple of ``divisor``, or class labels are missing.
+            ValueError: when a side of ``x`` is no multiple of ``divisor``, class labels are missing, or a network of
+                ``precision`` "fp16" is trained.
         """
         if any(side % self.divisor for side in x.shape[2:]):
             raise ValueError(f"Every side must be a multiple of {self.divisor}, got {tuple(x.shape[2:])}.")
@@ -137,7 +138,13 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         # On CPUs with AMX, a strided bfloat16 convolution of maps at most two wide reads memory nothing wrote: NaN.
         if x.device.type == "cpu" and min(x.shape[2:]) <= self.divisor:
             return torch.float32
-        return resolve_precision(self.precision, x.device)
+        dtype = resolve_precision(self.precision, x.device)
+        if dtype is torch.float16 and self.training and torch.is_grad_enabled():
+            raise ValueError(
+                "precision 'fp16' is for inference: in training small gradients would vanish without a word. Use "
+                "'bf16', or 'fp32' with the trainer's amp, which scales the loss."
+            )
+        return dtype
 
     def _runs_lean(self, x: torch.Tensor) -> bool:
         allowed = self.lean_inference and self.memory_format == "auto" and self.refiner is None

@@ -15,7 +15,6 @@ from PIL import Image
 from common.io.provenance import sha256_of
 from tests.bundles.classify_runs import (
     BRAIN,
-    BUNDLES,
     CLASSES,
     CT,
     LINEAR,
@@ -28,8 +27,6 @@ from tests.bundles.classify_runs import (
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import write_picture
 from tests.fixtures import REPOSITORY
-
-OWN = {"classes", "channels", "group_by", "per_class", "foreground"}
 
 
 @pytest.fixture(scope="module")
@@ -285,28 +282,6 @@ def test_damaged_images_are_skipped_on_request(data, bad, tmp_path):
         run.run()
     study(BRAIN, data / "grey", tmp_path, dataset_dir=str(bad / "damaged"), skip_unreadable=True).run()
     assert sum(json.loads((tmp_path / "metrics.json").read_text())["test_images"].values()) == 31
-
-
-def test_the_three_bundles_differ_in_their_data_only():
-    for name in ("classify", "explain", "budget", "real_20", "augmented", "real_plus_synthetic", "recognised"):
-        first, *others = (ConfigParser.load_config_file(_config(bundle, name)) for bundle in BUNDLES)
-        for other in others:
-            assert {k: v for k, v in first.items() if k not in OWN} == {k: v for k, v in other.items() if k not in OWN}
-    for bundle in BUNDLES:
-        classify, train, inference = (
-            ConfigParser.load_config_file(_config(bundle, name)) for name in ("classify", "train", "inference")
-        )
-        shared = ("classes", "channels", "group_by", "split", "fraction", "split_seed", "spatial_size")
-        assert {key: classify[key] for key in shared} == {key: train[key] for key in shared}
-        assert classify["per_class"] == inference["per_class"]
-
-
-def test_paper_numbers():
-    run = study(BRAIN, REPOSITORY, None, max_epochs=50, folds=5, batch_size=32, learning_rate=1e-4)
-    config = ConfigParser.load_config_file(_config(BRAIN, "classify"))
-    assert (config["folds"], config["max_epochs"], config["fraction"]) == (5, 50, 0.2)
-    assert type(parsed(run, "optimizer")([torch.nn.Parameter(torch.zeros(1))])).__name__ == "AdamW"
-    assert type(parsed(run, "loss")).__name__ == "CrossEntropyLoss"
 
 
 def _config(bundle, name):

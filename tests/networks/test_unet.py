@@ -71,6 +71,14 @@ def test_bf16_predicts_nearly_the_same_in_the_inputs_dtype():
     assert 0 < (found - wanted).std() < 0.05 * wanted.std()
 
 
+def test_fp16_predicts_and_does_not_train():
+    x, t = inputs(4, 8, 6)
+    with torch.no_grad():
+        assert network(precision="fp16")(x, t).isfinite().all()
+    with pytest.raises(ValueError, match="'fp16' is for inference"):
+        network(precision="fp16").train()(x, t)
+
+
 @pytest.mark.parametrize(("spatial_dims", "sides"), [(2, (8, 16)), (3, (8, 16, 24))])
 def test_folded_input_keeps_the_shape_and_asks_for_larger_multiples(spatial_dims, sides):
     folded = network(spatial_dims, in_channels=3, out_channels=2, patch_size=2)
