@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from .datalist import Case
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".nii", ".nii.gz", ".dcm")
 
@@ -34,7 +38,7 @@ def image_cases(
 
     Raises:
         FileNotFoundError: when there is no folder, no image, no manifest for ``group_by``, or a file of it is missing.
-        ValueError: when the manifest lacks a column, or a class has no image.
+        ValueError: when the manifest lacks a column or lists an image twice, or a class has no image.
     """
     root = Path(dataset_dir)
     if not root.is_dir():
@@ -49,6 +53,12 @@ def image_cases(
         rows = _manifest_rows(root / manifest, group_by)
     else:
         rows = [(p.relative_to(root).as_posix(), p.parent.name, "") for p in root.rglob("*") if _is_image(p)]
+    twice = sorted(path for path, times in Counter(row[0] for row in rows).items() if times > 1)
+    if twice:
+        raise ValueError(f"{root / manifest} lists {len(twice)} images more than once, such as {twice[0]}.")
+    others = Counter(name for _, name, _ in rows if classes is not None and name not in classes)
+    if others:
+        logger.info(f"Classes of {root} that are left out: {dict(sorted(others.items()))}")
     cases = [
         {key: str(root / path), "case": _stem(Path(path)), "class": name, "group": group or path}
         for path, name, group in sorted(rows)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 
 from .datalist import Case
+
+logger = logging.getLogger(__name__)
 
 
 def sample_share(
@@ -62,6 +65,20 @@ def sample_share(
                 f"{fraction} of them: {counts[0]} in the sample and {counts[1]} in the rest."
             )
     return sample, rest
+
+
+def of_class(sample: Sequence[Case], name: str | None, classes: Sequence[str]) -> list[Case]:
+    """
+    The images of one class, or all for None.
+
+    Raises:
+        ValueError: for a name that is not among ``classes``.
+    """
+    if name is not None and name not in classes:
+        raise ValueError(f"class_name must be one of {list(classes)}, got {name!r}.")
+    if name is not None:
+        logger.info(f"One model a class: training on {name}")
+    return [case for case in sample if name in (None, case["class"])]
 
 
 def _draw(cases: Sequence[Case], name: str, fraction: float, seed: int, key: str, side: dict[str, bool]) -> None:

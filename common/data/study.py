@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .datalist import Case
+from .sample_record import check_origin
 from .sample_share import sample_share
 from .synthetic import refuse_synthetic, synthetic_cases
 
@@ -16,6 +17,7 @@ TRAIN_ON = ("synthetic", "real", "real_plus_synthetic")
 SPLITS = ("random", "group")
 
 logger = logging.getLogger(__name__)
+_LISTED = 100
 
 
 def study_sets(
@@ -49,7 +51,8 @@ def study_sets(
     Raises:
         FileNotFoundError: when there are no synthetic images.
         ValueError: for another ``train_on`` or ``split``, synthetic images among the real ones, classes that differ, or
-            fewer synthetic images than asked for; or when ``keep`` leaves none of a class.
+            fewer synthetic images than asked for, or drawn by a model of another sample; or when ``keep`` leaves none
+            of a class.
     """
     if train_on not in TRAIN_ON or split not in SPLITS:
         raise ValueError(f"train_on must be one of {TRAIN_ON} and split of {SPLITS}, got {train_on!r} and {split!r}.")
@@ -60,6 +63,7 @@ def study_sets(
         if synthetic_dir is None:
             raise ValueError(f"train_on is {train_on!r}: set synthetic_dir to the folder that generate.json wrote.")
         drawn = _first_of_each_class(synthetic_cases(synthetic_dir), per_class, synthetic_size, synthetic_dir)
+        check_origin(drawn, sample, synthetic_dir)
         train += drawn if keep is None else _kept(drawn, keep(drawn, list(sample)))
     _check_classes(train, test, synthetic_dir)
     return {"train": train, "test": list(test), "sample": list(sample)}
@@ -82,23 +86,27 @@ def load_images(
     Raises:
         ValueError: when files cannot be read or do not fit, unless they are skipped; or when a class has none left.
     """
-    loaded: list[dict[str, Any]] = []
-    broken: list[str] = []
-    for case in cases:
-        result = _attempt(case, transform)
-        if isinstance(result, str):
-            broken.append(result)
-        else:
-            loaded.append(result)
+    return load_sets([cases], transform, skip_unreadable)[0]
+
+
+def load_sets(
+    sets: Sequence[Sequence[Case]], transform: Callable[[Any], Any], skip_unreadable: bool = False
+) -> list[list[dict[str, Any]]]:
+    """``load_images`` of several sets; the files of all that cannot be read are listed together."""
+    results = [[_attempt(case, transform) for case in cases] for cases in sets]
+    broken = [result for found in results for result in found if isinstance(result, str)]
     if broken:
-        shown = "\n".join(f"  {line}" for line in broken[:10])
-        message = f"{len(broken)} of {len(cases)} images cannot be used, such as:\n{shown}"
+        shown = "\n".join(f"  {line}" for line in broken[:_LISTED])
+        more = f"\n  and {len(broken) - _LISTED} more" if len(broken) > _LISTED else ""
+        message = f"{len(broken)} of {sum(map(len, sets))} images cannot be used:\n{shown}{more}"
         if not skip_unreadable:
             raise ValueError(f"{message}\n--skip_unreadable True goes on without them.")
         logger.warning("%s\nThey are skipped.", message)
-    lost = sorted({case["class"] for case in cases} - {case["class"] for case in loaded})
-    if lost:
-        raise ValueError(f"No image of {lost} can be used.")
+    loaded = [[result for result in found if not isinstance(result, str)] for found in results]
+    for cases, kept in zip(sets, loaded):
+        lost = sorted({case["class"] for case in cases} - {case["class"] for case in kept})
+        if lost:
+            raise ValueError(f"No image of {lost} can be used.")
     return loaded
 
 

@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from ..io.images import describe
 from .files import written_whole
+from .image_list import SUFFIXES
 
 MANIFEST = "manifest.csv"
 # What a row and the record in the file itself both say; "sha256" is of the file.
@@ -99,19 +100,21 @@ def synthetic_cases(folder: str | Path, classes: Sequence[str] | None = None) ->
         classes: to take; None for all.
 
     Returns:
-        ``{"image": path, "case": name, "class": class, "number": number, "group": relative path}`` an image.
+        ``{"image": path, "case": name, "class": class, "number": number, "group": relative path, "sample": digest}`` an
+        image; the last says which real images its model has seen, see ``sample_record``, or is None.
 
     Raises:
         FileNotFoundError: when there is no manifest (the set is not complete), or a file of it is missing.
         ValueError: when the manifest lacks a column or a class, or a file is not marked as synthetic, differs from what
-            the manifest says, or is not in it; names the first.
+            the manifest says, is not in it or in it twice; names the first.
     """
     root = Path(folder)
     rows = _rows(root)
-    for row in rows:
-        _check(root, row)
-    listed = {row["path"] for row in rows}
-    strangers = sorted({path.relative_to(root).as_posix() for path in root.rglob("[!.]*.png")} - listed)
+    records = {row["path"]: _check(root, row) for row in rows}
+    if len(records) < len(rows):
+        raise ValueError(f"{root / MANIFEST} lists {len(rows) - len(records)} of its images twice.")
+    pictures = {path for path in root.rglob("[!.]*") if path.name.lower().endswith(SUFFIXES)}
+    strangers = sorted({path.relative_to(root).as_posix() for path in pictures} - set(records))
     strangers = [path for path in strangers if "/" in path]  # sheets of the whole set lie beside the classes
     if strangers:
         raise ValueError(f"{root / strangers[0]} is not in {root / MANIFEST} ({len(strangers)} such images).")
@@ -126,6 +129,7 @@ def synthetic_cases(folder: str | Path, classes: Sequence[str] | None = None) ->
             "class": row["class"],
             "number": int(row["number"]),
             "group": row["path"],
+            "sample": records[row["path"]].get("sample"),
         }
         for row in rows
         if classes is None or row["class"] in classes
@@ -171,7 +175,7 @@ def _rows(root: Path) -> list[dict[str, str]]:
         return list(reader)
 
 
-def _check(root: Path, row: Mapping[str, str]) -> None:
+def _check(root: Path, row: Mapping[str, str]) -> dict[str, Any]:
     path = root / row["path"]
     if not path.is_file():
         raise FileNotFoundError(f"{root / MANIFEST} lists {path}, which is missing.")
@@ -182,6 +186,7 @@ def _check(root: Path, row: Mapping[str, str]) -> None:
     said = ["" if record[name] is None else str(record[name]) for name in RECORDED]
     if digest != row["sha256"] or said != [row[name] for name in RECORDED]:
         raise ValueError(f"{path} has changed since {root / MANIFEST} was written; generate it again.")
+    return record
 
 
 def _in_set(path: Path, known: dict[Path, bool]) -> bool:

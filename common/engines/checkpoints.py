@@ -237,8 +237,8 @@ def check_finite(parts: Mapping[str, Mapping[str, torch.Tensor]], epoch: int) ->
 
 def save_whole(content: Any, path: Path) -> None:
     """``torch.save`` to a temporary name that becomes ``path`` when the file is complete."""
-    with written_whole(path) as temporary:
-        torch.save(content, temporary)
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)  # given a name, it would write that into the file, and with it a process's number
 
 
 def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:

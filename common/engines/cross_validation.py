@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from ..data.folds import stratified_folds
-from ..data.study import class_counts, copies_of_sample, load_images
+from ..data.sample_record import image_id, names_digest
+from ..data.study import class_counts, copies_of_sample, load_sets
+from ..io.cases import check_folder
 from ..metrics.classification import classification_scores
 from ..metrics.classification_table import write_table
 from ..networks.cnns import chosen_architectures
 from .fold_files import (
     described,
-    image_id,
     images_digest,
-    names_digest,
     read_fold,
     remove_fold,
     weights_digest,
@@ -30,14 +30,15 @@ from .fold_training import TrainingPlan, predict, train_fold
 from .seeding import epoch_seed
 
 logger = logging.getLogger(__name__)
+_ANYWHERE = ("device", "num_workers")  # of a plan: where a fold is trained is no reason to train it again
 
 
 class CrossValidation:
     """
     Train each architecture once a fold, test each network on the real images, and write one table.
 
-    What is complete in ``output_dir`` is not trained again, as long as images, classes, folds, initial weights,
-    augmentation and ``settings`` are the same.
+    What is complete in ``output_dir`` is not trained again; what depends on other images, classes, folds, initial
+    weights, ``plan`` or ``settings`` is not written over.
 
     Args:
         architectures: "all", one name, several with commas between, or a list.
@@ -53,9 +54,11 @@ class CrossValidation:
         label: what the table is called; it changes no result.
         skip_unreadable: leave out images that cannot be read.
         keep_weights: weights are written for the first so many folds.
+        overwrite: train again what is there.
 
     Raises:
         ValueError: for an unknown architecture, or folds and images that do not fit together.
+        OSError: when ``output_dir`` cannot be written.
     """
 
     def __init__(
@@ -73,7 +76,10 @@ class CrossValidation:
         label: str | None = None,
         skip_unreadable: bool = False,
         keep_weights: int = 1,
+        overwrite: bool = False,
     ) -> None:
+        if max_folds is not None and max_folds < 1:
+            raise ValueError(f"max_folds must be at least 1, or None for all folds; got {max_folds}.")
         self.architectures = chosen_architectures(architectures)
         self.network = network
         self.plan = plan
@@ -87,20 +93,31 @@ class CrossValidation:
         self.label = label
         self.skip_unreadable = skip_unreadable
         self.keep_weights = keep_weights
+        self.overwrite = overwrite
+        check_folder(self.output_dir)
 
     def run(self) -> dict[str, Any]:
-        """Train what is missing, test, and write the table; returns what ``metrics.json`` holds."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        train, test = (load_images(self.sets[name], self.transform, self.skip_unreadable) for name in ("train", "test"))
+        """
+        Train what is missing, test, and write the table.
+
+        Returns:
+            What ``metrics.json`` holds.
+
+        Raises:
+            FileExistsError: when ``output_dir`` holds folds of another study.
+            ValueError: when images cannot be used.
+        """
+        for architecture in self.architectures:
+            self.network(architecture)  # weights that are missing or do not fit are named before the first is trained
+        train, test = load_sets([self.sets["train"], self.sets["test"]], self.transform, self.skip_unreadable)
         by_path = {case["path"]: case for case in train}
         identity = {
             "settings": self.settings,
             "classes": self.classes,
             "images": [images_digest(train), images_digest(test)],
             "sample": names_digest(self.sets["sample"]),
-            "augmentation": described(self.plan.augmentation),
+            "plan": {name: described(value) for name, value in vars(self.plan).items() if name not in _ANYWHERE},
             "folds": self.folds,
-            "seed": self.plan.seed,
         }
         rows = {}
         for architecture in self.architectures:
@@ -126,7 +143,7 @@ class CrossValidation:
             "initial_weights": weights_digest(network),
         }
         keep = number < self.keep_weights
-        done = read_fold(stem, identity, weights=keep)
+        done = None if self.overwrite else read_fold(stem, identity, weights=keep)
         if done is not None:
             logger.info("%s, fold %d: complete already", architecture, number + 1)
             return done

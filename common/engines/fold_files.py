@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from torch import nn
 
 from ..data.datalist import Case
 from ..data.files import written_whole
+from ..data.sample_record import image_id, names_digest
 from ..io.provenance import sha256_of
 from ..networks.classifier import write_classifier
 
@@ -30,16 +32,6 @@ def images_digest(cases: Sequence[Mapping[str, Any]]) -> str:
     return found.hexdigest()[:16]
 
 
-def image_id(case: Mapping[str, Any]) -> str:
-    """Class and file name of a case, loaded ("path") or not, the same wherever the data set lies."""
-    return f"{case['class']}/{Path(case.get('path', case['image'])).name}"
-
-
-def names_digest(cases: Sequence[Mapping[str, Any]]) -> str:
-    """A short hash of which images these are, whatever their order."""
-    return hashlib.sha256("\n".join(sorted(map(image_id, cases))).encode()).hexdigest()[:16]
-
-
 def weights_digest(network: nn.Module) -> str:
     """A short hash of a network's weights and buffers."""
     found = hashlib.sha256()
@@ -50,13 +42,17 @@ def weights_digest(network: nn.Module) -> str:
 
 
 def described(value: Any) -> Any:
-    """Class and parameters of transforms, JSON-ready, with those of what they hold; random states are left out."""
+    """Class and parameters of an object, JSON-ready, with those of what it holds; random states are left out."""
     if value is None or isinstance(value, (str, int, float)):
         return str(value) if isinstance(value, Enum) else value
     if isinstance(value, Mapping):
         return {str(key): described(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, set, range)):
         return [described(entry) for entry in value]
+    if isinstance(value, functools.partial):
+        return [described(value.func), described(value.args), described(value.keywords)]
+    if isinstance(value, type) or hasattr(value, "__code__"):
+        return getattr(value, "__qualname__", type(value).__name__)
     if isinstance(value, np.random.RandomState) or not hasattr(value, "__dict__"):
         return type(value).__name__
     return [type(value).__name__, {key: described(entry) for key, entry in sorted(vars(value).items())}]
@@ -98,14 +94,22 @@ def read_fold(stem: Path, identity: Mapping[str, Any], weights: bool) -> dict[st
 
     Args:
         stem: see ``write_fold``.
-        identity: what its result depends on, JSON-ready; the record's must be the same.
+        identity: what its result depends on, JSON-ready.
         weights: whether its weights must be there.
+
+    Raises:
+        FileExistsError: when what is there depends on something else; names it.
     """
     path = stem.with_suffix(_RECORD)
-    record = json.loads(path.read_text()) if path.is_file() else {}
-    # Through JSON, as the stored one went: tuples become lists.
-    if record.get("identity") != json.loads(json.dumps(identity, default=str)):
+    if not path.is_file():
         return None
+    record = json.loads(path.read_text())
+    # Through JSON, as the stored one went: tuples become lists.
+    other = _difference(record.get("identity", {}), json.loads(json.dumps(identity, default=str)))
+    if other:
+        raise FileExistsError(
+            f"{path} is of an earlier run with other {other}: choose another output_dir, or --overwrite True."
+        )
     needed = [_FOUND, _WEIGHTS] if weights else [_FOUND]
     if not all(_is_whole(stem, suffix, record) for suffix in needed):
         return None
@@ -134,19 +138,25 @@ def record_of(weights: str | Path) -> dict[str, Any]:
     return record
 
 
-def unseen(cases: Sequence[Case], weights: str | Path) -> list[Case]:
+def unseen(cases: Sequence[Case], weights: str | Path, sample: Sequence[Case]) -> list[Case]:
     """
     Of synthetic images those that a classifier was not trained on: all, or those that its fold held out.
 
     Args:
         cases: synthetic images.
         weights: file of the classifier, see ``record_of``.
+        sample: the real images that are not explained, since a classifier may be trained on them.
 
     Raises:
         FileNotFoundError: without the weights or their record.
-        ValueError: when the record is of other weights, or ``cases`` are not those of its study.
+        ValueError: when the record is of other weights, its sample another, or ``cases`` are not those of its study.
     """
     record = record_of(weights)
+    if record["identity"]["sample"] != names_digest(sample):
+        raise ValueError(
+            f"{weights} belongs to another sample of the real images and may have seen those that are to be explained: "
+            "give the same split, fraction and split_seed."
+        )
     if record["identity"]["settings"].get("train_on") == "real":
         return list(cases)
     held_out = set(record["held_out"])
@@ -155,6 +165,15 @@ def unseen(cases: Sequence[Case], weights: str | Path) -> list[Case]:
     if lost:
         raise ValueError(f"{weights} held out none of these images of {lost}: give the synthetic set of its study.")
     return kept
+
+
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Names of what differs, of a mapping within them the name there; empty where nothing does."""
+    names: list[str] = []
+    for key in sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)):
+        one, other = found.get(key), wanted.get(key)
+        names.append(_difference(one, other) if isinstance(one, dict) and isinstance(other, dict) else key)
+    return ", ".join(dict.fromkeys(names))
 
 
 def _is_whole(stem: Path, suffix: str, record: Mapping[str, Any]) -> bool:

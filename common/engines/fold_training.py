@@ -179,7 +179,11 @@ def train_fold(
 
 @torch.inference_mode()
 def predict(network: nn.Module, cases: Sequence[dict[str, Any]], plan: TrainingPlan) -> np.ndarray:
-    """Class probabilities of loaded cases, (n, classes) float64, in their order; computed in float32, in eval mode."""
+    """
+    Class probabilities of loaded cases, (n, classes) float64, in their order.
+
+    In eval mode and float32, with what ``torch.backends`` allows there (by default, TF32 convolutions on newer GPUs).
+    """
     network.eval()
     found = [network(batch["image"].to(plan.device)).softmax(1).cpu() for batch in plan.loader(cases)]
     return torch.cat(found).double().numpy()

@@ -11,9 +11,10 @@ import numpy as np
 from torch import nn
 
 from ..data.datalist import Case
+from ..data.sample_record import names_digest
 from ..data.study import load_images
 from ..networks.classifier import load_classifier
-from .fold_files import names_digest, record_of
+from .fold_files import record_of
 from .fold_training import TrainingPlan, predict
 
 logger = logging.getLogger(__name__)

@@ -38,7 +38,7 @@ class EpochSeeding:
         if len(dataloader) == 0:
             raise ValueError(
                 f"{len(dataloader.dataset)} training cases do not fill a batch of {dataloader.batch_size}: "  # type: ignore[arg-type]
-                "add cases to dataset_dir or lower train#dataloader#batch_size."
+                "add cases to dataset_dir or lower batch_size."
             )
         if dataloader.persistent_workers:
             raise ValueError("persistent_workers keep random states that cannot be seeded again: set it to false.")

@@ -48,7 +48,7 @@ class ExplanationStudy:
         settings: what else belongs to the result.
 
     Raises:
-        ValueError: for fewer than two seeds, or a set without a case.
+        ValueError: for fewer than two seeds, no image a class, or a set without a case.
     """
 
     def __init__(
@@ -64,9 +64,12 @@ class ExplanationStudy:
         foreground_options: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if len(seeds) < 2 or not all(sets.values()):
+        if len(seeds) < 2 or images_per_class < 1 or not all(sets.values()):
             sizes = {name: len(cases) for name, cases in sets.items()}
-            raise ValueError(f"At least two seeds and a case in each set were expected, got {list(seeds)}, {sizes}.")
+            raise ValueError(
+                "At least two seeds, an image a class and a case in each set were expected, got "
+                f"{list(seeds)}, {images_per_class} and {sizes}."
+            )
         self.network = network
         self.sets = sets
         self.transform = transform

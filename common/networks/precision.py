@@ -46,8 +46,8 @@ def resolve_memory_format(memory_format: str, device: torch.device, spatial_dims
     The layout of activations: a ``torch.memory_format``, or None to leave them as they come.
 
     Args:
-        memory_format: "contiguous", "channels_last", or "auto": channels-last where bf16 is native (the two
-            together win there), and on CUDA; else as they come.
+        memory_format: "contiguous", "channels_last", or "auto": channels-last on CPUs where bf16 is native (the two
+            together win there), and on CUDA (not measured yet); else as they come.
         device: where the network runs.
         spatial_dims: 2 or 3.
 

@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from common.io.provenance import sha256_of
+from common.networks.torchvision import import_torchvision
 from tests.bundles.classify_runs import (
     BRAIN,
     CLASSES,
@@ -63,7 +64,8 @@ def test_it_trains_on_synthetic_and_tests_on_the_other_real_images(bundle, kind,
     assert row["test_copied"]["n"] + row["test_new"]["n"] == 32
 
 
-TRAINED = {"optimizer": "$lambda parameters: (_ for _ in ()).throw(AssertionError('trained'))"}
+# What is complete needs no data loader.
+TRAINED = {"num_workers": -1}
 
 
 def replace(path, found):
@@ -98,32 +100,52 @@ def test_a_rerun_with_the_same_settings_trains_nothing(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "named"),
     [
-        {"batch_size": 5},
-        {"classes": CLASSES[::-1]},
-        {"augmentation#0#prob": 0.4},
-        {"network_def": LINEAR.replace("torch.nn.Linear", "(lambda *n: torch.nn.Linear(*n, bias=False))")},
-        {"keep_weights": 2},
-        {"plan#seed": 1},
+        ({"batch_size": 5}, "batch_size"),
+        ({"classes": CLASSES[::-1]}, "classes"),
+        ({"group_by": "$None"}, "parts"),
+        ({"augmentation#0#prob": 0.4}, "augmentation"),
+        ({"optimizer#_target_": "torch.optim.Adam"}, "optimizer"),
+        ({"loss#label_smoothing": 0.3}, "loss"),
+        ({"network_def": LINEAR.replace("torch.nn.Linear", "(lambda *n: torch.nn.Linear(*n, bias=False))")}, "initial"),
     ],
 )
-def test_a_rerun_with_other_settings_trains_again(changed, data, tmp_path):
-    study(BRAIN, data / "grey", tmp_path, "augmented", max_epochs=1).run()
-    with refused(AssertionError, "trained"):
-        study(BRAIN, data / "grey", tmp_path, "augmented", **{"max_epochs": 1, **changed, **TRAINED}).run()
+def test_what_was_trained_with_other_settings_is_not_written_over(changed, named, data, tmp_path):
+    run = {"max_epochs": 1, "fraction": 0.5}
+    overlays = ("real_20", "augmented")
+    study(BRAIN, data / "grey", tmp_path, *overlays, **run).run()
+    before = (tmp_path / "resnet18" / "fold_0.json").read_bytes()
+    with refused(FileExistsError, f"fold_0.json is of an earlier run with other {named}"):
+        study(BRAIN, data / "grey", tmp_path, *overlays, **run, **changed).run()
+    assert (tmp_path / "resnet18" / "fold_0.json").read_bytes() == before
+    study(BRAIN, data / "grey", tmp_path, *overlays, **run, **changed, overwrite=True).run()
+    assert (tmp_path / "resnet18" / "fold_0.json").read_bytes() != before
 
 
-def test_files_that_do_not_belong_together_are_not_taken_for_complete(data, tmp_path):
+def test_files_that_do_not_belong_together_are_trained_again(data, tmp_path):
     run = {"max_epochs": 1}
     study(BRAIN, data / "grey", tmp_path / "other", seed=1, **run).run()
     for file in ("fold_0.pt", "fold_1.npz", "fold_1.json"):
         study(BRAIN, data / "grey", tmp_path / "own", **run).run()
         path = tmp_path / "own" / "resnet18" / file
         path.unlink() if file.endswith("json") else shutil.copy(tmp_path / "other" / "resnet18" / file, path)
-        with refused(AssertionError, "trained"):
+        with refused(ValueError, "num_workers"):
             study(BRAIN, data / "grey", tmp_path / "own", **run, **TRAINED).run()
         assert not path.with_suffix(".json").exists()  # a run that is killed now leaves nothing that looks complete
+    study(BRAIN, data / "grey", tmp_path / "own", **run).run()
+    with refused(ValueError, "num_workers"):  # weights that were not kept
+        study(BRAIN, data / "grey", tmp_path / "own", **run, **TRAINED, keep_weights=2).run()
+
+
+def test_weights_that_are_missing_are_named_before_the_first_network_is_trained(data, tmp_path):
+    (tmp_path / "weights").mkdir()
+    torch.save(import_torchvision().models.resnet18().state_dict(), tmp_path / "weights" / "resnet18-1.pth")
+    own = {"network_def": ConfigParser.load_config_file(_config(BRAIN, "classify"))["network_def"]}
+    own |= {"architectures": "resnet18,alexnet", "spatial_size": [64, 64], "imagenet": str(tmp_path / "weights")}
+    with refused(FileNotFoundError, "One file alexnet-.*pth"):
+        study(BRAIN, data / "grey", tmp_path / "out", **own).run()
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_torchvision_network_is_trained_and_explained(data, tmp_path):
@@ -278,8 +300,10 @@ def test_damaged_images_are_skipped_on_request(data, bad, tmp_path):
     broken = parsed(run, "sets")["test"][0]["image"]
     whole = Path(broken).read_bytes()
     Path(broken).write_bytes(whole[: len(whole) // 2])
-    with refused(ValueError, "1 of 32 images cannot be used"):
-        run.run()
+    first = Path(parsed(run, "sets")["sample"][0]["image"])
+    first.write_bytes(b"no picture")
+    with refused(ValueError, "2 of 40 images cannot be used"):  # of both sets at once
+        study(BRAIN, data / "grey", tmp_path, "real_20", dataset_dir=str(bad / "damaged")).run()
     study(BRAIN, data / "grey", tmp_path, dataset_dir=str(bad / "damaged"), skip_unreadable=True).run()
     assert sum(json.loads((tmp_path / "metrics.json").read_text())["test_images"].values()) == 31
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from common.data.image_list import image_cases
 from common.data.phantom2d import head_slice
+from common.data.study import study_sets
 from common.data.synthetic import MANIFEST, synthetic_cases, synthetic_record
 from tests.bundles.generate_runs import config, draw, train
 from tests.bundles.inference_runs import refused
@@ -61,7 +63,7 @@ def test_it_trains_on_the_share_alone_and_previews(trained, data, bundle):
     assert {case["case"] for case in run.train_dataset_data} == {case["case"] for case in sample}
     assert not {case["case"] for case in sample} & {case["case"] for case in rest}
     assert run.trainer.state.iteration == 2 * 3
-    names = {"checkpoint_epoch=1.pt", "checkpoint_epoch=2.pt", "model.pt", "previews", "tensorboard"}
+    names = {"checkpoint_epoch=1.pt", "checkpoint_epoch=2.pt", "model.pt", "model.json", "previews", "tensorboard"}
     assert {path.name for path in folder.iterdir()} == names
     with Image.open(folder / "previews" / "epoch_0002.png") as sheet:
         assert (sheet.mode, sheet.size) == ("RGB" if bundle == SMEAR else "L", (2 * 17 - 1, 4 * 17 - 1))
@@ -79,6 +81,38 @@ def test_a_resumed_run_ends_with_the_same_weights_and_a_tuned_one_starts_from_th
     tuned = weights(train(BRAIN, data[BRAIN], tmp_path / "tuned", "fine_tune", **still))
     for key, value in torch.load(tmp_path / "whole" / "model.pt", weights_only=True).items():
         torch.testing.assert_close(tuned[f"ema.{key}"], value)
+
+
+def test_weights_are_not_trained_on_with_another_sample(data, tmp_path):
+    """Else they would have seen images that are kept to test on."""
+    train(BRAIN, data[BRAIN], tmp_path / "first", max_epochs=1)
+    message = "model.pt was trained on another sample of real images"
+    with refused(ValueError, message):
+        train(BRAIN, data[BRAIN], tmp_path / "first", "resume", split_seed=1)
+    initial = {"initial_weights": str(tmp_path / "first" / "model.pt")}
+    with refused(ValueError, message):
+        train(BRAIN, data[BRAIN], tmp_path / "tuned", "fine_tune", **initial, split_seed=1)
+    assert not (tmp_path / "tuned" / "model.pt").exists()
+    with refused(ValueError, "class_name must be one of .*'glioma'.*, got 'glioblastoma'"):
+        train(BRAIN, data[BRAIN], tmp_path / "one", "one_model_a_class", class_name="glioblastoma")
+    train(BRAIN, data[BRAIN], tmp_path / "abrupt", max_epochs=1, warmup=0, cooldown=0)
+
+
+def test_a_set_says_which_real_images_its_model_has_seen(data, trained, tmp_path, caplog):
+    _, folder = trained[BRAIN]
+    draw(BRAIN, tmp_path / "set", folder / "model.pt", "generate", per_class=2)
+    real = image_cases(data[BRAIN])
+    shutil.copy(folder / "model.pt", tmp_path)
+    draw(BRAIN, tmp_path / "silent", tmp_path / "model.pt", "generate", per_class=2)
+    own = {"fraction": 0.2, "per_class": 2}
+    assert "does not say" not in caplog.text
+    assert len(study_sets(real, tmp_path / "set", **own)["train"]) == 8
+    for other in ({"seed": 1}, {"fraction": 0.4}):
+        with pytest.raises(ValueError, match="set was drawn by a model that was trained on another sample"):
+            study_sets(real, tmp_path / "set", **{**own, **other})
+        study_sets(real, tmp_path / "silent", **{**own, **other})
+        assert f"{tmp_path / 'silent'} does not say which real images its model has seen" in caplog.text
+        caplog.clear()
 
 
 def test_a_class_is_drawn_on_request_and_all_go_on_a_sheet(trained, tmp_path):
@@ -162,7 +196,7 @@ def test_a_set_has_one_origin(trained, tmp_path, monkeypatch):
     draw(BRAIN, tmp_path, weights, "generate", per_class=2, **one_class)
     ancestral = {"step_rule#_target_": "scripts.diffusion.steps.Ancestral"}
     redone, more = {"per_class": 1, "overwrite": True}, {"per_class": 2, "first_sample": 2}
-    for changed in ({"seed": 1}, {"guidance_scale": 2.0}, {"step_rule#min_log_snr": -4.0}, ancestral):
+    for changed in ({"seed": 1}, {"prediction_type": "epsilon"}, {"step_rule#min_log_snr": -4.0}, ancestral):
         for run, found in ((redone, "notumor_00001.png was made with"), (more, "notumor_00000.png was made with")):
             with refused(FileExistsError, found):
                 draw(BRAIN, tmp_path, weights, "generate", **one_class, **changed, **run)

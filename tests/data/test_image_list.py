@@ -32,6 +32,13 @@ def test_a_manifest_gives_the_groups(tmp_path):
     assert not {c["group"] for c in train} & {c["group"] for c in held_out}
 
 
+def test_classes_that_are_left_out_are_counted(tmp_path, caplog):
+    make(tmp_path, ["a/1.png", "b/1.png", "b/2.png"])
+    caplog.set_level("INFO")
+    assert len(image_cases(tmp_path, classes=["a"])) == 1
+    assert "left out: {'b': 2}" in caplog.text
+
+
 def test_errors_name_the_place(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         image_cases(tmp_path / "nowhere")
@@ -44,6 +51,9 @@ def test_errors_name_the_place(tmp_path):
         image_cases(tmp_path, classes=["a", "c"])
     (tmp_path / "manifest.csv").write_text("path,class\na/1.png,a\na/2.png,a\n")
     with pytest.raises(FileNotFoundError, match=r"2\.png"):
+        image_cases(tmp_path)
+    (tmp_path / "manifest.csv").write_text("path,class\na/1.png,a\na/1.png,b\n")
+    with pytest.raises(ValueError, match=r"manifest\.csv lists 1 images more than once, such as a/1\.png"):
         image_cases(tmp_path)
     with pytest.raises(ValueError, match="no column"):
         image_cases(tmp_path, group_by="patient")

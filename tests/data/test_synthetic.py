@@ -74,6 +74,15 @@ def stranger(folder):
     Image.fromarray(np.zeros((4, 6), np.uint8)).save(folder / "a" / "real.png")
 
 
+def stranger_without_a_mark(folder):
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(folder / "a" / "real.JPG")
+
+
+def twice(folder):
+    lines = (folder / MANIFEST).read_text().splitlines()
+    (folder / MANIFEST).write_text("\n".join([*lines, lines[1]]))
+
+
 @pytest.mark.parametrize(
     ("spoil", "kind", "message"),
     [
@@ -83,6 +92,8 @@ def stranger(folder):
         (another_seed, ValueError, "a_00001.png has changed"),
         (unmarked, ValueError, "a_00001.png is not marked as synthetic"),
         (stranger, ValueError, r"real.png is not in .*manifest.csv \(1 such"),
+        (stranger_without_a_mark, ValueError, r"real.JPG is not in .*manifest.csv"),
+        (twice, ValueError, "manifest.csv lists 1 of its images twice"),
         (lambda folder: (folder / MANIFEST).write_text("path,class\n"), ValueError, "has no column"),
     ],
 )

@@ -117,6 +117,13 @@ def test_weights_alone_are_no_training_state(tmp_path):
         run.state.restore(run.trainer, network)
 
 
+def test_the_same_weights_give_the_same_file(tmp_path, monkeypatch):
+    Run(tmp_path / "one", 1)()
+    monkeypatch.setattr("os.getpid", lambda: 12345678)
+    Run(tmp_path / "other", 1)()
+    assert (tmp_path / "one" / "model.pt").read_bytes() == (tmp_path / "other" / "model.pt").read_bytes()
+
+
 def test_a_killed_write_leaves_nothing_for_long(tmp_path):
     tmp_path.joinpath(".123.checkpoint_epoch=1.pt").write_bytes(b"half")
     Run(tmp_path, 1)()
@@ -127,8 +134,8 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     Run(tmp_path, 2)()
     before = checkpoints(tmp_path)
 
-    def full(content, path):
-        path.write_bytes(b"half")
+    def full(content, file):
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
