@@ -19,6 +19,7 @@ from ..metrics.classification import classification_scores
 from ..metrics.classification_table import write_table
 from ..networks.cnns import chosen_architectures
 from .fold_files import (
+    check_fold,
     described,
     images_digest,
     read_fold,
@@ -119,6 +120,10 @@ class CrossValidation:
             "plan": {name: described(value) for name, value in vars(self.plan).items() if name not in _ANYWHERE},
             "folds": self.folds,
         }
+        if not self.overwrite:  # before the first is trained
+            for architecture in self.architectures:
+                for number in range(len(self.parts)):
+                    check_fold(self._stem(architecture, number), identity)
         rows = {}
         for architecture in self.architectures:
             records = []
@@ -134,7 +139,7 @@ class CrossValidation:
         self, architecture: str, number: int, parts: Sequence[Any], test: Sequence[Any], identity: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The record of one network with the "probabilities" of the test images; read where it is complete."""
-        stem = self.output_dir / architecture / f"fold_{number}"
+        stem = self._stem(architecture, number)
         torch.manual_seed(epoch_seed(self.plan.seed, number, 1))
         network = self.network(architecture)
         identity = {
@@ -160,6 +165,9 @@ class CrossValidation:
             *(record[key] for key in ("best_epoch", "epochs", "val_loss", "val_accuracy", "seconds")),
         )
         return {**record, "probabilities": found}
+
+    def _stem(self, architecture: str, number: int) -> Path:
+        return self.output_dir / architecture / f"fold_{number}"
 
     def _row(self, records: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         found = [record["probabilities"] for record in records]

@@ -45,6 +45,10 @@ def described(value: Any) -> Any:
     """Class and parameters of an object, JSON-ready, with those of what it holds; random states are left out."""
     if value is None or isinstance(value, (str, int, float)):
         return str(value) if isinstance(value, Enum) else value
+    if isinstance(value, (torch.dtype, torch.device)):
+        return str(value)
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return value.tolist()
     if isinstance(value, Mapping):
         return {str(key): described(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, set, range)):
@@ -103,18 +107,37 @@ def read_fold(stem: Path, identity: Mapping[str, Any], weights: bool) -> dict[st
     path = stem.with_suffix(_RECORD)
     if not path.is_file():
         return None
+    check_fold(stem, identity)
     record = json.loads(path.read_text())
-    # Through JSON, as the stored one went: tuples become lists.
-    other = _difference(record.get("identity", {}), json.loads(json.dumps(identity, default=str)))
-    if other:
-        raise FileExistsError(
-            f"{path} is of an earlier run with other {other}: choose another output_dir, or --overwrite True."
-        )
     needed = [_FOUND, _WEIGHTS] if weights else [_FOUND]
     if not all(_is_whole(stem, suffix, record) for suffix in needed):
         return None
     with np.load(stem.with_suffix(_FOUND), allow_pickle=False) as arrays:
         return {**record, "probabilities": arrays["probabilities"]}
+
+
+def check_fold(stem: Path, identity: Mapping[str, Any]) -> None:
+    """
+    Refuse to write over a fold whose result depends on something else.
+
+    Args:
+        stem: see ``write_fold``.
+        identity: all or some of what the result depends on, JSON-ready.
+
+    Raises:
+        FileExistsError: names what differs.
+    """
+    path = stem.with_suffix(_RECORD)
+    if not path.is_file():
+        return
+    # Through JSON, as the stored one went: tuples become lists.
+    wanted = json.loads(json.dumps(identity, default=str))
+    found = json.loads(path.read_text()).get("identity", {})
+    other = _difference({key: found.get(key) for key in wanted}, wanted)
+    if other:
+        raise FileExistsError(
+            f"{path} is of an earlier run with other {other}: choose another output_dir, or --overwrite True."
+        )
 
 
 def record_of(weights: str | Path) -> dict[str, Any]:
