@@ -48,7 +48,7 @@ class ExplanationStudy:
         settings: what else belongs to the result.
 
     Raises:
-        ValueError: for fewer than two seeds, no image a class, or a set without a case.
+        ValueError: for fewer than two seeds, segments or samples, no image a class, or a set without a case.
     """
 
     def __init__(
@@ -77,7 +77,9 @@ class ExplanationStudy:
         self.output_dir = Path(output_dir)
         self.images_per_class = images_per_class
         self.seeds = list(seeds)
-        self.options = {"num_segments": 60, **(options or {})}
+        self.options = {"num_segments": 60, "num_samples": 500, **(options or {})}
+        if self.options["num_segments"] < 2 or self.options["num_samples"] < 2:
+            raise ValueError(f"At least 2 segments and 2 samples were expected, got {self.options}.")
         self.foreground_options = dict(foreground_options or {})
         self.settings = dict(settings or {})
 

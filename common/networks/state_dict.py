@@ -91,7 +91,8 @@ def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], source:
     """
     message = difference(network, state)
     if message:
-        raise ValueError(f"{source} does not fit {type(network).__name__}: {message}.")
+        parts = network if isinstance(network, nn.Sequential) else [network]
+        raise ValueError(f"{source} does not fit {' + '.join(type(part).__name__ for part in parts)}: {message}.")
     network.load_state_dict(dict(state))
 
 

@@ -163,6 +163,9 @@ def test_a_torchvision_network_is_trained_and_explained(data, tmp_path):
         assert row["correlation"] is None or -1 <= row["correlation"] <= 1  # None: weights that are all equal
         assert row["found"] in CLASSES
     assert set(found["agreement"]) == set(CLASSES)
+    for wrong, message in (({"split_seed": 1}, "belongs to another sample"), ({"num_samples": 0}, "2 samples")):
+        with refused(ValueError, message):
+            study(SMEAR, data / "colour", tmp_path / "no", "explain", **{**own, **explained, **wrong}).run()
     held_out = json.loads((tmp_path / "mobilenet_v2" / "fold_0.json").read_text())["held_out"]
     assert {f"{row['class']}/{row['case']}.png" for row in found["images"]["synthetic"]} <= set(held_out)
     overlays = sorted((tmp_path / "explain" / "overlays").iterdir())
