@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..io.provenance import sha256_of
 from .datalist import Case
 from .files import written_whole
 
@@ -55,9 +56,11 @@ def write_sample_record(weights: str | Path, sample: Sequence[Case], initial_wei
 
 
 def sample_of(weights: str | Path) -> str | None:
-    """The digest of the sample that ``weights`` were trained on, None where no record lies beside them."""
-    record = Path(weights).with_suffix(".json")
-    return json.loads(record.read_text())["sample"] if record.is_file() else None
+    """The digest of the sample that ``weights`` were trained on, None where no record of them lies beside them."""
+    path = Path(weights).with_suffix(".json")
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    known = record.get("weights_sha256")  # in the records of weights that are complete
+    return record.get("sample") if known is None or known == sha256_of(weights) else None
 
 
 def check_origin(drawn: Sequence[Mapping[str, Any]], sample: Sequence[Case], folder: str | Path) -> None:
@@ -79,4 +82,4 @@ def check_origin(drawn: Sequence[Mapping[str, Any]], sample: Sequence[Case], fol
             "images that are tested on: give the set of this split, fraction and split_seed."
         )
     if None in told:
-        logger.warning(f"{folder} does not say which real images its model has seen; none of these may be tested on.")
+        logger.warning(f"{folder} does not say which real images its model has seen: make sure that none is tested on.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from common.data.image_list import image_cases
 from common.data.phantom2d import head_slice
+from common.data.sample_record import sample_of
 from common.data.study import study_sets
 from common.data.synthetic import MANIFEST, synthetic_cases, synthetic_record
 from tests.bundles.generate_runs import config, draw, train
@@ -104,6 +106,9 @@ def test_a_set_says_which_real_images_its_model_has_seen(data, trained, tmp_path
     real = image_cases(data[BRAIN])
     shutil.copy(folder / "model.pt", tmp_path)
     draw(BRAIN, tmp_path / "silent", tmp_path / "model.pt", "generate", per_class=2)
+    record = {"sample": "of other weights", "weights_sha256": "0" * 64}
+    (tmp_path / "model.json").write_text(json.dumps(record))
+    assert sample_of(tmp_path / "model.pt") is None
     own = {"fraction": 0.2, "per_class": 2}
     assert "does not say" not in caplog.text
     assert len(study_sets(real, tmp_path / "set", **own)["train"]) == 8

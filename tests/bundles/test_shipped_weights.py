@@ -6,8 +6,11 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from common.data.image_list import image_cases
+from common.data.sample_record import names_digest, sample_of
+from common.data.sample_share import sample_share
 from common.networks.state_dict import load_weights, read_checkpoint
-from tests.fixtures import REPOSITORY
+from tests.fixtures import REPOSITORY, real_data
 
 BUNDLES = REPOSITORY / "bundles"
 SHIPPED = sorted(path.relative_to(BUNDLES).as_posix() for path in BUNDLES.glob("*/models/*.pt"))
@@ -43,6 +46,14 @@ def test_the_configs_load_them(file):
     before = {name: value.clone() for name, value in parser.get_parsed_content("network").state_dict().items()}
     after = load_weights(parser.get_parsed_content("network"), BUNDLES / file).state_dict()
     assert any((before[name] != value).any() for name, value in after.items())
+
+
+@pytest.mark.parametrize(("file", "by"), [("model_budget.pt", None), ("model_budget_by_group.pt", "group")])
+def test_the_records_say_which_real_images_they_have_seen(file, by):
+    known = sample_of(BUNDLES / "dm_brain_tumor_mri" / "models" / file)
+    assert known is not None
+    cases = image_cases(real_data("brain_tumor_mri"), "group")
+    assert known == names_digest(sample_share(cases, by=by)[0])
 
 
 def test_every_diffusion_model_is_listed():
