@@ -140,16 +140,17 @@ def check_fold(stem: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def record_of(weights: str | Path) -> dict[str, Any]:
+def record_of(weights: str | Path, sample: Sequence[Case]) -> dict[str, Any]:
     """
-    What is known of a classifier of ``classify.json``.
+    What is known of a classifier of ``classify.json`` that has seen no real image but those of the sample.
 
     Args:
         weights: its file, ``<study>/<architecture>/fold_<k>.pt``, with the record beside it.
+        sample: the real images that are not tested on.
 
     Raises:
         FileNotFoundError: when either file is missing.
-        ValueError: when the record is of other weights.
+        ValueError: when the record is of other weights, or another sample.
     """
     stem = Path(weights).with_suffix("")
     for path in (Path(weights), stem.with_suffix(_RECORD)):
@@ -158,6 +159,11 @@ def record_of(weights: str | Path) -> dict[str, Any]:
     record = json.loads(stem.with_suffix(_RECORD).read_text())
     if not _is_whole(stem, _WEIGHTS, record):
         raise ValueError(f"{stem.with_suffix(_RECORD)} is not the record of {weights}: train the classifier again.")
+    if record["identity"]["sample"] != names_digest(sample):
+        raise ValueError(
+            f"{weights} belongs to another sample of the real images and may have seen those that are tested on: give "
+            "one of the same split, fraction and split_seed."
+        )
     return record
 
 
@@ -167,19 +173,13 @@ def unseen(cases: Sequence[Case], weights: str | Path, sample: Sequence[Case]) -
 
     Args:
         cases: synthetic images.
-        weights: file of the classifier, see ``record_of``.
-        sample: the real images that are not explained, since a classifier may be trained on them.
+        weights: file of the classifier, see ``record_of``, as ``sample`` and the errors.
+        sample: the real images that are not explained.
 
     Raises:
-        FileNotFoundError: without the weights or their record.
-        ValueError: when the record is of other weights, its sample another, or ``cases`` are not those of its study.
+        ValueError: also when ``cases`` are not those of its study.
     """
-    record = record_of(weights)
-    if record["identity"]["sample"] != names_digest(sample):
-        raise ValueError(
-            f"{weights} belongs to another sample of the real images and may have seen those that are to be explained: "
-            "give the same split, fraction and split_seed."
-        )
+    record = record_of(weights, sample)
     if record["identity"]["settings"].get("train_on") == "real":
         return list(cases)
     held_out = set(record["held_out"])
