@@ -13,8 +13,8 @@ import time
 import torch
 from torch import nn
 
-from common.engines.fold_training import AutocastInferer, TrainingPlan
 from common.networks.cnns import TITLES, chosen_architectures, cnn
+from common.studies.fold_training import AutocastInferer, TrainingPlan
 
 from .denoising_step import hardware
 

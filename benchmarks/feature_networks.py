@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from common.data.datalist import Case, split_cases
-from common.metrics.encoder_tasks import blur, resample
-from common.metrics.encoders import ENCODERS
-from common.metrics.features import FeatureNetwork
+from common.features.encoder_tasks import blur, resample
+from common.features.encoders import ENCODERS
+from common.features.features import FeatureNetwork
+from common.features.train_encoder import encoder_cases, load_slices, load_volumes
 from common.metrics.fid import fid, kid
 from common.metrics.perceptual import perceptual_distance
-from common.metrics.train_encoder import encoder_cases, load_slices, load_volumes
 
 STRENGTHS = {"blur": (0.5, 1.0, 2.0, 3.0), "down and up": (1.5, 2.0, 4.0, 8.0), "noise": (0.025, 0.05, 0.1, 0.2, 0.4)}
 UNITS = {"blur": "sigma {} voxels", "down and up": "factor {}", "noise": "sigma {} of a range of 2"}

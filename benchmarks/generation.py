@@ -18,8 +18,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from common.diffusion.class_condition import ClassPrepareBatch
-from common.io.synthetic_set import SyntheticSet
-from common.transforms.save_synthetic import SaveSyntheticd
+from common.studies.save_synthetic import SaveSyntheticd
+from common.studies.synthetic_set import SyntheticSet
 
 from .denoising_step import hardware
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.denoising_step import hardware
-from common.metrics.features import FeatureNetwork
+from common.evaluation.report import MetricHandler
+from common.features.features import FeatureNetwork
 from common.metrics.fid import FrechetDistanceMetric, KernelDistanceMetric
-from common.metrics.report import MetricHandler
 
 WIDTH = 512
 

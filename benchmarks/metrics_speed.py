@@ -19,10 +19,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.denoising_step import hardware
-from common.metrics.choice import Options, plan
-from common.metrics.compare import Comparison
-from common.metrics.folders import ImageFolder
-from common.metrics.table import METRICS
+from common.evaluation.choice import Options, plan
+from common.evaluation.compare import Comparison
+from common.evaluation.folders import ImageFolder
+from common.evaluation.table import METRICS
 
 
 def copies(real: str | Path, count: int, folder: Path) -> tuple[Path, Path, Path]:

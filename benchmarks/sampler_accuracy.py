@@ -15,9 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from common.diffusion.sampler import DiffusionSampler
 from common.diffusion.schedules import NoiseSchedule
 from common.diffusion.steps import DDIM, SPACINGS, Ancestral, DPMSolverPP2M, StepRule
+from common.inferers.sampler import DiffusionSampler
 
 RULES: dict[str, StepRule] = {
     "ancestral, beta_tilde": Ancestral("beta_tilde"),

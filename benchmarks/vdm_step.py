@@ -19,7 +19,7 @@ from monai.engines import SupervisedTrainer
 from torch import Tensor
 
 from common.diffusion.variational import VariationalInferer, VariationalLoss
-from common.diffusion.variational_sampler import VariationalSampler
+from common.inferers.variational_sampler import VariationalSampler
 from common.networks.gamma import FixedLinearGamma, MonotoneGamma
 from common.networks.vdm import VariationalDiffusionModel
 from common.networks.vdm_dense import dense_vdm

@@ -1,1 +1,1 @@
-"""Conditional diffusion in MONAI's vocabulary: what the bundles' configs speak and MONAI lacks."""
+"""Conditional diffusion for medical images: what the bundles share, laid out as MONAI is."""

@@ -1,1 +1,1 @@
-"""Lists of cases, batches of unequal volumes, and generated masks."""
+"""Files in and out: one reader, one writer, one finder, lists of cases, splits, provenance."""

@@ -1,1 +1,1 @@
-"""Noise schedules, step rules, the sampler, and one training iteration."""
+"""The papers' mathematics: noise schedules, step rules, conversions, the variational bound."""

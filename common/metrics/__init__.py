@@ -1,1 +1,1 @@
-"""What generated volumes are measured by."""
+"""Metric classes and their functions, and intervals."""

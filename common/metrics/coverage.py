@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .feature_sets import FeatureSetMetric
-from .features import FeatureNetwork
+from ..features.feature_sets import FeatureSetMetric
+from ..features.features import FeatureNetwork
 
 QUANTITIES = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
 _ELEMENTS = 2**22  # of a block of distances: 32 MiB in float64

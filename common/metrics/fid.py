@@ -12,8 +12,8 @@ from monai.metrics import CumulativeIterationMetric
 from monai.utils import evenly_divisible_all_gather
 from torch import Tensor
 
-from .feature_sets import FeatureSetMetric
-from .features import FeatureNetwork
+from ..features.feature_sets import FeatureSetMetric
+from ..features.features import FeatureNetwork
 from .frechet import GaussianStatistics, GroupedStatistics, Pair, frechet_distance, jackknife_interval, mean_distance
 from .mmd import mmd2_bootstrap_interval, mmd2_unbiased
 from .sets import in_order_of_mean

@@ -9,7 +9,7 @@ from monai.metrics import CumulativeIterationMetric
 from monai.metrics.meandice import compute_dice
 from torch import Tensor, nn
 
-from .segmenter import Segmenter, WholeVolumeInferer
+from ..features.segmenter import Segmenter, WholeVolumeInferer
 from .sets import plain_images
 
 

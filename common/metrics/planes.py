@@ -9,7 +9,7 @@ import torch
 from monai.utils import evenly_divisible_all_gather
 from torch import Tensor
 
-from .features import FeatureNetwork
+from ..features.features import FeatureNetwork
 from .fid import FrechetDistanceMetric, fid
 from .frechet import mean_distance
 from .sets import plain_images

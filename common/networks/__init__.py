@@ -1,1 +1,1 @@
-"""Networks: the denoising U-Net, its weights, its memory and its arithmetic."""
+"""Networks, their weights, precision and memory."""

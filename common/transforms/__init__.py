@@ -1,1 +1,1 @@
-"""Transforms that MONAI lacks: conditions from masks, checks, scaling that can be undone, saving."""
+"""What stands in a `Compose`: conditions, degradations, checks, geometry."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from monai.bundle import ConfigWorkflow
 
-from common.data.synthetic import image_name, write_manifest, write_synthetic
+from common.studies.synthetic import image_name, write_manifest, write_synthetic
 from tests.bundles.restoration_runs import write_picture
 from tests.fixtures import REPOSITORY
 

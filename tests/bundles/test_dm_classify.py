@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from common.io.provenance import sha256_of
+from common.data.provenance import sha256_of
 from common.networks.torchvision import import_torchvision
 from tests.bundles.classify_runs import (
     BRAIN,

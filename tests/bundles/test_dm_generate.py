@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from common.data.image_list import image_cases
-from common.data.phantom2d import head_slice
-from common.data.sample_record import sample_of
-from common.data.study import study_sets
-from common.data.synthetic import MANIFEST, synthetic_cases, synthetic_record
+from common.masks.phantom2d import head_slice
+from common.studies.sample_record import sample_of
+from common.studies.study import study_sets
+from common.studies.synthetic import MANIFEST, synthetic_cases, synthetic_record
 from tests.bundles.generate_runs import config, draw, train
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import write_picture

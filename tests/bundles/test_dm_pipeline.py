@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from common.data.synthetic import MANIFEST, synthetic_cases
+from common.studies.synthetic import MANIFEST, synthetic_cases
 from tests.bundles.classify_runs import BRAIN, CLASSES, SIDE, study, write_real
 from tests.bundles.generate_runs import TINY, folder_of, train
 from tests.fixtures import REPOSITORY, network_arguments

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from common.data.phantom2d import chest_picture, head_slice
+from common.masks.phantom2d import chest_picture, head_slice
 from common.networks.classifier import grey_vgg11, write_classifier
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from common.metrics.segmenter import Segmenter, build_segmenter
+from common.features.segmenter import Segmenter, build_segmenter
 from tests.bundles.inference_runs import inference_workflow, refused, save_tiny_weights
 from tests.fixtures import BUNDLE, write_dataset
 

@@ -61,7 +61,7 @@ def test_the_trained_network_is_the_one_of_inference():
     from tests.bundles.inference_runs import TINY_NETWORK
 
     settings = {
-        "_target_": "scripts.io.config.from_config",
+        "_target_": "scripts.bundle.config.from_config",
         "file": str(CONFIGS / "inference.json"),
         "id": "network_def",
     }

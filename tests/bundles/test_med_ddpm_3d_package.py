@@ -9,7 +9,7 @@ import zipfile
 import pytest
 import torch
 
-from common.io.package import main, package_bundle
+from common.bundle.package import main, package_bundle
 from tests.fixtures import BUNDLE
 
 

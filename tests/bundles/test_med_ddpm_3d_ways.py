@@ -12,8 +12,8 @@ import monai.bundle
 import pytest
 from monai.bundle import ConfigParser
 
-from common.io.package import package_bundle
-from common.io.provenance import sha256_of
+from common.bundle.package import package_bundle
+from common.data.provenance import sha256_of
 from tests.bundles.inference_runs import TINY_NETWORK, save_tiny_weights
 from tests.bundles.ways import run_everywhere, start
 from tests.fixtures import BUNDLE, two_part_mask, write_nifti

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from common.data.phantom2d import chest_picture
+from common.masks.phantom2d import chest_picture
 from tests.bundles.generate_runs import CPU, TINY
 from tests.bundles.restoration_runs import write_picture
 from tests.fixtures import REPOSITORY, network_arguments

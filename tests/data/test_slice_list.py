@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.data.image_transforms import LoadImageFiled, SlicesLastd
+from common.data.load_slice import LoadSliced
 from common.data.slice_list import slice_cases
-from common.transforms.images import LoadImageFiled, SlicesLastd
-from common.transforms.load_slice import LoadSliced
 from tests.fixtures import oblique_affine, write_nifti
 
 

@@ -10,9 +10,9 @@ from monai.networks.schedulers import DDPMScheduler
 from torch import Tensor
 
 from common.diffusion.conversion import to_x0_and_eps
-from common.diffusion.sampler import DiffusionSampler
 from common.diffusion.schedules import NoiseSchedule
 from common.diffusion.steps import DDIM, SPACINGS, Ancestral, DPMSolverPP2M, StepRule, step_pairs
+from common.inferers.sampler import DiffusionSampler
 
 COSINE = NoiseSchedule("cosine", 250)
 MEAN = -0.3

@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage import io
 
+from common.evaluation.report import MetricsReport
 from common.metrics.acutance import Acutance, acutance
-from common.metrics.report import MetricsReport
 from tests.fixtures import real_data
 
 

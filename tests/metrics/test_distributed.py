@@ -14,9 +14,11 @@ import torch.multiprocessing as mp
 from monai.metrics import MSEMetric
 from torch import nn
 
+from common.evaluation.report import MetricsReport
+from common.features.features import FeatureNetwork, NetworkSpec
+from common.features.segmenter import Segmenter
 from common.metrics.acutance import Acutance
 from common.metrics.coverage import QUANTITIES, CoverageMetric
-from common.metrics.features import FeatureNetwork, NetworkSpec
 from common.metrics.fid import FrechetDistanceMetric, KernelDistanceMetric
 from common.metrics.fidelity import (
     MeanAbsoluteError,
@@ -29,8 +31,6 @@ from common.metrics.mask_consistency import MaskDice
 from common.metrics.mmd import MaximumMeanDiscrepancy
 from common.metrics.ms_ssim import PairedMSSSIM, SetMSSSIM
 from common.metrics.perceptual import PerceptualDistance
-from common.metrics.report import MetricsReport
-from common.metrics.segmenter import Segmenter
 
 CASES = 17
 DEALT = {"even": 9, "uneven": 5}  # cases of the first process

@@ -11,6 +11,7 @@ from monai.metrics import MAEMetric, MSEMetric, PSNRMetric, SSIMMetric
 from skimage import io
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
+from common.evaluation.report import MetricsReport
 from common.metrics.fidelity import (
     MeanAbsoluteError,
     MeanSquaredError,
@@ -22,7 +23,6 @@ from common.metrics.fidelity import (
     ssim,
     ssim_scales,
 )
-from common.metrics.report import MetricsReport
 from tests.fixtures import real_data
 
 SKIMAGE_SSIM = {"data_range": 2.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}

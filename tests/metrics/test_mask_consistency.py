@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from common.features.segmenter import Segmenter, WholeVolumeInferer, build_segmenter
 from common.metrics.mask_consistency import MaskDice, mask_dice, read_masks
-from common.metrics.segmenter import Segmenter, WholeVolumeInferer, build_segmenter
 
 
 class ReadsIntensity(nn.Module):

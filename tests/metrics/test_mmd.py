@@ -7,6 +7,7 @@ from monai.metrics import MMDMetric
 from skimage import io
 from sklearn.metrics.pairwise import rbf_kernel as sklearn_rbf
 
+from common.evaluation.report import MetricsReport
 from common.metrics.mmd import (
     MaximumMeanDiscrepancy,
     linear_kernel,
@@ -18,7 +19,6 @@ from common.metrics.mmd import (
     rbf_kernel,
     squared_distances,
 )
-from common.metrics.report import MetricsReport
 from tests.fixtures import real_data
 
 

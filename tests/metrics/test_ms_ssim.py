@@ -9,8 +9,8 @@ from monai.metrics import MultiScaleSSIMMetric
 from scipy.ndimage import correlate1d
 from skimage.metrics import structural_similarity
 
+from common.evaluation.report import MetricsReport
 from common.metrics.ms_ssim import WEIGHTS, PairedMSSSIM, Scales, SetMSSSIM, ms_ssim, random_pairs, scales_for
-from common.metrics.report import MetricsReport
 from tests.fixtures import real_data
 
 

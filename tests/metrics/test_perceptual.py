@@ -10,9 +10,9 @@ import torch
 from skimage import io
 from torch import nn
 
-from common.metrics.alexnet import FILE_NAME
+from common.evaluation.report import MetricsReport
+from common.features.alexnet import FILE_NAME
 from common.metrics.perceptual import LPIPS, PerceptualDistance, lpips_input, perceptual_distance
-from common.metrics.report import MetricsReport
 from common.networks.torchvision import import_torchvision
 from tests.fixtures import real_data
 

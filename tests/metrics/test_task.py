@@ -9,8 +9,8 @@ from monai.metrics import ConfusionMatrixMetric, DiceMetric, MeanIoU
 from sklearn.metrics import accuracy_score, jaccard_score, precision_score, recall_score
 from torch.nn import functional as F
 
+from common.evaluation.report import MetricsReport
 from common.metrics.intervals import binomial_interval
-from common.metrics.report import MetricsReport
 from common.metrics.task import CaseConfusion, ClassificationScores
 
 CLASSES = ("glioma", "meningioma", "none", "pituitary")

@@ -7,11 +7,11 @@ from skimage.filters import median as skimage_median
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 from torch import nn
 
-from common.data.phantom2d import head_slice
+from common.masks.phantom2d import head_slice
 from common.transforms.baselines import ByNetwork, bicubic, biharmonic, median, noise_sigma, nonlocal_means
-from common.transforms.comparison import ClassIndexd, MeasuredScaled, MethodImagesd
 from common.transforms.conditions import ScaleIntensityByd
 from common.transforms.degrade import noisy
+from common.visualize.comparison import ClassIndexd, MeasuredScaled, MethodImagesd
 
 
 @pytest.fixture(scope="module")

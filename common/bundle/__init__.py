@@ -1,0 +1,1 @@
+"""Configs shared and packed, and bundles opened from Python."""

@@ -1,1 +1,0 @@
-"""Handlers around MONAI's trainer: guards, seeding, checkpoints, progress."""

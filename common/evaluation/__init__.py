@@ -1,0 +1,1 @@
+"""Tables of methods, comparison of folders, audit for copies, observer: `python -m common.evaluation`."""

@@ -1,0 +1,207 @@
+"""What a comparison of two folders will do: images, metrics and networks that go together, or an error early."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..features.features import FeatureNetwork
+from ..features.registry import REGISTRY, spec_of
+from .folders import ImageFolder
+from .table import METRICS, known
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    Choices of a comparison; ``compare`` in ``__main__`` says what they mean.
+
+    Attributes:
+        metrics: names of the table; empty for the defaults.
+        networks: names of feature networks.
+        weights: files, one a network; empty for the shipped ones.
+        lpips_weights: AlexNet's file for lpips.
+        scaling: rule of ``ImageFolder``.
+        grey: luminance of colour pictures.
+        size: sides that all images are brought to.
+        crop: accept folders of different sizes.
+        seed: of every draw.
+        batch_size: images that a network sees at a time.
+        device: for the networks.
+        max_images: most images of a folder that the pixel metrics of whole sets keep.
+    """
+
+    metrics: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    lpips_weights: str | None = None
+    scaling: str = "auto"
+    grey: bool = False
+    size: tuple[int, ...] | None = None
+    crop: bool = False
+    seed: int = 0
+    batch_size: int = 8
+    device: str = "cpu"
+    max_images: int = 256
+
+
+@dataclass
+class Plan:
+    """
+    Folders, metrics and networks that go together.
+
+    Attributes:
+        real: images to compare with.
+        fake: generated images.
+        train: what the generator was trained with, for the memorisation audit.
+        paired: whether both folders hold files of the same names.
+        metrics: names of the table, in its order.
+        networks: in the order given.
+        notices: what a reader should know, one line each.
+    """
+
+    real: ImageFolder
+    fake: ImageFolder
+    train: ImageFolder | None
+    paired: bool
+    metrics: list[str]
+    networks: list[FeatureNetwork] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+def plan(real: str | Path, fake: str | Path, train: str | Path | None, options: Options) -> Plan:
+    """
+    Folders opened, checked against each other, metrics chosen, networks loaded; no pixel metric is computed yet.
+
+    Raises:
+        FileNotFoundError: for a folder without images, or weights that are not there.
+        ValueError: for whatever does not go together; names folder, file or metric.
+    """
+    opened = [ImageFolder(p, options.scaling, options.grey, options.size) for p in (real, fake, train) if p is not None]
+    folders = dict(zip(("real", "fake", "train"), opened))
+    check_together(folders, options.crop)
+    paired = opened[0].names == opened[1].names
+    metrics = list(known(options.metrics)) if options.metrics else default_metrics(folders, paired, options)
+    result = Plan(opened[0], opened[1], folders.get("train"), paired, metrics)
+    _check_metrics(result, options)
+    if not options.metrics:
+        result.notices += _about_defaults(result, options)
+    names = (
+        options.networks if any(METRICS[name].needs_network for name in metrics) or "memorisation" in metrics else ()
+    )
+    result.networks = load_networks(names, options, opened[0].spatial_dims)
+    return result
+
+
+def check_together(folders: dict[str, ImageFolder], crop: bool) -> None:
+    """
+    Refuse folders whose images cannot be compared.
+
+    Sizes that vary within a folder are as the data are; one size here and another there is a difference between the
+    folders that every metric would see, so it must be wanted.
+
+    Raises:
+        ValueError: for different dimensions, different rules of scaling, or one size each that differs.
+    """
+    for key, value in (("spatial_dims", "{}D images"), ("scaling", "images scaled by the rule '{}'")):
+        found = {name: value.format(getattr(folder, key)) for name, folder in folders.items()}
+        if len(set(found.values())) > 1:
+            hint = "; choose one rule with --scaling." if key == "scaling" else "."
+            raise ValueError(", ".join(f"--{name} holds {what}" for name, what in found.items()) + hint)
+    sizes = {name: set(folder.shapes) for name, folder in folders.items()}
+    if not crop and all(len(found) == 1 for found in sizes.values()) and len(set.union(*sizes.values())) > 1:
+        text = ", ".join(f"--{name} {'x'.join(map(str, next(iter(found))))}" for name, found in sizes.items())
+        raise ValueError(
+            f"The folders hold images of different sizes: {text}. --size brings all to one size, --crop true measures "
+            "them as they are (pixel metrics at the centre, features of whole images)."
+        )
+
+
+def default_metrics(folders: dict[str, ImageFolder], paired: bool, options: Options) -> list[str]:
+    """What the data and the options allow, in the order of the table."""
+
+    def possible(name: str) -> bool:
+        entry = METRICS[name]
+        if not entry.by_default or (entry.needs_network and not options.networks):
+            return False
+        enough = min(len(folders["real"]), len(folders["fake"])) > 1
+        same_sizes = folders["real"].shapes == folders["fake"].shapes
+        return {"pairs": paired and same_sizes, "training": "train" in folders, "each": True}.get(entry.kind, enough)
+
+    return [name for name in METRICS if possible(name)]
+
+
+def _about_defaults(chosen: Plan, options: Options) -> list[str]:
+    notices = []
+    if not options.networks:
+        left_out = [name for name, entry in METRICS.items() if entry.needs_network and entry.by_default]
+        notices.append(
+            f"No --network was named, so these are left out: {', '.join(left_out)}. "
+            f"Networks for {chosen.real.spatial_dims}D images: {', '.join(fitting(chosen.real.spatial_dims))}."
+        )
+    if chosen.paired and chosen.real.shapes == chosen.fake.shapes:
+        notices.append("Both folders hold files of the same names: metrics of pairs are included.")
+    elif chosen.paired:
+        notices.append("Files of the same names differ in size: metrics of pairs are left out.")
+    return notices
+
+
+def _check_metrics(chosen: Plan, options: Options) -> None:
+    kinds = {METRICS[name].kind: name for name in chosen.metrics}
+    wanting = [name for name in chosen.metrics if METRICS[name].needs_network]
+    if wanting and not options.networks:
+        fit = ", ".join(fitting(chosen.real.spatial_dims))
+        raise ValueError(f"{', '.join(wanting)} need a feature network: --network, one or several of {fit}.")
+    for folder in (chosen.real, chosen.fake):
+        for kind in {"features", "sets"} & set(kinds):
+            if len(folder) < 2:
+                raise ValueError(f"{kinds[kind]} needs at least two images in each folder; {folder.path} holds one.")
+    if "training" in kinds and chosen.train is None:
+        raise ValueError("memorisation needs the training images: --train DIR.")
+    if "pairs" in kinds:
+        _check_pairs(chosen, kinds["pairs"])
+
+
+def _check_pairs(chosen: Plan, metric: str) -> None:
+    alone = sorted(set(chosen.real.names) ^ set(chosen.fake.names))
+    if alone:
+        raise ValueError(
+            f"{metric} compares files of the same names; {len(alone)} have no partner, such as {', '.join(alone[:3])}."
+        )
+    for name, a, b in zip(chosen.real.names, chosen.real.shapes, chosen.fake.shapes):
+        if a != b:
+            raise ValueError(
+                f"{metric} compares images of one size; {name} is {'x'.join(map(str, b))} in {chosen.fake.path} and "
+                f"{'x'.join(map(str, a))} in {chosen.real.path}. --size brings all to one size."
+            )
+
+
+def fitting(spatial_dims: int) -> list[str]:
+    """Names of the registered networks for images of so many dimensions, those whose weights are shipped first."""
+    names = [name for name, spec in REGISTRY.items() if spec.spatial_dims in (None, spatial_dims)]
+    return sorted(names, key=lambda name: REGISTRY[name].file is None)
+
+
+def load_networks(names: Sequence[str], options: Options, spatial_dims: int) -> list[FeatureNetwork]:
+    """
+    The feature networks, with their weights.
+
+    Raises:
+        FileNotFoundError: for weights that are not there; says where to get them.
+        ValueError: for an unknown name, another number of files than of names, or a network for other images.
+    """
+    if options.weights and len(options.weights) != len(names):
+        raise ValueError(f"--weights names {len(options.weights)} files for {len(names)} networks; one each is needed.")
+    networks = []
+    for index, name in enumerate(names):
+        if name not in REGISTRY and ":" not in name:
+            raise ValueError(f"No feature network {name!r}; for {spatial_dims}D: {', '.join(fitting(spatial_dims))}.")
+        dims = spec_of(name).spatial_dims
+        if dims not in (None, spatial_dims):
+            fit = ", ".join(fitting(spatial_dims))
+            raise ValueError(f"{name} reads {dims}D images, these are {spatial_dims}D; for them there are {fit}.")
+        networks.append(
+            FeatureNetwork(name, options.weights[index] if options.weights else None, device=options.device)
+        )
+    return networks

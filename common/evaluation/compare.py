@@ -1,0 +1,297 @@
+"""Two folders of images measured against each other: one pass over the files, features from the cache."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from ..features.features import FeatureNetwork
+from ..metrics.heap import release_memory
+from ..metrics.sets import bootstrap_interval
+from .cache import FeatureCache, Features, same_files
+from .choice import Options, Plan
+from .folders import ImageFolder, folder_facts
+from .memorisation import AuditResult, AuditSettings
+from .memorisation_page import run_audit
+from .report import finite, per_case_values, ratio_of_means, result_of, versions
+from .table import METRICS
+
+RESAMPLES = 1000
+_KEPT_BYTES = 2**30  # of images that the pixel metrics of whole sets may hold, in all
+
+
+class Precomputed:
+    """
+    Stands for a feature network in a metric that is called with feature vectors instead of images.
+
+    Args:
+        network: that gave the features.
+    """
+
+    def __init__(self, network: FeatureNetwork) -> None:
+        self.label = network.label
+        self.describe = network.describe
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """The features, as they are."""
+        return features
+
+
+class Comparison:
+    """
+    The metrics of a plan.
+
+    Args:
+        plan: folders, metrics and networks.
+        options: the same that the plan was made with.
+        cache: folder of the feature cache; None for none.
+
+    Attributes:
+        audit: of memorisation, after ``run``; None without training images.
+    """
+
+    def __init__(self, plan: Plan, options: Options, cache: str | Path | None = None) -> None:
+        self.plan, self.options, self.cache = plan, options, cache
+        self.audit: AuditResult | None = None
+        self.notices = list(plan.notices)
+        self._started = time.monotonic()
+        self._features: dict[tuple[int, bool], dict[str, Features]] = {}
+        self._values: dict[str, dict[str, list[float]]] = {}
+        self._sets: dict[str, dict[str, Any]] = {}
+        self._pairs: dict[str, Any] = {}
+
+    def run(self, out: str | Path) -> dict[str, Any]:
+        """
+        Measure everything; the audit, where there is one, writes its own files.
+
+        Args:
+            out: folder of the results.
+
+        Returns:
+            The content of metrics.json.
+        """
+        self._prepare()
+        self._pass()
+        results: dict[str, Any] = {}
+        for name in self.plan.metrics:
+            collect = getattr(self, f"_collect_{METRICS[name].kind}")
+            results.update({label: {**entry, "metric": name} for label, entry in collect(name, Path(out)).items()})
+        return finite(
+            {
+                "metrics": results,
+                "notices": self.notices + [f"{k}: {v['warning']}" for k, v in results.items() if "warning" in v],
+                "context": self._context(),
+                "bootstrap": {
+                    "seed": self.options.seed,
+                    "resamples": RESAMPLES,
+                    "over": "images",
+                    "kind": "percentile",
+                },
+                "seconds": round(time.monotonic() - self._started, 1),
+                "versions": versions(),
+            }
+        )
+
+    def _prepare(self) -> None:
+        plan = self.plan
+        for name in plan.metrics:
+            entry = METRICS[name]
+            if entry.kind == "each":
+                self._values[name] = {"fake": [], "real": []}
+            elif entry.kind == "sets":
+                self._sets[name] = self._new_sets(name)
+            elif entry.kind == "pairs":
+                self._pairs.update(self._new_pairs(name))
+            for index, _ in enumerate(plan.networks):
+                if entry.kind in ("features", "training"):
+                    self._features.setdefault((index, entry.equalised), {})
+        for (index, equalised), found in self._features.items():
+            network = self._network(index, equalised)
+            for side in (
+                ("fake", "real", "train") if "memorisation" in plan.metrics and not equalised else ("fake", "real")
+            ):
+                found[side] = self._new_features(getattr(plan, side), network)
+        if any(METRICS[name].kind == "sets" for name in plan.metrics):
+            self._kept = {side: self._drawn(getattr(plan, side)) for side in ("fake", "real")}
+        same = same_files(plan.fake, plan.real)
+        if same:
+            self.notices.append(f"{len(same)} files of --fake are byte for byte in --real, such as {same[0]}.")
+
+    def _new_sets(self, name: str) -> dict[str, Any]:
+        """One metric of both sets, or one a set."""
+        more = {"max_volumes": self.options.max_images, "seed": self.options.seed}
+        entry = METRICS[name]
+        return (
+            {side: entry.make(**more) for side in ("fake", "real")} if entry.one_set else {"both": entry.make(**more)}
+        )
+
+    def _new_pairs(self, name: str) -> dict[str, Any]:
+        entry = METRICS[name]
+        if entry.maps:
+            made = [entry.make(network) for network in self.plan.networks]
+            return {metric.label: metric for metric in made}
+        more = {"weights": self.options.lpips_weights, "device": self.options.device} if name == "lpips" else {}
+        metric = entry.make(**more)
+        return {getattr(metric, "label", name): metric}
+
+    def _network(self, index: int, equalised: bool) -> FeatureNetwork:
+        network = self.plan.networks[index]
+        return FeatureNetwork(network.name, network.weights, True, network.device) if equalised else network
+
+    def _new_features(self, images: ImageFolder, network: FeatureNetwork) -> Features:
+        cache = FeatureCache(self.cache, network, images.describe()) if self.cache is not None else None
+        return Features(images, network, cache, self.options.batch_size)
+
+    def _drawn(self, images: ImageFolder) -> set[int]:
+        """Images that the pixel metrics of whole sets see: all, or a seeded draw where memory asks for it."""
+        most = max(int(np.prod(shape)) for shape in images.shapes) * 4 * 2 * max(1, len(self._sets))
+        room = max(2, min(self.options.max_images, _KEPT_BYTES // most))
+        if len(images) <= room:
+            return set(range(len(images)))
+        self.notices.append(
+            f"{', '.join(self._sets)}: {room} of {len(images)} images of {images.path.name}, drawn with seed "
+            f"{self.options.seed} (memory; --max_images)."
+        )
+        return {int(v) for v in np.random.default_rng(self.options.seed).choice(len(images), room, replace=False)}
+
+    def _pass(self) -> None:
+        """Read every file that a metric still wants, once."""
+        plan = self.plan
+        for index in tqdm(range(max(len(plan.fake), len(plan.real))), desc="images", unit="image"):
+            images = {}
+            for side in ("fake", "real"):
+                folder: ImageFolder = getattr(plan, side)
+                if index < len(folder) and self._wanted(side, index):
+                    images[side] = folder[index]
+                    self._take(side, index, folder, images[side])
+            if self._pairs and len(images) == 2:
+                for metric in self._pairs.values():
+                    metric(images["fake"][None], images["real"][None])
+            for image in list(images.values())[:1]:
+                release_memory(image)
+
+    def _wanted(self, side: str, index: int) -> bool:
+        if self._pairs or self._values or (self._sets and index in self._kept[side]):
+            return True
+        return any(index in found[side].missing for found in self._features.values())
+
+    def _take(self, side: str, index: int, folder: ImageFolder, image: Tensor) -> None:
+        for found in self._features.values():
+            found[side].offer(index, image)
+        for name, values in self._values.items():
+            given = (folder.spacings[index],) if METRICS[name].spacing else ()
+            values[side].append(float(METRICS[name].code()(image[None], *given)))
+        if self._sets and index in self._kept[side]:
+            for metrics in self._sets.values():
+                if "both" in metrics:
+                    metrics["both"].keep(**{"generated" if side == "fake" else "real": image[None]})
+                else:
+                    metrics[side].keep(image[None])
+
+    def _collect_features(self, name: str, out: Path) -> dict[str, Any]:
+        entry, results = METRICS[name], {}
+        for (_, equalised), found in self._features.items():
+            if equalised != entry.equalised:
+                continue
+            network = found["fake"].network
+            metric = entry.make(features=Precomputed(network))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what it warns of stands in its report, and in the notices
+                metric(found["fake"].tensor(f"{network.label}, fake"), found["real"].tensor(f"{network.label}, real"))
+                results[metric.label] = {"network": network.describe(), **result_of(metric, None)}
+        return results
+
+    def _collect_sets(self, name: str, out: Path) -> dict[str, Any]:
+        metrics = self._sets[name]
+        if "both" in metrics:
+            return {getattr(metrics["both"], "label", name): result_of(metrics["both"], None)}
+        return {name: result_of(metrics["fake"], None), f"{name}_real": result_of(metrics["real"], None)}
+
+    def _collect_each(self, name: str, out: Path) -> dict[str, Any]:
+        options, values = self.options, {k: np.array(v) for k, v in self._values[name].items()}
+        results: dict[str, Any] = {
+            key: {
+                "value": float(values[side].mean()),
+                "interval95": bootstrap_interval(values[side], seed=options.seed, resamples=RESAMPLES),
+                "n": len(values[side]),
+            }
+            for key, side in ((name, "fake"), (f"{name}_real", "real"))
+        }
+        results[f"{name}_ratio"] = {
+            "value": float(values["fake"].mean() / values["real"].mean()) if values["real"].mean() else None,
+            "interval95": _ratio_interval(values["fake"], values["real"], self.plan.paired, options.seed),
+            "n": {"generated": len(values["fake"]), "real": len(values["real"])},
+            "of": [name, f"{name}_real"],
+        }
+        return results
+
+    def _collect_pairs(self, name: str, out: Path) -> dict[str, Any]:
+        mine = {label: m for label, m in self._pairs.items() if label.split("[")[0] == name}
+        return {label: result_of(m, per_case_values(m), self.options.seed, RESAMPLES) for label, m in mine.items()}
+
+    def _collect_training(self, name: str, out: Path) -> dict[str, Any]:
+        plan = self.plan
+        if plan.train is None:
+            raise ValueError("memorisation needs the training images.")
+        shared = same_files(plan.real, plan.train)
+        if shared:
+            self.notices.append(
+                f"{len(shared)} files of --real are in --train too, such as {shared[0]}; the audit needs others."
+            )
+        found = self._features.get((0, False))
+        features = found and tuple(found[side].tensor(f"{side} features") for side in ("fake", "train", "real"))
+        self.audit = run_audit(
+            plan.fake,
+            plan.train,
+            plan.real,
+            out,
+            features=features,  # type: ignore[arg-type]
+            settings=AuditSettings(seed=self.options.seed),
+            context=self._context(),
+        )
+        return {name: audit_entry(self.audit)}
+
+    def _context(self) -> dict[str, Any]:
+        plan = self.plan
+        sides = {"real": plan.real, "fake": plan.fake, **({"train": plan.train} if plan.train else {})}
+        return {
+            **{side: folder_facts(folder) for side, folder in sides.items()},
+            "reading": plan.real.describe(),
+            "networks": [network.describe() for network in plan.networks],
+            "paired": plan.paired,
+            "seed": self.options.seed,
+        }
+
+
+def audit_entry(audit: AuditResult) -> dict[str, Any]:
+    """What stands in the results for an audit."""
+    return {
+        "value": audit.share,
+        "interval95": audit.interval95,
+        "n": audit.n,
+        "copies": len(audit.copies),
+        "chance": audit.chance,
+        "p_value": audit.p_value,
+        "verdict": audit.verdict,
+    }
+
+
+def _ratio_interval(fake: np.ndarray, real: np.ndarray, paired: bool, seed: int) -> list[float] | None:
+    """Bootstrap over pairs, or over both sets each by itself."""
+    if min(len(fake), len(real)) < 2:
+        return None
+    if paired:
+        return bootstrap_interval(np.stack([fake, real], axis=1), ratio_of_means, seed, RESAMPLES)
+    rng = np.random.default_rng(seed)
+    draws = [_mean_of_draw(fake, rng) / _mean_of_draw(real, rng) for _ in range(RESAMPLES)]
+    return [float(v) for v in np.percentile(draws, [2.5, 97.5])]
+
+
+def _mean_of_draw(values: np.ndarray, rng: np.random.Generator) -> float:
+    return float(values[rng.integers(0, len(values), len(values))].mean())

@@ -1,0 +1,291 @@
+"""Two-alternative forced choice: readers' answers with exact intervals, and a classifier as a lower bound on them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.files import written_whole
+from ..features.feature_sets import FeatureSetMetric
+from ..features.features import FeatureNetwork
+from ..metrics.coverage import checked_features
+from ..metrics.intervals import binomial_interval, binomial_p_value
+from ..metrics.logistic import logistic_regression
+from ..metrics.sets import bootstrap_interval
+
+LEAST_IMAGES = 2  # of each kind in each fold
+_YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
+
+
+def forced_choice(path: str | Path) -> dict[str, Any]:
+    """
+    Accuracy of readers who were shown pairs of a real and a generated image and asked which is real.
+
+    Args:
+        path: CSV with a header: a column ``correct`` (1 or 0, true or false, yes or no), or both ``answer`` and
+            ``truth``, compared as text; optionally ``reader``.
+
+    Returns:
+        ``pooled`` and ``readers`` (name -> result), each with ``value`` (accuracy, 0.5 when nobody can tell),
+        ``correct``, ``n``, ``interval95`` (exact) and ``p_value`` (of so many correct by guessing); and
+        ``mean_of_readers``. Pooled, several readers of the same pairs count as independent, which makes that interval
+        narrower than it should be; each reader's own is exact.
+
+    Raises:
+        FileNotFoundError: for no such file.
+        ValueError: for missing columns, no answers, or an entry that is neither right nor wrong; names file and line.
+
+    Source: Med-cDiff, section 4.5 and Table 3 (four readers, 50 pairs each, mean of the readers).
+    """
+    answers = _read_answers(Path(path))
+    readers: dict[str, list[bool]] = {}
+    for reader, correct in answers:
+        readers.setdefault(reader, []).append(correct)
+    results = {reader: _accuracy(given) for reader, given in readers.items()}
+    return {
+        "pooled": _accuracy([correct for _, correct in answers]),
+        "readers": results,
+        "mean_of_readers": float(np.mean([result["value"] for result in results.values()])),
+    }
+
+
+def run(path: str | Path, out: str | Path | None = None) -> int:
+    """
+    Print the result of a forced choice, and write ``observer.json`` and ``observer.md`` where a folder is given.
+
+    Args:
+        path: CSV as ``forced_choice`` reads it.
+        out: folder to write to; None for none.
+
+    Returns:
+        0.
+    """
+    result = forced_choice(path)
+    text = forced_choice_text(result)
+    print(text, end="")
+    if out is not None:
+        with written_whole(Path(out) / "observer.json") as file:
+            file.write_text(json.dumps({"answers": Path(path).name, **result}, indent=2, allow_nan=False) + "\n")
+        with written_whole(Path(out) / "observer.md") as file:
+            file.write_text(text)
+    return 0
+
+
+def forced_choice_text(result: dict[str, Any]) -> str:
+    """The result of ``forced_choice`` as a Markdown table, and in words whether the readers can tell."""
+    lines = ["| reader | accuracy | 95 % interval | correct | p |", "| --- | --- | --- | --- | --- |"]
+    entries = {name or "one reader": entry for name, entry in result["readers"].items()}
+    for name, entry in {**entries, **({"pooled": result["pooled"]} if len(entries) > 1 else {})}.items():
+        low, high = entry["interval95"]
+        share = f"{entry['value']:.1%} | {low:.1%} to {high:.1%} | {entry['correct']} of {entry['n']}"
+        lines.append(f"| {name} | {share} | {entry['p_value']:.2g} |")
+    told = "better than by guessing" if result["pooled"]["p_value"] < 0.05 else "no better than by guessing"
+    lines += ["", f"Mean of the readers: {result['mean_of_readers']:.1%}. Pooled, they tell real images {told} (50 %)."]
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy(correct: Sequence[bool]) -> dict[str, Any]:
+    k, n = int(sum(correct)), len(correct)
+    return {
+        "value": k / n,
+        "interval95": binomial_interval(k, n),
+        "p_value": binomial_p_value(k, n),
+        "correct": k,
+        "n": n,
+    }
+
+
+def _read_answers(path: Path) -> list[tuple[str, bool]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file, skipinitialspace=True)
+        columns = [name.strip() for name in table.fieldnames or []]
+        table.fieldnames = columns
+        if "correct" not in columns and not {"answer", "truth"} <= set(columns):
+            raise ValueError(f"{path}: a column correct, or answer and truth, was expected; found {columns}.")
+        answers = [_answer(row, f"{path}, line {table.line_num}") for row in table]
+    if not answers:
+        raise ValueError(f"{path} holds no answers.")
+    return answers
+
+
+def _answer(row: dict[str, Any], where: str) -> tuple[str, bool]:
+    """Reader and whether the answer was right."""
+    entries = {name: (value or "").strip().lower() for name, value in row.items() if isinstance(name, str)}
+    reader = (row.get("reader") or "").strip()
+    if "reader" in entries and not reader:
+        raise ValueError(f"{where}: no reader.")
+    if "correct" not in entries:
+        if not entries["answer"] or not entries["truth"]:
+            raise ValueError(f"{where}: answer or truth is missing.")
+        return reader, entries["answer"] == entries["truth"]
+    if entries["correct"] not in _YES + _NO:
+        raise ValueError(f"{where}: correct must be 1 or 0, got {row['correct']!r}.")
+    return reader, entries["correct"] in _YES
+
+
+def machine_observer(
+    real: Tensor,
+    generated: Tensor,
+    folds: int = 5,
+    penalty: float | None = None,
+    groups: tuple[Sequence[Hashable], Sequence[Hashable]] | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """
+    Two-alternative forced choice by a classifier: how often the real image of a pair looks more real to it.
+
+    A logistic regression on features, standardised and fitted on the other folds only. What it tells apart, a reader of
+    the same features could; what it does not, another observer may, so its accuracy is a lower bound. Values depend on
+    the network and on n: more images teach it more.
+
+    Args:
+        real: (n, d).
+        generated: (m, d).
+        folds: of the cross-validation, both kinds spread evenly.
+        penalty: of the squared weights, added to the summed log loss as penalty / 2 |w|^2; None for d, which keeps the
+            penalty of a score independent of the number of features.
+        groups: of real and generated images, such as patients; a group lies in one fold. Give them where a patient has
+            several images or a generated image stems from a patient.
+        seed: of folds, pairs and bootstrap.
+        resamples: of the bootstrap.
+
+    Returns:
+        ``value``: share of all pairs within a fold that are told apart, the area under the ROC curve (0.5: not at all);
+        ``interval95``: bootstrap over images with the scores as they are; ``pairs``: accuracy on disjoint random pairs
+        as for a reader, with exact interval and p-value; ``folds``, ``penalty``, ``groups`` (their number).
+
+    Raises:
+        ValueError: for fewer than 2 images of each kind in a fold, too few groups, other shapes, NaN.
+
+    Source: area under the curve as forced-choice accuracy: Green and Swets 1966; Hanley and McNeil 1982.
+    """
+    real, generated = checked_features(real, generated, folds * LEAST_IMAGES - 1)
+    if folds < 2:
+        raise ValueError(f"At least 2 folds are needed, got {folds}.")
+    x = torch.cat([real, generated]).numpy()
+    is_real = np.arange(len(x)) < len(real)
+    penalty = float(x.shape[1]) if penalty is None else penalty
+    names = list(range(len(x))) if groups is None else [*groups[0], *groups[1]]
+    if len(names) != len(x) or (groups is not None and len(groups[0]) != len(real)):
+        raise ValueError(f"One group an image was expected, got {len(names)} for {len(x)} images.")
+    rng = np.random.default_rng(seed)
+    fold = _folds(names, is_real, folds, rng)
+    scores = np.empty(len(x))
+    for number in range(folds):
+        inside = fold == number
+        scores[inside] = _fitted_scores(x[~inside], is_real[~inside], x[inside], penalty)
+    right = np.concatenate([_pairs(scores[fold == number], is_real[fold == number], rng) for number in range(folds)])
+    return {
+        "value": _auc(scores, is_real, fold),
+        "interval95": _bootstrap(scores, is_real, fold, seed, resamples),
+        "pairs": _accuracy(right.tolist()),
+        "folds": folds,
+        "penalty": penalty,
+        "groups": None if groups is None else len(set(names)),
+        "seed": seed,
+    }
+
+
+def _folds(groups: Sequence[Hashable], is_real: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """A fold an image: groups whole, large ones first, each to the fold that has least of its kind."""
+    members: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    order = [list(members.values())[i] for i in rng.permutation(len(members))]
+    counts = np.zeros((folds, 2))
+    result = np.empty(len(is_real), dtype=int)
+    totals = np.array([is_real.sum(), (~is_real).sum()])
+    for indices in sorted(order, key=len, reverse=True):
+        added = np.array([is_real[indices].sum(), (~is_real[indices]).sum()])
+        filled = ((counts + added) / totals) ** 2 - (counts / totals) ** 2
+        chosen = int(filled.sum(1).argmin())
+        counts[chosen] += added
+        result[indices] = chosen
+    if counts.min() < LEAST_IMAGES:
+        raise ValueError(f"{folds} folds of {len(members)} groups leave a fold with fewer than 2 images of a kind.")
+    return result
+
+
+def _fitted_scores(x: np.ndarray, is_real: np.ndarray, new: np.ndarray, penalty: float) -> np.ndarray:
+    """Log odds of being real for ``new``; scaling and regression know ``x`` only."""
+    mean, std = x.mean(0), x.std(0)
+    std[std < 1e-12] = 1.0
+    weights, intercept = logistic_regression((x - mean) / std, is_real, penalty)
+    return (new - mean) / std @ weights + intercept
+
+
+def _wins(scores: np.ndarray, is_real: np.ndarray) -> np.ndarray:
+    """1 where a real image scores above a generated one, 1/2 where they are equal, (real, generated)."""
+    return (np.sign(scores[is_real][:, None] - scores[~is_real][None]) + 1) / 2
+
+
+def _auc(scores: np.ndarray, is_real: np.ndarray, fold: np.ndarray) -> float:
+    """Share of pairs won; pairs of one fold only, since the scores of different folds have different scales."""
+    wins = [_wins(scores[fold == number], is_real[fold == number]) for number in np.unique(fold)]
+    return float(sum(w.sum() for w in wins) / max(1, sum(w.size for w in wins)))
+
+
+def _bootstrap(
+    scores: np.ndarray, is_real: np.ndarray, fold: np.ndarray, seed: int, resamples: int
+) -> list[float] | None:
+    wins = {number: _wins(scores[fold == number], is_real[fold == number]) for number in np.unique(fold)}
+    place = np.empty(len(scores), dtype=int)
+    for number in wins:
+        for kind in (True, False):
+            chosen = (fold == number) & (is_real == kind)
+            place[chosen] = np.arange(chosen.sum())
+
+    def statistic(drawn: np.ndarray) -> float:
+        rows = drawn.astype(int)
+        won = pairs = 0.0
+        for number, table in wins.items():
+            here = rows[fold[rows] == number]
+            times = [
+                np.bincount(place[here[is_real[here] == kind]], minlength=size)
+                for kind, size in zip((True, False), table.shape)
+            ]
+            won += times[0] @ table @ times[1]
+            pairs += times[0].sum() * times[1].sum()
+        return won / pairs if pairs else 0.5
+
+    return bootstrap_interval(np.arange(len(scores)), statistic, seed, resamples)
+
+
+def _pairs(scores: np.ndarray, is_real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Whether the real image won, for random pairs that share no image; equal scores are decided by a coin."""
+    real, generated = rng.permutation(scores[is_real]), rng.permutation(scores[~is_real])
+    n = min(len(real), len(generated))
+    coin = rng.random(n) < 0.5
+    return np.where(real[:n] == generated[:n], coin, real[:n] > generated[:n])
+
+
+class MachineObserverMetric(FeatureSetMetric):
+    """
+    Two-alternative forced choice by a classifier on features; see ``machine_observer``.
+
+    Args:
+        features: the network and its preprocessing; its name stands in the result.
+        folds: of the cross-validation.
+        seed: of folds, pairs and bootstrap.
+    """
+
+    def __init__(self, features: FeatureNetwork, folds: int = 5, seed: int = 0) -> None:
+        super().__init__(features)
+        self.folds = folds
+        self.seed = seed
+
+    @property
+    def label(self) -> str:
+        """Such as ``machine_2afc[cxr_v1]``."""
+        return f"machine_2afc[{self.features.label}]"
+
+    def _evaluate(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
+        return machine_observer(real, generated, self.folds, seed=self.seed)

@@ -1,0 +1,1 @@
+"""Feature networks: their registry, training, and the segmenter that reads masks back."""

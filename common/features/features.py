@@ -1,0 +1,222 @@
+"""Images to feature vectors and feature maps by a named, trained network of the registry."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from skimage import exposure
+from torch import Tensor, nn
+
+from ..metrics.sets import plain_images
+from .backbones import PREPROCESSING, unet_encoding
+from .registry import REGISTRY, SHIPPED, NetworkSpec, names, spec_of
+from .segmenter import WholeVolumeInferer, file_sha256
+
+__all__ = ["REGISTRY", "FeatureNetwork", "NetworkSpec", "equalise", "names", "unet_encoding"]
+
+
+def equalise(images: Tensor) -> Tensor:
+    """
+    Histogram equalisation of each channel of each volume, back to [-1, 1].
+
+    Args:
+        images: (N, C, *spatial), any range.
+
+    Returns:
+        Same shape, float32, in [-1, 1]. A constant channel has no histogram to equalise and becomes 0.
+
+    Source: Med-DDPM, section III (3D-FID with histogram equalisation); scikit-image ``equalize_hist``, 256 bins.
+    """
+    result = torch.zeros(images.shape, dtype=torch.float32)
+    for index in np.ndindex(*images.shape[:2]):
+        channel = images[index].cpu().numpy().astype(np.float64)
+        if channel.max() > channel.min():
+            result[index] = torch.from_numpy(2 * exposure.equalize_hist(channel, nbins=256) - 1).float()
+    return result.to(images.device)
+
+
+class FeatureNetwork:
+    """
+    Images to feature vectors by a named, trained network; there are no random features.
+
+    Args:
+        name: an entry of ``REGISTRY`` or of ``registry``, or "module:factory" (see ``registry.spec_of``).
+        weights: file of the weights, a plain state dict or a dict with an entry "state_dict" (MedicalNet's). None for
+            the shipped file, else what the entry's hub fetches or finds in its cache, else the factory's own.
+        equalise: equalise the histogram of every volume first.
+        device: to compute on.
+        registry: name -> entry, for networks of one's own.
+
+    Attributes:
+        label: name as it stands in results; weights other than the registered ones add the start of their sha256.
+        spec: the entry; ``spec.spatial_dims`` and ``spec.channels`` say which images it reads.
+
+    Raises:
+        KeyError: for an unknown name.
+        FileNotFoundError: when there are no weights; says which file to get from where.
+        ValueError: when the weights belong to another network; names the first keys that differ.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str | Path | None = None,
+        equalise: bool = False,
+        device: str | torch.device = "cpu",
+        registry: Mapping[str, NetworkSpec] | None = None,
+    ) -> None:
+        self.name, self.spec, self.equalise = name, spec_of(name, registry), equalise
+        self.device = torch.device(device)
+        self.weights = find_weights(name, self.spec, weights)
+        network = self.spec.build()
+        if self.weights is None:
+            self.sha256 = _state_sha256(network)
+        else:
+            self.sha256 = file_sha256(self.weights)
+            load_weights(network, self.weights, name)
+        self.network = network.to(self.device).eval().requires_grad_(False)
+        self._on_whole_volumes = WholeVolumeInferer(self.spec.divisor)
+
+    @property
+    def label(self) -> str:
+        """Such as ``med3d_resnet50, equalised``."""
+        known = self.spec.sha256 is None or self.sha256.startswith(self.spec.sha256)
+        return (self.name if known else f"{self.name}-{self.sha256[:8]}") + (", equalised" if self.equalise else "")
+
+    def describe(self) -> dict[str, Any]:
+        """What a reader needs to compute the same features."""
+        return {
+            "name": self.name,
+            "weights": self.weights.name if self.weights else self.spec.source,
+            "sha256": self.sha256,
+            "licence": self.spec.licence,
+            "preprocessing": PREPROCESSING[self.spec.preprocessing][1],
+            "histogram_equalised": self.equalise,
+            "spatial_dims": self.spec.spatial_dims,
+            "channels": self.spec.channels,
+        }
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """
+        Args:
+            images: (N, C, *spatial), in [-1, 1]; one channel, or as many as the network reads.
+
+        Returns:
+            (N, d), float32, on the network's device.
+
+        Raises:
+            ValueError: for other channels or spatial dimensions, NaN or infinity, or features that are not (N, d).
+        """
+        x = self._prepared(images)
+        features = self.spec.encode(self.network, x) if self.spec.encode else self.network(x)
+        if features.ndim != 2 or len(features) != len(x):
+            raise ValueError(f"{self.name} must give features (N, d), got {tuple(features.shape)} of {len(x)} images.")
+        return features.float()
+
+    @torch.no_grad()
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """
+        Feature maps by level, finest first, for a perceptual distance.
+
+        Args:
+            images: as for a call.
+
+        Returns:
+            One tensor (N, C_l, *spatial_l) a level; sides are rounded up where the network needs multiples.
+
+        Raises:
+            ValueError: for a network without maps, and for images as in a call.
+        """
+        if self.spec.maps is None:
+            raise ValueError(f"{self.name} has no feature maps; give its entry `maps`.")
+        return self.spec.maps(self.network, self._prepared(images))
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        x = plain_images(images).float()
+        dims, channels = self.spec.spatial_dims, self.spec.channels
+        if dims not in (None, x.ndim - 2):
+            hint = "; PlanesFrechetDistance measures volumes slice by slice" if dims == 2 else ""
+            raise ValueError(f"{self.name} reads {dims}D images, got {x.ndim - 2}D ones of {tuple(x.shape)}{hint}.")
+        if x.shape[1] not in (1, channels):
+            raise ValueError(f"{self.name} reads {_counted(channels)}, got {x.shape[1]}.")
+        x = equalise(x) if self.equalise else x
+        x = x.expand(-1, channels, *x.shape[2:]).to(self.device)
+        return self._on_whole_volumes.pad(PREPROCESSING[self.spec.preprocessing][0](x))
+
+
+def find_weights(name: str, spec: NetworkSpec, weights: str | Path | None = None) -> Path | None:
+    """
+    File of a network's weights: the given one, the shipped one, or what the hub fetches.
+
+    Returns:
+        The file, or None for a user's factory, which brings its own weights.
+
+    Raises:
+        FileNotFoundError: when there is none; says which file to get from where.
+    """
+    advice = f"Get them from {spec.source} and give that file as weights."
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f"No weights of {name} at {weights}. {advice}")
+        return Path(weights)
+    if spec.file is not None and (SHIPPED / spec.file).is_file():
+        return SHIPPED / spec.file
+    if spec.hub is not None:
+        try:
+            return spec.hub()
+        except Exception as error:  # no network, no package for the hub, no such file: each its own class
+            reason = " ".join(str(error).split())[:200]
+            message = f"The weights of {name} could not be fetched ({type(error).__name__}: {reason}). {advice}"
+            raise FileNotFoundError(message) from error
+    if ":" in name and spec.file is None:
+        return None
+    raise FileNotFoundError(f"No weights of {name} are at hand. {advice}")
+
+
+def load_weights(network: nn.Module, path: Path, name: str) -> None:
+    """
+    Load a file of weights into ``network``; weights of half precision become single.
+
+    Raises:
+        ValueError: when the file is no file of weights, or belongs to another network; names the first keys.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path} is not a file of weights that PyTorch reads: {str(error)[:200]}") from error
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    reasons = _differences(network.state_dict(), state)
+    if reasons:
+        raise ValueError(f"{path} does not hold the weights of {name}: {'; '.join(reasons)}.")
+    network.load_state_dict(state)
+
+
+def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """The first three keys that are missing, too many, or of another shape."""
+    shapes = {key: (tuple(own[key].shape), tuple(getattr(given[key], "shape", ()))) for key in own if key in given}
+    found = {
+        "missing": [key for key in own if key not in given],
+        "not expected": [key for key in given if key not in own],
+        "of another shape": [f"{key} {b} instead of {a}" for key, (a, b) in shapes.items() if a != b],
+    }
+    return [f"{what}: {', '.join(keys[:3])} ({len(keys)} in all)" for what, keys in found.items() if keys]
+
+
+def _state_sha256(network: nn.Module) -> str:
+    """Sha256 over the names and values of a network that came with its weights."""
+    digest = hashlib.sha256()
+    for key, value in network.state_dict().items():
+        digest.update(key.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _counted(channels: int) -> str:
+    return "one channel" if channels == 1 else f"one or {channels} channels"

@@ -1,0 +1,1 @@
+"""Ignite handlers for trainers and evaluators: checkpoints, seeding, progress, guards."""

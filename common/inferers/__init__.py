@@ -1,0 +1,1 @@
+"""What is called as `inferer(inputs, network)`: samplers, tiles, training."""

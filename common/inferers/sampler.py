@@ -1,0 +1,269 @@
+"""Sampling as an inferer: given the condition, return the generated image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from monai.networks.utils import eval_mode
+from monai.utils import convert_to_tensor
+from torch import Tensor
+from tqdm import tqdm
+
+from ..diffusion.cases import (
+    case_seeds,
+    check_seeds,
+    flat_classes,
+    network_divisor,
+    noise_source,
+    pad_to_multiple,
+    sample_seed,
+    with_metadata,
+)
+from ..diffusion.conversion import PREDICTION_TYPES, to_x0_and_eps
+from ..diffusion.schedules import NoiseSchedule
+from ..diffusion.steps import Ancestral, StepRule, step_pairs
+
+OUTPUTS = ("samples", "mean", "std", "mean_std")
+
+
+@dataclass
+class Samples:
+    """
+    Several images for each condition.
+
+    Attributes:
+        samples: (num_samples, N, C, *spatial), in [-1, 1] where x0_hat is clipped.
+        seeds: seed of each image, num_samples lists of N.
+        frames: (s, x_s) of the first sample on its way, x_s (N, C, *spatial) on the CPU; s = -1 is the result.
+    """
+
+    samples: Tensor
+    seeds: list[list[int]]
+    frames: list[tuple[int, Tensor]] = field(default_factory=list)
+
+    @property
+    def mean(self) -> Tensor:
+        """Voxel-wise mean over the samples, (N, C, *spatial)."""
+        return self.samples.mean(0)
+
+    @property
+    def std(self) -> Tensor:
+        """Voxel-wise standard deviation over the samples, (N, C, *spatial); 0 for a single sample."""
+        return self.samples.std(0, correction=min(1, len(self.samples) - 1))
+
+
+class DiffusionSampler(Inferer):
+    """
+    Denoise from pure noise to an image under a condition, called as ``sampler(inputs, network)``.
+
+    The same case and ``seed`` give the same image (up to rounding), whatever the batch size, order or device: the noise
+    of a case comes from its own generator, seeded by ``seed`` and the case's condition.
+
+    Args:
+        schedule: alpha_bar_t that the network was trained with.
+        step_rule: how to go from t to s; the papers' ``Ancestral()`` by default.
+        num_inference_steps: N in [1, T]; None for T, every step.
+        prediction_type: what the network predicts: "epsilon", "sample" or "v_prediction".
+        out_channels: channels of the image.
+        spacing: of the levels visited, see ``step_pairs``.
+        concatenate: the condition is concatenated to x_t; False for a network conditioned by class alone, where
+            ``inputs`` gives no more than the shape and the seed.
+        clip_sample: limit x0_hat to [-1, 1] in every step.
+        noise_scale: what eps_hat in x_s is multiplied by in every step but the last. A network trained by squared
+            error takes away a little detail with the noise; slightly more than 1 (1.001 to 1.005) leaves some of it.
+        guidance_scale: w of classifier-free guidance: 1 follows the condition as trained (one forward pass a step),
+            more exaggerates it (two), 0 ignores it.
+        null_condition: value of all condition channels where the condition is dropped.
+        null_class: class index that stands for "no class"; needed to guide a class-conditional network.
+        pad_value: of the condition where it is padded to the network's ``divisor``; -1 is "outside" of a mask channel.
+        seed: mixed into every case's seed.
+        num_samples: images drawn for each condition.
+        output: what a call returns as channels: "samples" (num_samples x C), "mean" (C), "std" (C), or "mean_std" (2C).
+        intermediates: number of frames, the result among them, kept in ``last_frames``.
+        progress: show a progress bar with the time left.
+
+    Attributes:
+        last_seeds: N seeds that the last call used.
+        last_frames: (s, x_s) pairs of the last call, see ``Samples.frames``.
+
+    Raises:
+        ValueError: for options outside their range.
+
+    Source: Med-DDPM, Algorithm 2; Ho & Salimans 2022, eq. 6 (guidance); Karras et al. 2022 (EDM), section 4, S_noise,
+        which scales fresh noise where ``noise_scale`` scales what is left of it, so that it works without any.
+    """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        step_rule: StepRule | None = None,
+        num_inference_steps: int | None = None,
+        prediction_type: str = "epsilon",
+        out_channels: int = 1,
+        spacing: str = "logsnr",
+        concatenate: bool = True,
+        clip_sample: bool = True,
+        noise_scale: float = 1.0,
+        guidance_scale: float = 1.0,
+        null_condition: float = 0.0,
+        null_class: int | None = None,
+        pad_value: float = -1.0,
+        seed: int = 0,
+        num_samples: int = 1,
+        output: str = "samples",
+        intermediates: int = 0,
+        progress: bool = True,
+    ) -> None:
+        super().__init__()
+        total = schedule.num_train_timesteps
+        self.pairs = step_pairs(
+            schedule.alpha_bar, total if num_inference_steps is None else num_inference_steps, spacing
+        )
+        _check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+        _check_choice("output", output, OUTPUTS)
+        for name, value, least in (
+            ("out_channels", out_channels, 1),
+            ("num_samples", num_samples, 1),
+            ("intermediates", intermediates, 0),
+            ("guidance_scale", guidance_scale, 0),
+            ("noise_scale", noise_scale, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}.")
+        self.schedule = schedule
+        self.step_rule: StepRule = Ancestral() if step_rule is None else step_rule
+        self.prediction_type = prediction_type
+        self.out_channels = out_channels
+        self.concatenate = concatenate
+        self.clip_sample = clip_sample
+        self.noise_scale = noise_scale
+        self.guidance_scale = guidance_scale
+        self.null_condition = null_condition
+        self.null_class = null_class
+        self.pad_value = pad_value
+        self.seed = seed
+        self.num_samples = num_samples
+        self.output = output
+        self.intermediates = intermediates
+        self.progress = progress
+        self.last_seeds: list[int] = []
+        self.last_frames: list[tuple[int, Tensor]] = []
+
+    def __call__(  # type: ignore[override]
+        self,
+        inputs: Tensor,
+        network: Callable[..., Tensor],
+        class_labels: Tensor | None = None,
+        seeds: Sequence[int] | Tensor | None = None,
+    ) -> Tensor:
+        """
+        Args:
+            inputs: the condition, (N, C', *spatial), on the device to sample on; sides of any length.
+            network: called with ``x``, ``timesteps`` and, if given, ``class_labels``; in eval mode during the call.
+            class_labels: (N,) or (N, 1) integer, or None.
+            seeds: one integer a case instead of those that ``seed`` and the condition give.
+
+        Returns:
+            (N, channels of ``output``, *spatial), float32; with the metadata of ``inputs`` (and ``meta["seed"]``) if
+            that is a ``MetaTensor``.
+
+        Raises:
+            ValueError: for inputs of the wrong shape or number.
+            RuntimeError: when the network predicts NaN or infinity, with the step.
+        """
+        drawn = self.sample_many(inputs, network, class_labels, seeds)
+        if self.output == "samples":
+            image = torch.cat(list(drawn.samples), dim=1)
+        else:
+            maps = {"mean": [drawn.mean], "std": [drawn.std], "mean_std": [drawn.mean, drawn.std]}
+            image = torch.cat(maps[self.output], dim=1)
+        return with_metadata(image, inputs, drawn.seeds[0])
+
+    def sample_many(
+        self,
+        inputs: Tensor,
+        network: Callable[..., Tensor],
+        class_labels: Tensor | None = None,
+        seeds: Sequence[int] | Tensor | None = None,
+    ) -> Samples:
+        """As a call, but returns all ``num_samples`` images of each case, with their seeds, mean and deviation."""
+        if inputs.ndim < 3 or not inputs.is_floating_point():
+            raise ValueError(f"inputs must be a float (N, C, *spatial), got {inputs.dtype} {tuple(inputs.shape)}.")
+        plain = convert_to_tensor(inputs)
+        class_labels = flat_classes(class_labels, plain)
+        if class_labels is not None and self.guidance_scale != 1 and self.null_class is None:
+            raise ValueError("null_class is required to guide a class-conditional network (guidance_scale != 1).")
+        self.last_seeds = (
+            case_seeds(self.seed, plain, class_labels) if seeds is None else check_seeds(seeds, len(plain))
+        )
+        condition, crop = pad_to_multiple(plain.float(), network_divisor(network), self.pad_value)
+        all_seeds = [[sample_seed(seed, index) for seed in self.last_seeds] for index in range(self.num_samples)]
+        images, frames = [], []
+        total = len(self.pairs) * self.num_samples
+        with eval_mode(network), tqdm(total=total, desc="Sampling", disable=not self.progress) as bar:  # type: ignore[arg-type]
+            for index, sample_seeds in enumerate(all_seeds):
+                run = self._run(network, condition, class_labels, sample_seeds)
+                for done, (s, x) in enumerate(run, start=1):
+                    bar.update()
+                    if index == 0 and self._is_frame(done):
+                        frames.append((s, x[crop].cpu()))
+                images.append(x[crop])
+        self.last_frames = frames
+        return Samples(torch.stack(images), all_seeds, frames)
+
+    def _run(
+        self, network: Callable[..., Tensor], condition: Tensor, class_labels: Tensor | None, seeds: list[int]
+    ) -> Any:
+        """Yield (s, x_s) after every step, from noise to image."""
+        noise = noise_source(seeds, condition.new_empty(len(condition), self.out_channels, *condition.shape[2:]))
+        x, state = noise(), None
+        for number, (t, s) in enumerate(self.pairs, start=1):
+            prediction = self._predict(network, x, t, condition, class_labels)
+            if not bool(torch.isfinite(prediction).all()):
+                raise RuntimeError(
+                    f"The network predicted NaN or infinity in step {number} of {len(self.pairs)} (t = {t}). "
+                    "Check its weights and precision."
+                )
+            alpha_bar_t = float(self.schedule.alpha_bar[t])
+            alpha_bar_s = float(self.schedule.alpha_bar[s]) if s >= 0 else 1.0
+            x0_hat, eps_hat = to_x0_and_eps(prediction, x, alpha_bar_t, self.prediction_type, self.clip_sample)
+            x, state = self.step_rule(x, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, state)
+            if self.noise_scale != 1:
+                x = x + (self.noise_scale - 1) * (1 - alpha_bar_s) ** 0.5 * eps_hat
+            yield s, x
+
+    def _predict(
+        self, network: Callable[..., Tensor], x: Tensor, t: int, condition: Tensor, class_labels: Tensor | None
+    ) -> Tensor:
+        """The prediction under guidance, float32, the shape of ``x``."""
+        timesteps = torch.full((len(x),), t, device=x.device, dtype=torch.long)
+
+        def forward(condition: Tensor, class_labels: Tensor | None) -> Tensor:
+            x_in = torch.cat([x, condition], dim=1) if self.concatenate else x
+            extra = {} if class_labels is None else {"class_labels": class_labels}
+            return network(x_in, timesteps=timesteps, **extra).float()
+
+        w = self.guidance_scale
+        conditional = forward(condition, class_labels) if w != 0 else None
+        if w == 1 and conditional is not None:
+            return conditional
+        null_class = None if class_labels is None else torch.full_like(class_labels, self.null_class or 0)
+        unconditional = forward(torch.full_like(condition, self.null_condition), null_class)
+        if conditional is None:
+            return unconditional
+        # eq. 6 in the form with w = 1 unguided; every prediction type is affine in eps, so it holds for all of them
+        return unconditional + w * (conditional - unconditional)
+
+    def _is_frame(self, done: int) -> bool:
+        """True for ``intermediates`` of the step counts 1 to N, evenly spaced, N among them."""
+        count = min(self.intermediates, len(self.pairs))
+        return any(done == round(len(self.pairs) * k / count) for k in range(1, count + 1))
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}.")

@@ -1,0 +1,164 @@
+"""One training iteration of a conditional diffusion model, as MONAI's trainers call it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.engines.utils import DiffusionPrepareBatch
+from monai.inferers import Inferer
+from monai.utils import convert_to_tensor
+from torch import Tensor
+
+from ..diffusion.conversion import PREDICTION_TYPES
+from ..diffusion.schedules import NoiseSchedule
+
+
+class ConditionalPrepareBatch(DiffusionPrepareBatch):
+    """
+    ``DiffusionPrepareBatch`` for every prediction type, with conditions that are dropped at random.
+
+    A dropped condition becomes ``null_condition`` in all its channels (a dropped class the last class embedding), so
+    that one network learns the conditional and the unconditional noise, as classifier-free guidance needs.
+
+    Args:
+        schedule: the noise schedule, also of the ``TrainingInferer``.
+        prediction_type: what the network predicts: "epsilon", "sample" (x_0) or "v_prediction".
+        condition_name: key of the channels to concatenate, (N, C, *spatial) in [-1, 1], or None.
+        class_name: key of the class index, (N,) integer, or None.
+        condition_dropout: share of cases whose conditions are dropped, in [0, 1).
+        null_condition: value of a dropped condition; 0 lies between the two values of a mask channel.
+        null_class: class index that stands for "no class"; required where classes are dropped.
+        timestep_power: p of t = floor(T u^p), u uniform; 1 draws every t alike (the papers), above 1 more small ones.
+        max_weight: a squared error of the prediction is one of x_0 times 1 ("sample"), SNR or 1 + SNR; this caps the
+            factor, by scaling prediction and target. Near t = 0 it reaches thousands, for noise that nobody sees
+            and that cannot be predicted. None for no cap (the papers).
+
+    Raises:
+        ValueError: for an unknown prediction type, a dropout outside [0, 1), a missing ``null_class``, or a power or
+            weight that is not positive.
+
+    Source: Med-DDPM, Algorithm 1; Ho & Salimans 2022, Algorithm 1 (dropout); Hang et al. 2023 (Min-SNR), whose cap
+        also takes the factor to 0 at high noise, where a strong condition still has to be learned.
+    """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        prediction_type: str = "epsilon",
+        condition_name: str | None = None,
+        class_name: str | None = None,
+        condition_dropout: float = 0.0,
+        null_condition: float = 0.0,
+        null_class: int | None = None,
+        timestep_power: float = 1.0,
+        max_weight: float | None = None,
+    ) -> None:
+        super().__init__(schedule.num_train_timesteps, condition_name)
+        if prediction_type not in PREDICTION_TYPES:
+            raise ValueError(f"prediction_type must be one of {PREDICTION_TYPES}, got {prediction_type!r}.")
+        if not 0 <= condition_dropout < 1:
+            raise ValueError(f"condition_dropout must lie in [0, 1), got {condition_dropout}.")
+        if class_name is not None and condition_dropout > 0 and null_class is None:
+            raise ValueError("null_class is required to drop class conditions.")
+        for name, value in (("timestep_power", timestep_power), ("max_weight", max_weight)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}.")
+        self.schedule = schedule
+        self.prediction_type = prediction_type
+        self.class_name = class_name
+        self.condition_dropout = condition_dropout
+        self.null_condition = null_condition
+        self.null_class = null_class
+        self.timestep_power = timestep_power
+        self.max_weight = max_weight
+
+    def get_timesteps(self, images: Tensor) -> Tensor:
+        """(N,) integer in [0, T)."""
+        if self.timestep_power == 1:
+            return super().get_timesteps(images)
+        u = torch.rand(len(images), device=images.device, dtype=torch.float64) ** self.timestep_power
+        return (u * self.num_train_timesteps).long()
+
+    def get_scale(self, timesteps: Tensor) -> Tensor:
+        """What prediction and target are multiplied by, (N,) float32, for ``max_weight``."""
+        alpha_bar = self.schedule.alpha_bar[timesteps.cpu()]
+        snr = alpha_bar / (1 - alpha_bar)
+        factor = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": 1 + snr}[self.prediction_type]
+        scale = torch.ones_like(snr) if self.max_weight is None else (self.max_weight / factor).clamp(max=1).sqrt()
+        return scale.float().to(timesteps.device)
+
+    def get_target(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The tensor that the loss compares the prediction with, the shape of ``images``."""
+        if self.prediction_type == "epsilon":
+            return noise
+        return images if self.prediction_type == "sample" else self.schedule.get_velocity(images, noise, timesteps)
+
+    def __call__(  # type: ignore[override]
+        self,
+        batchdata: dict[str, Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor, tuple, dict[str, Any]]:
+        """Returns the image, the target, no positional and the keyword arguments of ``TrainingInferer``."""
+        # without MONAI's metadata, whose bookkeeping costs time in every operation of a training step
+        plain = {key: convert_to_tensor(value) for key, value in batchdata.items() if isinstance(value, Tensor)}
+        images, target, args, infer_kwargs = super().__call__(plain, device, non_blocking, **kwargs)
+        dropped = torch.rand(len(images), device=images.device) < self.condition_dropout
+        if self.condition_name is not None:
+            condition = infer_kwargs["condition"]
+            mask = dropped.reshape(-1, *[1] * (condition.ndim - 1))
+            infer_kwargs["condition"] = condition.masked_fill(mask, self.null_condition)
+        if self.max_weight is not None:
+            scale = self.get_scale(infer_kwargs["timesteps"])
+            infer_kwargs["scale"] = scale = scale.reshape(-1, *[1] * (images.ndim - 1))
+            target = target * scale
+        if self.class_name is not None:
+            labels = plain[self.class_name].to(images.device).long().flatten()
+            infer_kwargs["class_labels"] = (
+                labels if self.null_class is None else labels.masked_fill(dropped, self.null_class)
+            )
+        return images, target, args, infer_kwargs
+
+
+class TrainingInferer(Inferer):
+    """
+    Noise the image, concatenate the condition, predict: MONAI's ``DiffusionInferer`` with class labels as well.
+
+    Args:
+        schedule: gives x_t (Med-DDPM eq. 1).
+    """
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def __call__(  # type: ignore[override]
+        self,
+        inputs: Tensor,
+        network: torch.nn.Module,
+        noise: Tensor,
+        timesteps: Tensor,
+        condition: Tensor | None = None,
+        class_labels: Tensor | None = None,
+        scale: Tensor | float = 1.0,
+    ) -> Tensor:
+        """
+        Args:
+            inputs: x_0, (N, C, *spatial), in [-1, 1].
+            network: called with ``x``, ``timesteps`` and, if given, ``class_labels``.
+            noise: eps, the shape of ``inputs``.
+            timesteps: (N,) integer in [0, T).
+            condition: (N, C', *spatial) or None.
+            class_labels: (N,) integer or None.
+            scale: of the prediction, broadcast to it; see ``ConditionalPrepareBatch``'s ``max_weight``.
+
+        Returns:
+            The network's prediction times ``scale``, (N, C, *spatial).
+        """
+        x = self.schedule.add_noise(original_samples=inputs, noise=noise, timesteps=timesteps)
+        if condition is not None:
+            x = torch.cat([x, condition], dim=1)
+        extra = {} if class_labels is None else {"class_labels": class_labels}
+        return network(x, timesteps=timesteps, **extra) * scale

@@ -1,0 +1,1 @@
+"""Masks to generate from: shape model, phantoms, heads."""

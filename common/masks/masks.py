@@ -1,0 +1,204 @@
+"""Masks to generate from: ``python -m common.masks.masks sample|phantom|head|fit --help``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from ..data.files import written_whole
+from .phantom import FIELD_OF_VIEW, head_mask_from_image, head_phantom
+from .shape_model import ShapeModel
+
+SUFFIX = ".nii.gz"
+
+
+def sample(
+    model: str | Path, out: str | Path, count: int = 1, seed: int = 0, mirror: bool = False, overwrite: bool = False
+) -> list[str]:
+    """
+    Draw new masks from a shape model.
+
+    Args:
+        model: .npz of ``fit``.
+        out: folder; mask number ``seed + i`` is written to ``mask_<seed + i>.nii.gz``, so that runs can be continued.
+        count: how many.
+        seed: of the first one.
+        mirror: left and right exchanged.
+        overwrite: replace masks that are there already.
+
+    Returns:
+        The files.
+    """
+    paths = _numbered(out, "mask", count, seed, overwrite)
+    shapes = ShapeModel.load(model)
+    for number, path in enumerate(paths, start=seed):
+        mask = shapes.sample(number)
+        write_mask(path, mask[::-1] if mirror else mask, shapes.affine(mask))
+    return [str(path) for path in paths]
+
+
+def phantom(
+    out: str | Path,
+    count: int = 1,
+    size: int | Sequence[int] = 128,
+    spacing: float | None = None,
+    seed: int = 0,
+    lesion: bool = True,
+    overwrite: bool = False,
+) -> list[str]:
+    """
+    Draw whole-head phantoms (1 head, 2 lesion).
+
+    Args:
+        out: folder; phantom number ``seed + i`` is written to ``head_<seed + i>.nii.gz``.
+        count: how many.
+        size: voxels, one a side or three.
+        spacing: mm; by default 192 mm over the shortest side.
+        seed: of the first one.
+        lesion: False for healthy heads.
+        overwrite: replace masks that are there already.
+
+    Returns:
+        The files.
+    """
+    paths = _numbered(out, "head", count, seed, overwrite)
+    for number, path in enumerate(paths, start=seed):
+        mask = head_phantom(size, spacing, number, lesion)
+        step = FIELD_OF_VIEW / min(mask.shape) if spacing is None else spacing
+        affine = np.diag([step, step, step, 1.0])
+        affine[:3, 3] = -(np.array(mask.shape) - 1) / 2 * step
+        write_mask(path, mask, affine)
+    return [str(path) for path in paths]
+
+
+def head(image: str | Path, out: str | Path, lesion: str | Path | None = None, overwrite: bool = False) -> str:
+    """
+    Make a head mask (1 head, 2 lesion) of an MR volume, on its grid.
+
+    Args:
+        image: NIfTI volume with the whole head.
+        out: file to write.
+        lesion: NIfTI mask of the lesion on the same grid.
+        overwrite: replace ``out`` where it is there already.
+
+    Returns:
+        The file.
+    """
+    _refuse_existing([Path(out)], overwrite)
+    volume = _read(image)
+    marked = None if lesion is None else _read(lesion)
+    if marked is not None and not np.allclose(marked.affine, volume.affine, atol=1e-3):
+        raise ValueError(f"{lesion} and {image} have different affines: bring them to one grid.")
+    spacing = nib.affines.voxel_sizes(volume.affine)
+    try:
+        mask = head_mask_from_image(volume.get_fdata(), None if marked is None else marked.get_fdata(), spacing)
+    except ValueError as error:
+        raise ValueError(f"{image}: {error}") from error
+    return str(write_mask(out, mask, volume.affine))
+
+
+def fit(
+    out: str | Path,
+    labels: Mapping[str, int],
+    cases: Sequence[Mapping[str, str]] | None = None,
+    dataset_dir: str | Path | None = None,
+    variance: float = 0.95,
+    grid_spacing: float = 2.0,
+    overwrite: bool = False,
+) -> str:
+    """
+    Learn a shape model from masks.
+
+    Args:
+        out: .npz to write.
+        labels: name -> value, e.g. ``{"anterior": 1, "posterior": 2}``.
+        cases: with the mask's file under "label", and its subject under "group"; from a config's split.
+        dataset_dir: instead of ``cases``, a folder whose ``labels/*.nii.gz`` are all used.
+        variance: share of the variance that the modes keep.
+        grid_spacing: mm a step of the distance maps.
+        overwrite: replace ``out`` where it is there already.
+
+    Returns:
+        The file.
+    """
+    _refuse_existing([Path(out)], overwrite)
+    if cases is None:
+        folder = Path(dataset_dir or ".") / "labels"
+        cases = [{"label": str(path)} for path in sorted(folder.glob(f"[!.]*{SUFFIX}"))]
+        if not cases:
+            raise FileNotFoundError(f"No *{SUFFIX} file in {folder}: set dataset_dir to a folder that holds labels/.")
+    images = [nib.as_closest_canonical(_read(case["label"])) for case in cases]
+    masks = [np.asanyarray(image.dataobj) for image in images]
+    spacings = [nib.affines.voxel_sizes(image.affine) for image in images]
+    for case, mask in zip(cases, masks):
+        values = set(np.unique(mask).tolist()) - {0}
+        if mask.ndim != 3 or values != set(labels.values()):
+            raise ValueError(
+                f"{case['label']}: a 3D mask with the labels {dict(labels)} was expected, got shape "
+                f"{mask.shape} and the values {sorted(values)}."
+            )
+    model = ShapeModel.fit(masks, spacings, labels, variance, grid_spacing)
+    if all("group" in case for case in cases):
+        model.info["subjects"] = len({case["group"] for case in cases})
+    print(f"{out}: {model.info}")
+    return str(model.save(out))
+
+
+def write_mask(path: str | Path, mask: np.ndarray, affine: np.ndarray) -> Path:
+    """Write a label map as uint8 NIfTI in millimetres; it appears under ``path`` only when it is complete."""
+    image = nib.Nifti1Image(mask.astype(np.uint8), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    with written_whole(path) as temporary:
+        nib.save(image, temporary)
+    return Path(path)
+
+
+def _numbered(out: str | Path, stem: str, count: int, seed: int, overwrite: bool) -> list[Path]:
+    if not isinstance(count, int) or count < 1 or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"count must be a whole number above 0 and seed one from 0 up, got {count} and {seed}.")
+    if Path(out).suffix:
+        raise ValueError(f"out must be a folder, got {out}.")
+    paths = [Path(out) / f"{stem}_{number:03d}{SUFFIX}" for number in range(seed, seed + count)]
+    _refuse_existing(paths, overwrite)
+    return paths
+
+
+def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    there = [path for path in paths if path.exists()]
+    if there and not overwrite:
+        raise FileExistsError(
+            f"{there[0]} is there already ({len(there)} of {len(paths)} files): give another name, "
+            "folder or seed, or overwrite=True."
+        )
+
+
+def _read(path: str | Path) -> Any:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"No file {path}.")
+    try:
+        image: Any = nib.load(str(path))
+        image.get_fdata(dtype=np.float32)
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} is no readable NIfTI volume: {error}") from error
+    return image
+
+
+def main(command: list[str] | None = None) -> None:
+    """The command line; mistakes end it with one line and status 1."""
+    import fire
+
+    try:
+        fire.Fire({"sample": sample, "phantom": phantom, "head": head, "fit": fit}, command=command, name="masks")
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"masks: {error}")
+
+
+if __name__ == "__main__":
+    main()

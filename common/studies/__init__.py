@@ -1,0 +1,1 @@
+"""What the papers do with generated images: synthetic sets, folds, classifiers, explanations."""

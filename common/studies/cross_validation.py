@@ -1,0 +1,204 @@
+"""Classifiers trained in folds and tested on real images: every architecture, one table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.cases import check_folder
+from ..data.folds import stratified_folds
+from ..handlers.seeding import epoch_seed
+from ..metrics.classification import classification_scores
+from ..networks.cnns import chosen_architectures
+from .classification_table import write_table
+from .fold_files import (
+    check_fold,
+    described,
+    images_digest,
+    read_fold,
+    remove_fold,
+    weights_digest,
+    write_fold,
+)
+from .fold_training import TrainingPlan, predict, train_fold
+from .sample_record import image_id, names_digest
+from .study import class_counts, copies_of_sample, load_sets
+
+logger = logging.getLogger(__name__)
+_ANYWHERE = ("device", "num_workers")  # of a plan: where a fold is trained is no reason to train it again
+
+
+class CrossValidation:
+    """
+    Train each architecture once a fold, test each network on the real images, and write one table.
+
+    What is complete in ``output_dir`` is not trained again; what depends on other images, classes, folds, initial
+    weights, ``plan`` or ``settings`` is not written over.
+
+    Args:
+        architectures: "all", one name, several with commas between, or a list.
+        network: architecture's name -> a new network.
+        plan: how each is trained.
+        sets: "train", "test" and "sample", see ``study_sets``.
+        transform: loads, checks and resizes a case, and adds "class_index".
+        classes: names in the order of the networks' outputs.
+        output_dir: folder of ``metrics.json``, ``metrics.md`` and ``<architecture>/fold_<k>.{json,npz,pt}``.
+        folds: number of folds that the training images are split into.
+        max_folds: so many of them are trained; None for all.
+        settings: what else a result depends on, JSON-ready; recorded and compared.
+        label: what the table is called; it changes no result.
+        skip_unreadable: leave out images that cannot be read.
+        keep_weights: weights are written for the first so many folds.
+        overwrite: train again what is there.
+
+    Raises:
+        ValueError: for an unknown architecture, or folds and images that do not fit together.
+        OSError: when ``output_dir`` cannot be written.
+    """
+
+    def __init__(
+        self,
+        architectures: str | list[str],
+        network: Callable[[str], nn.Module],
+        plan: TrainingPlan,
+        sets: Mapping[str, Sequence[dict[str, Any]]],
+        transform: Callable[[Any], Any],
+        classes: Sequence[str],
+        output_dir: str | Path,
+        folds: int = 5,
+        max_folds: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        label: str | None = None,
+        skip_unreadable: bool = False,
+        keep_weights: int = 1,
+        overwrite: bool = False,
+    ) -> None:
+        if max_folds is not None and max_folds < 1:
+            raise ValueError(f"max_folds must be at least 1, or None for all folds; got {max_folds}.")
+        self.architectures = chosen_architectures(architectures)
+        self.network = network
+        self.plan = plan
+        self.sets = sets
+        self.transform = transform
+        self.classes = list(classes)
+        self.output_dir = Path(output_dir)
+        self.parts = stratified_folds(sets["train"], folds, plan.seed)[:max_folds]
+        self.folds = folds
+        self.settings = dict(settings or {})
+        self.label = label
+        self.skip_unreadable = skip_unreadable
+        self.keep_weights = keep_weights
+        self.overwrite = overwrite
+        check_folder(self.output_dir)
+
+    def run(self) -> dict[str, Any]:
+        """
+        Train what is missing, test, and write the table.
+
+        Returns:
+            What ``metrics.json`` holds.
+
+        Raises:
+            FileExistsError: when ``output_dir`` holds folds of another study.
+            ValueError: when images cannot be used.
+        """
+        for architecture in self.architectures:
+            self.network(architecture)  # weights that are missing or do not fit are named before the first is trained
+        train, test = load_sets([self.sets["train"], self.sets["test"]], self.transform, self.skip_unreadable)
+        by_path = {case["path"]: case for case in train}
+        identity = {
+            "settings": self.settings,
+            "classes": self.classes,
+            "images": [images_digest(train), images_digest(test)],
+            "sample": names_digest(self.sets["sample"]),
+            "plan": {name: described(value) for name, value in vars(self.plan).items() if name not in _ANYWHERE},
+            "folds": self.folds,
+        }
+        if not self.overwrite:  # before the first is trained
+            for architecture in self.architectures:
+                for number in range(len(self.parts)):
+                    check_fold(self._stem(architecture, number), identity)
+        rows = {}
+        for architecture in self.architectures:
+            records = []
+            for number, parts in enumerate(self.parts):
+                # Images that cannot be read were left out above.
+                loaded = [[by_path[c["image"]] for c in part if c["image"] in by_path] for part in parts]
+                records.append(self._fold(architecture, number, loaded, test, identity))
+            rows[architecture] = self._row(records, test)
+            write_table(self._content(rows, train, test), self.output_dir)
+        return self._content(rows, train, test)
+
+    def _fold(
+        self, architecture: str, number: int, parts: Sequence[Any], test: Sequence[Any], identity: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The record of one network with the "probabilities" of the test images; read where it is complete."""
+        stem = self._stem(architecture, number)
+        torch.manual_seed(epoch_seed(self.plan.seed, number, 1))
+        network = self.network(architecture)
+        identity = {
+            **identity,
+            "parts": [names_digest(part) for part in parts],
+            "initial_weights": weights_digest(network),
+        }
+        keep = number < self.keep_weights
+        done = None if self.overwrite else read_fold(stem, identity, weights=keep)
+        if done is not None:
+            logger.info("%s, fold %d: complete already", architecture, number + 1)
+            return done
+        remove_fold(stem)
+        record = train_fold(network, parts[0], parts[1], self.plan, number)
+        found = predict(network, test, self.plan)
+        record = {**record, "held_out": sorted(map(image_id, parts[1])), "identity": identity}
+        record = write_fold(stem, record, found, network if keep else None)
+        logger.info(
+            "%s, fold %d of %d: epoch %d of %d is best, validation loss %.4f, accuracy %.4f, %.0f s",
+            architecture,
+            number + 1,
+            self.folds,
+            *(record[key] for key in ("best_epoch", "epochs", "val_loss", "val_accuracy", "seconds")),
+        )
+        return {**record, "probabilities": found}
+
+    def _stem(self, architecture: str, number: int) -> Path:
+        return self.output_dir / architecture / f"fold_{number}"
+
+    def _row(self, records: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        found = [record["probabilities"] for record in records]
+        labels = np.array([int(case["class_index"]) for case in test])
+        groups = np.array([case["group"] for case in test])
+        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "best_epoch", "epochs", "seconds")
+        row: dict[str, Any] = {name: float(np.mean([record[name] for record in records])) for name in names}
+        row |= {"test": classification_scores(found, labels, groups, self.plan.seed), "folds": len(records)}
+        if len(found) > 1:
+            together = classification_scores([np.mean(found, 0)], labels, groups, self.plan.seed)
+            row["test_mean_of_probabilities"] = together["accuracy"]
+        copied = np.array(copies_of_sample(test, self.sets["sample"]))
+        for name, chosen in (("test_copied", copied), ("test_new", ~copied)):
+            # Both parts or neither: with a split by group there are no near copies.
+            if copied.any() and chosen.any():
+                parts = [probabilities[chosen] for probabilities in found]
+                row[name] = classification_scores(parts, labels[chosen], groups[chosen], self.plan.seed)["accuracy"]
+        return row
+
+    def _content(self, rows: Mapping[str, Any], train: Sequence[Any], test: Sequence[Any]) -> dict[str, Any]:
+        copied = sum(copies_of_sample(test, self.sets["sample"]))
+        return {
+            "networks": dict(rows),
+            "classes": self.classes,
+            "train_images": class_counts(train),
+            "test_images": class_counts(test),
+            "sample_images": class_counts(self.sets["sample"]),
+            "test_images_with_a_near_copy_in_the_sample": copied,
+            "folds": {"number": self.folds, "trained": len(self.parts)},
+            "settings": self.settings,
+            "label": self.label,
+            "device": str(self.plan.device),
+            "bootstrap": {"seed": self.plan.seed, "resamples": 1000, "over": "groups of images", "kind": "percentile"},
+        }

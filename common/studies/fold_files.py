@@ -1,0 +1,204 @@
+"""What a trained fold leaves in its study's folder: record, probabilities and weights that belong together."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.datalist import Case
+from ..data.files import written_whole
+from ..data.provenance import sha256_of
+from ..networks.classifier import write_classifier
+from .sample_record import image_id, names_digest
+
+_RECORD, _FOUND, _WEIGHTS = ".json", ".npz", ".pt"
+
+
+def images_digest(cases: Sequence[Mapping[str, Any]]) -> str:
+    """A short hash of loaded images and their classes, in their order."""
+    found = hashlib.sha256()
+    for case in cases:
+        found.update(str(case["class"]).encode())
+        found.update(np.ascontiguousarray(torch.as_tensor(case["image"]).numpy()).tobytes())
+    return found.hexdigest()[:16]
+
+
+def weights_digest(network: nn.Module) -> str:
+    """A short hash of a network's weights and buffers."""
+    found = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def described(value: Any) -> Any:
+    """Class and parameters of an object, JSON-ready, with those of what it holds; random states are left out."""
+    if value is None or isinstance(value, (str, int, float)):
+        return str(value) if isinstance(value, Enum) else value
+    if isinstance(value, (torch.dtype, torch.device)):
+        return str(value)
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): described(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, range)):
+        return [described(entry) for entry in value]
+    if isinstance(value, functools.partial):
+        return [described(value.func), described(value.args), described(value.keywords)]
+    if isinstance(value, type) or hasattr(value, "__code__"):
+        return getattr(value, "__qualname__", type(value).__name__)
+    if isinstance(value, np.random.RandomState) or not hasattr(value, "__dict__"):
+        return type(value).__name__
+    return [type(value).__name__, {key: described(entry) for key, entry in sorted(vars(value).items())}]
+
+
+def remove_fold(stem: Path) -> None:
+    """Take away what an earlier run left, the record first: without it nothing is taken for complete."""
+    for suffix in (_RECORD, _FOUND, _WEIGHTS):
+        stem.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def write_fold(stem: Path, record: Mapping[str, Any], found: np.ndarray, network: nn.Module | None) -> dict[str, Any]:
+    """
+    Write one fold; its record comes last, so that where it stands the fold is complete.
+
+    Args:
+        stem: the files' common name, ``<architecture>/fold_<k>``.
+        record: JSON-ready.
+        found: (n, classes) probabilities of the test images.
+        network: whose weights are kept; None for no weights.
+
+    Returns:
+        The record with the SHA-256 of the other files at "files".
+    """
+    if network is not None:
+        write_classifier(network, stem.with_suffix(_WEIGHTS))
+    with written_whole(stem.with_suffix(_FOUND)) as path:
+        np.savez_compressed(path, probabilities=found)
+    kept = [_FOUND] if network is None else [_FOUND, _WEIGHTS]
+    record = {**record, "files": {suffix: sha256_of(stem.with_suffix(suffix)) for suffix in kept}}
+    with written_whole(stem.with_suffix(_RECORD)) as path:
+        path.write_text(json.dumps(record, indent=2, default=str) + "\n")
+    return record
+
+
+def read_fold(stem: Path, identity: Mapping[str, Any], weights: bool) -> dict[str, Any] | None:
+    """
+    The record of a complete fold with its "probabilities", or None where it has to be trained.
+
+    Args:
+        stem: see ``write_fold``.
+        identity: what its result depends on, JSON-ready.
+        weights: whether its weights must be there.
+
+    Raises:
+        FileExistsError: when what is there depends on something else; names it.
+    """
+    path = stem.with_suffix(_RECORD)
+    if not path.is_file():
+        return None
+    check_fold(stem, identity)
+    record = json.loads(path.read_text())
+    needed = [_FOUND, _WEIGHTS] if weights else [_FOUND]
+    if not all(_is_whole(stem, suffix, record) for suffix in needed):
+        return None
+    with np.load(stem.with_suffix(_FOUND), allow_pickle=False) as arrays:
+        return {**record, "probabilities": arrays["probabilities"]}
+
+
+def check_fold(stem: Path, identity: Mapping[str, Any]) -> None:
+    """
+    Refuse to write over a fold whose result depends on something else.
+
+    Args:
+        stem: see ``write_fold``.
+        identity: all or some of what the result depends on, JSON-ready.
+
+    Raises:
+        FileExistsError: names what differs.
+    """
+    path = stem.with_suffix(_RECORD)
+    if not path.is_file():
+        return
+    # Through JSON, as the stored one went: tuples become lists.
+    wanted = json.loads(json.dumps(identity, default=str))
+    found = json.loads(path.read_text()).get("identity", {})
+    other = _difference({key: found.get(key) for key in wanted}, wanted)
+    if other:
+        raise FileExistsError(
+            f"{path} is of an earlier run with other {other}: choose another output_dir, or --overwrite True."
+        )
+
+
+def record_of(weights: str | Path, sample: Sequence[Case]) -> dict[str, Any]:
+    """
+    What is known of a classifier of ``classify.json`` that has seen no real image but those of the sample.
+
+    Args:
+        weights: its file, ``<study>/<architecture>/fold_<k>.pt``, with the record beside it.
+        sample: the real images that are not tested on.
+
+    Raises:
+        FileNotFoundError: when either file is missing.
+        ValueError: when the record is of other weights, or another sample.
+    """
+    stem = Path(weights).with_suffix("")
+    for path in (Path(weights), stem.with_suffix(_RECORD)):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} was expected: classify.json writes a classifier and its record together.")
+    record = json.loads(stem.with_suffix(_RECORD).read_text())
+    if not _is_whole(stem, _WEIGHTS, record):
+        raise ValueError(f"{stem.with_suffix(_RECORD)} is not the record of {weights}: train the classifier again.")
+    if record["identity"]["sample"] != names_digest(sample):
+        raise ValueError(
+            f"{weights} belongs to another sample of the real images and may have seen those that are tested on: give "
+            "one of the same split, fraction and split_seed."
+        )
+    return record
+
+
+def unseen(cases: Sequence[Case], weights: str | Path, sample: Sequence[Case]) -> list[Case]:
+    """
+    Of synthetic images those that a classifier was not trained on: all, or those that its fold held out.
+
+    Args:
+        cases: synthetic images.
+        weights: file of the classifier, see ``record_of``, as ``sample`` and the errors.
+        sample: the real images that are not explained.
+
+    Raises:
+        ValueError: also when ``cases`` are not those of its study.
+    """
+    record = record_of(weights, sample)
+    if record["identity"]["settings"].get("train_on") == "real":
+        return list(cases)
+    held_out = set(record["held_out"])
+    kept = [case for case in cases if image_id(case) in held_out]
+    lost = sorted({case["class"] for case in cases} - {case["class"] for case in kept})
+    if lost:
+        raise ValueError(f"{weights} held out none of these images of {lost}: give the synthetic set of its study.")
+    return kept
+
+
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Names of what differs, of a mapping within them the name there; empty where nothing does."""
+    names: list[str] = []
+    for key in sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)):
+        one, other = found.get(key), wanted.get(key)
+        names.append(_difference(one, other) if isinstance(one, dict) and isinstance(other, dict) else key)
+    return ", ".join(dict.fromkeys(names))
+
+
+def _is_whole(stem: Path, suffix: str, record: Mapping[str, Any]) -> bool:
+    path = stem.with_suffix(suffix)
+    return path.is_file() and record.get("files", {}).get(suffix) == sha256_of(path)

@@ -1,0 +1,1 @@
+"""Every picture: previews, sheets, slices."""

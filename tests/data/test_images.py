@@ -1,0 +1,255 @@
+"""Images of every format: read as they show, written back as they came."""
+
+from __future__ import annotations
+
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.data.dicom import read_dicom
+from common.data.image_cases import check_images, find_hole, find_images, pending_images
+from common.data.images import image_stem, output_ending, read_image, write_image
+from tests.bundles.restoration_runs import CR, MR, grey, pixels, write_dicom, write_picture
+from tests.fixtures import oblique_affine, write_nifti
+
+RECORD = {"bundle": "med_cdiff_xray_denoise", "version": "0.1.0", "seed": 3, "steps": 10, "run": "r", "map": ""}
+pydicom = pytest.importorskip("pydicom")
+
+
+def written(path, image, values=None):
+    target = path.with_name(f"{image_stem(path)}_new{output_ending(path)}")
+    write_image(target, image.values[0] if values is None else values, image, image.affine, RECORD)
+    return target
+
+
+FILES = {
+    "8-bit PNG": lambda folder: write_picture(folder / "a.png", grey()),
+    "16-bit PNG": lambda folder: write_picture(folder / "a.png", grey(dtype=np.uint16, high=65535)),
+    "JPEG": lambda folder: write_picture(folder / "a.JPG", grey()),
+    "2D NIfTI": lambda folder: write_nifti(folder / "a.nii", grey(dtype=np.float32, high=3)),
+    "3D NIfTI": lambda folder: write_nifti(folder / "a.nii.gz", grey((9, 10, 5), np.int16, 900) - 300),
+    "CR": lambda folder: write_dicom(folder / "a.dcm", grey(dtype=np.uint16, high=4095)),
+    "signed MR": lambda folder: write_dicom(folder / "1.2.3", grey(dtype=np.int16, high=2000) - 900, MR),
+    "MONOCHROME1, rescaled": lambda folder: write_dicom(
+        folder / "a.dcm",
+        grey(dtype=np.uint16, high=4000),
+        PhotometricInterpretation="MONOCHROME1",
+        RescaleSlope=2.5,
+        RescaleIntercept=-100,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_read_is_written_back_to_the_last_bit(tmp_path, name):
+    path = FILES[name](tmp_path)
+    target = written(path, read_image(path))
+    assert target.suffix == {".JPG": ".png", ".3": ".dcm"}.get(path.suffix, path.suffix)
+    before, after = pixels(path.rename(path.with_suffix(".jpg")) if path.suffix == ".JPG" else path), pixels(target)
+    assert after.dtype == before.dtype
+    np.testing.assert_array_equal(after, before)
+
+
+def test_a_nifti_file_keeps_affine_codes_scale_and_unit(tmp_path):
+    source = nib.Nifti1Image(grey((9, 10, 5), np.int16, 900), oblique_affine())
+    source.set_sform(oblique_affine(), 2)
+    source.header.set_xyzt_units("micron")
+    source.header.set_slope_inter(0.25, -7)
+    nib.save(source, tmp_path / "a.nii.gz")
+    image = read_image(tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(image.values[0], nib.load(tmp_path / "a.nii.gz").get_fdata())
+    result = nib.load(written(tmp_path / "a.nii.gz", image))
+    np.testing.assert_array_equal(result.dataobj.get_unscaled(), pixels(tmp_path / "a.nii.gz"))
+    assert (result.dataobj.slope, result.dataobj.inter) == (0.25, -7)
+    assert (int(result.header["sform_code"]), result.header.get_xyzt_units()[0]) == (2, "micron")
+    np.testing.assert_allclose(result.affine, oblique_affine(), atol=1e-6)
+    assert bytes(result.header["descrip"]).startswith(b"synthetic med_cdiff_xray_denoise 0.1.0 seed 3 steps 10")
+
+
+def test_pictures_lie_as_they_show(tmp_path):
+    array = grey((20, 33))
+    image = read_image(write_picture(tmp_path / "a.png", array))
+    np.testing.assert_array_equal(image.values[0, :, :, 0], array.T)
+    turned = Image.fromarray(array)
+    exif = turned.getexif()
+    exif[0x0112] = 6  # "turn by 90 degrees to the right to show"
+    turned.save(tmp_path / "b.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png").values[0, :, :, 0], np.rot90(array, -1).T)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "CMYK"])
+def test_every_mode_of_pictures_is_read(tmp_path, mode):
+    ending = "jpg" if mode == "CMYK" else "png"
+    picture = Image.fromarray(np.where(grey() > 99, 255, 0).astype(np.uint8)).convert(mode)
+    picture.save(tmp_path / f"a.{ending}")
+    values = read_image(tmp_path / f"a.{ending}").values
+    assert len(values) == (1 if mode in ("1", "LA") else 3)
+    assert np.abs(values[0, :, :, 0].T - np.where(grey() > 99, 255, 0)).mean() < 5
+
+
+def test_monochrome1_is_read_as_it_shows_in_rescaled_units(tmp_path):
+    array = grey(dtype=np.uint16, high=4095)
+    tags = {"PhotometricInterpretation": "MONOCHROME1", "RescaleSlope": 2, "RescaleIntercept": -100}
+    path = write_dicom(tmp_path / "a.dcm", array, **tags)
+    values = read_image(path).values[0, :, :, 0].T
+    np.testing.assert_array_equal(values, 2.0 * (4095.0 - array) - 100)
+    assert pydicom.dcmread(written(path, read_image(path))).PhotometricInterpretation == "MONOCHROME1"
+
+
+def test_a_new_dicom_instance_says_what_it_is_and_not_who(tmp_path):
+    tags = {"WindowCenter": 400, "ImageOrientationPatient": [1, 0, 0, 0, 0, -1], "ImagePositionPatient": [-10, 20, 30]}
+    path = write_dicom(tmp_path / "a.dcm", grey(dtype=np.uint16, high=4095), MR, InstanceNumber=7, **tags)
+    source, new = pydicom.dcmread(path), pydicom.dcmread(written(path, read_image(path)))
+    assert new[0x0008, 0x001C].value == "YES"  # SyntheticData
+    assert list(new.ImageType)[:2] == ["DERIVED", "SECONDARY"]
+    assert "seed 3 steps 10" in new.DerivationDescription
+    assert new.PatientIdentityRemoved == "YES"
+    assert "Jane" not in str(new)
+    told = [str(element.value) for element in new.iterall() if element.VR != "UI"]  # a new UID may hold any digits
+    assert not any("2020" in value for value in told)
+    for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        assert new[name].value != source[name].value
+    for name in ("SOPClassUID", "Modality", "PixelSpacing", "WindowCenter", "InstanceNumber", *list(tags)):
+        assert new[name].value == source[name].value, name
+
+
+def test_slices_of_one_study_stay_together_within_a_run(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", grey(dtype=np.uint16))
+    image = read_image(path)
+    records = [RECORD, RECORD, {**RECORD, "map": "std"}, {**RECORD, "run": "another"}]
+    new = []
+    for index, record in enumerate(records):
+        write_image(tmp_path / f"{index}.dcm", image.values[0], image, image.affine, record)
+        new.append(pydicom.dcmread(tmp_path / f"{index}.dcm"))
+    assert len({item.SOPInstanceUID for item in new}) == 4
+    assert [item.StudyInstanceUID == new[0].StudyInstanceUID for item in new] == [True, True, True, False]
+    assert [item.SeriesInstanceUID == new[0].SeriesInstanceUID for item in new] == [True, True, False, False]
+
+
+def test_finer_dicom_pixels_cover_the_same_field(tmp_path):
+    tags = {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1], "ImagePositionPatient": [5.0, 20, 30]}
+    path = write_dicom(tmp_path / "a.dcm", grey((10, 20), np.uint16), MR, **tags)
+    image = read_image(path)
+    fine = np.kron(image.values[0], np.ones((2, 4, 1)))
+    new = pydicom.dcmread(written(path, image, fine))
+    assert (new.Rows, new.Columns) == (40, 40)
+    assert list(new.PixelSpacing) == [0.2, 0.6]  # 0.8 mm rows in four, 1.2 mm columns in two
+    # the outer corner stays: half an old pixel before the first old centre, half a new one before the first new
+    np.testing.assert_allclose(list(new.ImagePositionPatient), [5.0, 20 - 0.6 + 0.3, 30 + 0.4 - 0.1])
+
+
+@pytest.mark.parametrize("name", ["16-bit PNG", "signed MR", "3D NIfTI"])
+def test_a_map_of_deviations_keeps_its_units(tmp_path, name):
+    path = FILES[name](tmp_path)
+    image = read_image(path)
+    deviations = np.abs(image.values[0]) / image.values.max() * 0.37
+    like = image.for_deviation(deviations.max())
+    target = tmp_path / f"std{output_ending(path)}"
+    write_image(target, deviations, like, image.affine, RECORD)
+    found = pixels(target) * like.slope
+    expected = deviations if name == "3D NIfTI" else deviations[..., 0].T
+    np.testing.assert_allclose(found, expected, atol=like.slope)
+    if name == "signed MR":
+        assert float(pydicom.dcmread(target).RescaleSlope) == pytest.approx(like.slope)
+
+
+def truncated(path, ending, keep=0.6):
+    data = path.read_bytes()
+    (path.parent / f"bad{ending}").write_bytes(data[: int(keep * len(data))])
+    return path.parent / f"bad{ending}"
+
+
+def noise(folder, ending):
+    array = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    if "nii" in ending:
+        return truncated(write_nifti(folder / f"a{ending}", array), ending)
+    return truncated(write_picture(folder / f"a{ending}", array), ending)
+
+
+BAD = {
+    "cut JPEG": (lambda folder: noise(folder, ".jpg"), "bad.jpg: damaged, cut off, or not a PNG, JPEG, NIfTI or DICOM"),
+    "cut PNG": (lambda folder: noise(folder, ".png"), "bad.png: damaged"),
+    "cut NIfTI": (lambda folder: noise(folder, ".nii.gz"), "bad.nii.gz: damaged"),
+    "cut DICOM": (
+        lambda folder: truncated(write_dicom(folder / "a.dcm", grey((64, 64), np.uint16)), ".dcm"),
+        "bad.dcm: damaged",
+    ),
+    "no DICOM": (lambda folder: (folder / "a.dcm", (folder / "a.dcm").write_bytes(b"x" * 200))[0], "a.dcm: damaged"),
+    "NaN": (
+        lambda folder: write_nifti(folder / "a.nii", np.where(grey() == 255, np.nan, 1.0).astype(np.float32)),
+        r"a.nii: \d+ of 1320 pixels are NaN or infinite",
+    ),
+    "4D": (
+        lambda folder: write_nifti(folder / "a.nii", np.ones((5, 6, 7, 2), np.float32)),
+        "a 2D image or a 3D volume of real numbers was expected, got 5 x 6 x 7 x 2",
+    ),
+    "CT": (
+        lambda folder: write_dicom(folder / "a.dcm", grey(dtype=np.uint16), "1.2.840.10008.5.1.4.1.1.2"),
+        "CR, DX for presentation, .*MR, Secondary Capture was expected, got SOP class 1.2.840.10008.5.1.4.1.1.2",
+    ),
+    "frames": (
+        lambda folder: write_dicom(folder / "a.dcm", grey((8, 4), np.uint16), Rows=4, NumberOfFrames=2),
+        "one frame was expected, got 2",
+    ),
+    "palette": (
+        lambda folder: write_dicom(folder / "a.dcm", grey(), CR, 8, PhotometricInterpretation="PALETTE COLOR"),
+        "MONOCHROME1, MONOCHROME2 or RGB was expected, got PALETTE COLOR",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_restored_is_named(tmp_path, name):
+    write, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        read_image(write(tmp_path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none.png: no such file; a PNG, JPEG, NIfTI or DICOM image"):
+        read_image(tmp_path / "none.png")
+
+
+def test_dicom_without_pydicom_says_what_to_install(tmp_path, monkeypatch):
+    path = write_dicom(tmp_path / "a.dcm", grey(dtype=np.uint16))
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(ImportError, match="pip install pydicom"):
+        read_image(path)
+    read_image(write_picture(tmp_path / "a.png", grey()))
+
+
+def test_a_colour_dicom_has_three_channels(tmp_path):
+    colour = np.stack([grey(seed=seed) for seed in range(3)], -1)
+    tags = {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0}
+    path = write_dicom(tmp_path / "a.dcm", colour, CR, 8, **tags)
+    assert read_dicom(path)[0].shape == colour.shape
+    new = pydicom.dcmread(written(path, read_image(path)))
+    assert new.pixel_array.shape == colour.shape[:2]
+
+
+def test_images_are_found_by_ending_or_mark_and_skipped_when_done(tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("b.png", "a.JPEG", "holes/b.png", ".hidden.png"):
+        write_picture(folder / name, grey())
+    write_dicom(folder / "1.2.840", grey(dtype=np.uint16))
+    (folder / "notes.txt").write_text("none")
+    files = find_images(folder)
+    assert [path.split("/")[-1] for path in files] == ["1.2.840", "a.JPEG", "b.png"]
+    assert find_images(folder, only="x.png") == ["x.png"]
+    write_picture(out / "b_sr.png", grey())
+    assert [case["image"] for case in pending_images(files, out, "sr")] == files[:2]
+    assert len(pending_images(files, out, "sr", num_samples=2)) == 3, "its maps are missing"
+    assert len(pending_images(files, out, "sr", overwrite=True)) == 3
+    assert find_hole(folder / "holes", files[2]) == str(folder / "holes" / "b.png")
+    assert find_hole(folder / "holes", files[1]) == str(folder / "holes" / "a.JPEG")
+
+
+def test_a_run_without_images_or_with_two_of_one_name_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No image in /nowhere .*set dataset_dir to a folder of images"):
+        check_images([], [], dict, tmp_path, "/nowhere")
+    files = [str(write_picture(tmp_path / name, grey())) for name in ("a.png", "a.jpg")]
+    with pytest.raises(ValueError, match="the same output: rename one of them"):
+        check_images(files, [], dict, tmp_path)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import logging
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from common.data.sample_cases import sample_cases
+from common.data.save_generated import SaveGeneratedd
+from common.handlers.sample_sheet import SampleSheet
+
+MADE = {"bundle": "b", "seed": 3, "steps": 7}
+
+
+def image(channels: int = 1) -> torch.Tensor:
+    """(C, 6, 4): x to the right, y down; black top left."""
+    return (torch.arange(24).reshape(6, 4).float() / 23).expand(channels, 6, 4)
+
+
+@pytest.mark.parametrize("image_format", ["png", "nifti"])
+def test_pixels_and_record_come_back(tmp_path, image_format):
+    SaveGeneratedd("pred", tmp_path, image_format, provenance=MADE)({"pred": image(), "case": "x", "class": "c"})
+    expected = np.rint(image()[0].numpy() * 255).astype(np.uint8)
+    if image_format == "png":
+        with Image.open(tmp_path / "x.png") as file:
+            np.testing.assert_array_equal(np.asarray(file).T, expected)
+            assert file.info["Description"] == "synthetic b seed 3 steps 7"
+    else:
+        np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "x.nii.gz").dataobj), expected)
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert (record["seed"], record["case"], record["class"]) == (3, "x", "c")
+    assert record["outputs"] == ["x.png" if image_format == "png" else "x.nii.gz"]
+
+
+def test_several_channels_are_several_images(tmp_path):
+    SaveGeneratedd("pred", tmp_path, output_postfix="mixed")({"pred": image(3), "case": "x"})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x_mixed.json", *(f"x_mixed_{i}.png" for i in range(3))]
+
+
+@pytest.mark.parametrize(
+    ("pred", "message"),
+    [
+        (image() * 2, r"x: values in \[0, 1\] were expected, got 0 to 2"),
+        (image() * float("nan"), "got nan to nan"),
+        (image()[0], r"an image \(C, X, Y\) was expected, got shape \(6, 4\)"),
+    ],
+)
+def test_what_is_no_image_is_not_written(tmp_path, pred, message):
+    with pytest.raises(ValueError, match=message):
+        SaveGeneratedd("pred", tmp_path)({"pred": pred, "case": "x"})
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="image_format must be one of"):
+        SaveGeneratedd("pred", tmp_path, "jpeg")
+
+
+def test_a_full_disk_leaves_no_half_image(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("PIL.Image.Image.save", full)
+    with pytest.raises(OSError, match="No space left"):
+        SaveGeneratedd("pred", tmp_path)({"pred": image(), "case": "x"})
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"], "without its image, the case counts as pending"
+    assert len(sample_cases(1, tmp_path)) == 1
+
+
+def test_a_sheet_is_square_or_has_a_case_a_row(tmp_path):
+    for name, keys, cases, size in (("square", ("pred",), 5, (3, 2)), ("rows", ("pred", "image"), 3, (2, 3))):
+        sheet = SampleSheet(tmp_path, keys, name, provenance=MADE)
+        sheet.collect(SimpleNamespace(state=SimpleNamespace(output=[{"pred": image(), "image": image()}] * cases)))
+        sheet(None)
+        with Image.open(tmp_path / f"{name}.png") as file:
+            assert file.size == (size[0] * 7 - 1, size[1] * 5 - 1)
+            assert file.info["Description"] == "synthetic b seed 3 steps 7"
+            first = np.asarray(file)[:4, :6]
+        np.testing.assert_array_equal(first.T, np.rint(image()[0].numpy() * 255).astype(np.uint8))
+
+
+def test_cases_are_numbered_and_what_is_complete_is_left_out(tmp_path, caplog):
+    assert [case["image"] for case in sample_cases(3, tmp_path, first=5)] == [5, 6, 7]
+    for ending in (".json", ".png"):
+        (tmp_path / f"sample_00006{ending}").touch()
+    with caplog.at_level(logging.INFO):
+        assert [case["case"] for case in sample_cases(3, tmp_path, first=5)] == ["sample_00005", "sample_00007"]
+    assert "1 of 3 already in" in caplog.text
+    assert len(sample_cases(3, tmp_path, first=5, overwrite=True)) == 3
+    assert len(sample_cases(3, tmp_path, "nifti", first=5)) == 3
+    for wrong in ({"num_samples": 0}, {"num_samples": 1, "first": -1}):
+        with pytest.raises(ValueError, match="num_samples must be at least 1 and first at least 0"):
+            sample_cases(output_dir=tmp_path, **wrong)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from common.handlers.progress import ProgressLog, SamplePreviews, duration
+
+
+class Records(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def test_losses_are_averaged_and_the_time_left_is_told():
+    engine = Engine(lambda engine, batch: [{"loss": torch.tensor(float(batch), requires_grad=True)}])
+    engine.optimizer = SimpleNamespace(param_groups=[{"lr": 0.001}])
+    log = ProgressLog(2, name="test_progress")
+    records = Records()
+    log.logger.addHandler(records)
+    log.logger.setLevel(logging.INFO)
+    log.attach(engine)
+    engine.run([1, 3, 8], max_epochs=2)
+    assert len(records.lines) == 6
+    assert records.lines[0].startswith("Epoch 1/2, iteration 2/3: mean loss of 2 2.0000, lr 0.001, ")
+    assert records.lines[1].startswith("Epoch 1/2, iteration 3/3: mean loss of 1 8.0000")
+    assert all(line.endswith("left") for line in records.lines)
+    assert records.lines[-1].startswith("Epoch 2/2 took 0 s, 0 s left")
+
+
+def test_the_interval_is_positive():
+    with pytest.raises(ValueError, match="at least 1"):
+        ProgressLog(0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(12.4, "12 s"), (200, "3 min 20 s"), (59.6, "1 min 00 s"), (7500, "2 h 05 min")]
+)
+def test_durations_read_well(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_previews_are_written_for_each_evaluation(tmp_path: Path):
+    images: list[tuple[str, tuple[int, ...], int]] = []
+    writer = SimpleNamespace(
+        add_image=lambda tag, image, step, dataformats: images.append((tag, image.shape, step)), flush=lambda: None
+    )
+    volume = torch.rand(1, 8, 9, 10)
+    engine = Engine(lambda engine, batch: [{"pred": volume, "label": volume}])
+    handler = SamplePreviews(tmp_path, writer)
+    handler.attach(engine)
+    engine.run([0, 1], max_epochs=2)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["epoch_0001.png", "epoch_0002.png"]
+    assert [step for _, _, step in images] == [1, 2]
+    assert images[0][1] == images[1][1], "the second sheet holds the cases of its own evaluation only"
+    assert engine.last_event_name == Events.COMPLETED

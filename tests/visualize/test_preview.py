@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
+from monai.data import MetaTensor
+
+from common.visualize.preview import COLOURS, SavePreviewd, contact_sheet, preview_figure
+from tests.fixtures import image_of, oblique_affine, two_part_mask, write_nifti
+
+
+def _tensor(array, affine, name=None):
+    meta = {"filename_or_obj": name} if name else {}
+    return MetaTensor(torch.as_tensor(array, dtype=torch.float32), affine=torch.as_tensor(affine), meta=meta)
+
+
+def _millimetres(figure, ax, picture, colour):
+    """Bounding box (left, right, top, bottom) in the axes' millimetres of the pixels of a colour."""
+    rows, columns = np.nonzero(np.abs(picture - np.array(to_rgb(colour))).max(axis=-1) < 0.1)
+    places = ax.transData.inverted().transform(np.stack([columns, picture.shape[0] - 1 - rows], axis=1))
+    (left, right), (top, bottom) = ax.get_xlim(), ax.get_ylim()[::-1]
+    here = places[(places[:, 0] > left) & (places[:, 0] < right) & (places[:, 1] > top) & (places[:, 1] < bottom)]
+    return [*here[:, 0][[here[:, 0].argmin(), here[:, 0].argmax()]], here[:, 1].min(), here[:, 1].max()]
+
+
+def _drawn(figure):
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3] / 255
+
+
+def test_contour_runs_around_the_mask_in_millimetres():
+    mask = np.zeros((1, 20, 30, 12))
+    mask[0, 4:8, 18:27, 3:9] = 1
+    figure = preview_figure(np.zeros((1, 20, 30, 12)), mask, affine=np.diag([1.0, 2.0, 3.0, 1.0]))
+    picture = _drawn(figure)
+    # From the viewer's left and top: 20 - 8 = 12 and so on, each times the spacing.
+    expected = [(12, 16, 6, 24), (12, 16, 9, 27), (6, 24, 9, 27)]
+    for ax, box in zip(figure.axes[3:6], expected):
+        np.testing.assert_allclose(_millimetres(figure, ax, picture, COLOURS[0]), box, atol=1.2)
+    for ax in figure.axes[:3]:
+        assert len(ax.collections) == 0
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, -1, 1), (1, -1, -1)])
+def test_radiological_convention_whatever_the_axes_of_the_file(flips):
+    volume = np.zeros((10, 12, 14))
+    volume[7:, 8:, 10:] = 1  # right, front, top
+    stored = volume[:: flips[0], :: flips[1], :: flips[2]].transpose(2, 0, 1)
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    for axis, column in enumerate((1, 2, 0)):
+        affine[axis, column] = flips[axis]
+    mask = (stored > 0)[None]
+    for plane, ax in enumerate(preview_figure(stored[None], mask, affine=affine).axes[:3]):
+        pixels = ax.images[0].get_array()
+        assert pixels.shape == ((12, 10), (14, 10), (14, 12))[plane]
+        assert pixels[0, 0] == 1
+        assert pixels[-1, 0] == pixels[0, -1] == pixels[-1, -1] == 0
+
+
+def test_voxels_are_drawn_with_their_sizes():
+    figure = preview_figure(np.random.default_rng(0).random((1, 17, 22, 13)), affine=oblique_affine())
+    _drawn(figure)
+    for ax, (width, height) in zip(figure.axes, ((17 * 0.8, 22 * 1.2), (17 * 0.8, 13 * 2.5), (22 * 1.2, 13 * 2.5))):
+        box = ax.get_window_extent()
+        assert box.width / box.height == pytest.approx(width / height, rel=0.02)
+
+
+def test_row_a_channel_and_no_contours_without_mask():
+    assert len(preview_figure(np.zeros((4, 8, 9, 10))).axes) == 12
+    with_mask = preview_figure(np.zeros((4, 8, 9, 10)), np.ones((1, 8, 9, 10)))
+    assert len(with_mask.axes) == 24
+
+
+def test_channels_of_a_condition_are_labels_and_another_grid_is_brought_over():
+    mask = two_part_mask()
+    channels = np.stack([np.where(mask == value, 1.0, -1.0) for value in (1, 2)])
+    flipped = np.diag([-1.0, 1, 1, 1])
+    flipped[0, 3] = mask.shape[0] - 1
+    volume = _tensor(mask[None], np.eye(4))
+    pictures = [
+        _drawn(preview_figure(volume, m, labels={"a": 1, "b": 2}))
+        for m in (
+            _tensor(mask[None], np.eye(4)),
+            _tensor(channels, np.eye(4)),
+            _tensor(channels[:, ::-1].copy(), flipped),
+        )
+    ]
+    for other in pictures[1:]:  # one grey level: the contours are drawn from resampled masks
+        np.testing.assert_allclose(other, pictures[0], atol=1.01 / 255)
+
+
+def test_small_label_is_looked_for():
+    mask = np.ones((1, 20, 20, 20))
+    mask[0, 2:4, 2:4, 2:4] = 2
+    figure = preview_figure(np.arange(8000.0).reshape(1, 20, 20, 20), mask)
+    assert all(len(ax.collections) == 2 for ax in figure.axes[3:6])
+
+
+def test_writes_the_stem_of_the_file_and_leaves_nothing_else(tmp_path):
+    mask = two_part_mask()
+    pred = _tensor(image_of(mask)[None], oblique_affine(), "/somewhere/case_1.nii.gz")
+    data = {"pred": pred, "image": _tensor(mask[None], oblique_affine())}
+    result = SavePreviewd("pred", "image", tmp_path / "new", labels={"a": 1, "b": 2})(data)
+    assert result["pred"] is pred
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["case_1_preview.png"]
+    assert imread(tmp_path / "new" / "case_1_preview.png").ndim == 3
+    SavePreviewd("pred", output_dir=tmp_path / "sub", separate_folder=True)(data)
+    assert (tmp_path / "sub" / "case_1" / "case_1_preview.png").is_file()
+
+
+def test_volume_without_a_file_is_passed_on(tmp_path):
+    data = {"pred": torch.rand(1, 8, 8, 8)}
+    assert SavePreviewd("pred", "image", tmp_path / "new")(data) == data
+    assert not (tmp_path / "new").exists()
+
+
+def test_2d_is_refused():
+    with pytest.raises(ValueError, match="3D"):
+        preview_figure(np.zeros((1, 1, 1, 8, 8)))
+
+
+def test_contact_sheet_takes_files_and_arrays_of_differing_size(tmp_path):
+    files = [write_nifti(tmp_path / f"{i}.nii.gz", image_of(two_part_mask((17 + i, 22, 13)))) for i in range(2)]
+    path = contact_sheet(files, [np.arange(729.0).reshape(1, 9, 9, 9)] * 2, tmp_path / "sheet.png")
+    assert imread(path).shape[1] == 1080
+    with pytest.raises(ValueError, match="2 and 1"):
+        contact_sheet(files, files[:1], path)
