@@ -8,8 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.files import written_whole
-from ..data.provenance import sha256_of
+from ..utils.files import sha256_of, written_whole
 
 # A zip entry's time cannot be earlier; the same for all, so that the same bundle gives the same bytes.
 _TIME = (1980, 1, 1, 0, 0, 0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
+from ..utils.files import sha256_of
 
 
 def provenance(bundle_root: str | Path, weights: str | Path, **settings: Any) -> dict[str, Any]:
@@ -30,12 +31,3 @@ def provenance(bundle_root: str | Path, weights: str | Path, **settings: Any) ->
         "weights_sha256": sha256_of(weights) if Path(weights).is_file() else None,
         **settings,
     }
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

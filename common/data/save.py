@@ -14,7 +14,7 @@ from monai.config import DtypeLike, KeysCollection
 from monai.data import MetaTensor, NibabelWriter
 from monai.transforms import MapTransform, SaveImage, SaveImaged
 
-from .files import written_whole
+from ..utils.files import written_whole
 
 _DESCRIP = 79  # bytes of the NIfTI header's free text
 

@@ -14,7 +14,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, SaveImaged
 
-from .files import written_whole
+from ..utils.files import written_whole
 from .images import ImageFile, describe, write_image
 from .sample_cases import FORMATS
 

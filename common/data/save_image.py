@@ -14,7 +14,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 
-from .files import written_whole
+from ..utils.files import written_whole
 from .image_cases import MAPS, output_paths
 from .images import ImageFile, image_stem, read_image, write_image
 

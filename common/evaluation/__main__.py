@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.files import written_whole
 from ..features.registry import REGISTRY, SHIPPED
+from ..utils.files import written_whole
 from .cache import FeatureCache, Features
 from .choice import Options, check_together, load_networks, plan
 from .compare import Comparison

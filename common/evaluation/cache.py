@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data.files import written_whole
 from ..features.features import FeatureNetwork
 from ..metrics.heap import release_memory
+from ..utils.files import written_whole
 from .folders import ImageFolder
 
 _LAYOUT = 1  # raised when features of the same file, network and reading come out differently

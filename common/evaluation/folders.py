@@ -15,7 +15,7 @@ from monai.transforms import Resize
 from PIL import Image
 from torch import Tensor
 
-from ..features.segmenter import file_sha256
+from ..utils.files import sha256_of
 
 NIFTI = (".nii.gz", ".nii")
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -112,7 +112,7 @@ class ImageFolder(Sequence[Tensor]):
     def sha256(self, index: int) -> str:
         """Of the file's bytes."""
         if index not in self._sha256:
-            self._sha256[index] = file_sha256(self.files[index])
+            self._sha256[index] = sha256_of(self.files[index])
         return self._sha256[index]
 
     def describe(self) -> dict[str, Any]:

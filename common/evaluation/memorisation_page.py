@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..data.files import written_whole
 from ..metrics.nearest import flipped
+from ..utils.files import written_whole
 from .memorisation import AuditPair, AuditResult, AuditSettings, Match, audit
 
 _COLOURS = {True: "#D55E00", False: "white"}

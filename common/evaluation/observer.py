@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.files import written_whole
 from ..features.feature_sets import FeatureSetMetric
 from ..features.features import FeatureNetwork
 from ..metrics.coverage import checked_features
 from ..metrics.intervals import binomial_interval, binomial_p_value
 from ..metrics.logistic import logistic_regression
 from ..metrics.sets import bootstrap_interval
+from ..utils.files import written_whole
 
 LEAST_IMAGES = 2  # of each kind in each fold
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")

@@ -12,7 +12,7 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
-from ..data.files import written_whole
+from ..utils.files import written_whole
 
 logger = logging.getLogger(__name__)
 

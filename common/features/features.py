@@ -14,9 +14,10 @@ from skimage import exposure
 from torch import Tensor, nn
 
 from ..metrics.sets import plain_images
+from ..utils.files import sha256_of
 from .backbones import PREPROCESSING, unet_encoding
 from .registry import REGISTRY, SHIPPED, NetworkSpec, names, spec_of
-from .segmenter import WholeVolumeInferer, file_sha256
+from .segmenter import WholeVolumeInferer
 
 __all__ = ["REGISTRY", "FeatureNetwork", "NetworkSpec", "equalise", "names", "unet_encoding"]
 
@@ -78,7 +79,7 @@ class FeatureNetwork:
         if self.weights is None:
             self.sha256 = _state_sha256(network)
         else:
-            self.sha256 = file_sha256(self.weights)
+            self.sha256 = sha256_of(self.weights)
             load_weights(network, self.weights, name)
         self.network = network.to(self.device).eval().requires_grad_(False)
         self._on_whole_volumes = WholeVolumeInferer(self.spec.divisor)

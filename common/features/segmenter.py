@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ from monai.networks.nets import UNet
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..utils.files import sha256_of
 
 
 class WholeVolumeInferer(Inferer):
@@ -95,13 +96,4 @@ class Segmenter:
 
     def describe(self) -> dict[str, Any]:
         """File name and sha256 of the weights."""
-        return {"weights": self.weights.name, "sha256": file_sha256(self.weights)}
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+        return {"weights": self.weights.name, "sha256": sha256_of(self.weights)}

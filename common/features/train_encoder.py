@@ -21,11 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.datalist import Case, paired_cases, split_cases
-from ..data.files import written_whole
 from ..data.image_list import image_cases
+from ..utils.files import sha256_of, written_whole
 from .encoder_tasks import degrade, mask_numbers
 from .encoders import DEGRADATIONS, ENCODERS, Encoder, EncoderPlan
-from .segmenter import file_sha256
 
 logger = logging.getLogger(__name__)
 SIDE = 128
@@ -156,7 +155,7 @@ def train(
     started = time.monotonic()
     network = fitted(plan, shares[0], steps, batch_size, learning_rate, seed)
     save(network, out)
-    result = {"name": name, "steps": steps, "batch_size": batch_size, "seed": seed, "sha256": file_sha256(out)}
+    result = {"name": name, "steps": steps, "batch_size": batch_size, "seed": seed, "sha256": sha256_of(out)}
     result |= held_out_quality(network.eval(), plan, shares[1], batch_size)
     result["seconds"] = round(time.monotonic() - started)
     with written_whole(Path(out).with_suffix(".json")) as path:

@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 
-from ..data.files import written_whole
+from ..utils.files import written_whole
 from .seeding import EpochSeeding
 
 logger = logging.getLogger(__name__)

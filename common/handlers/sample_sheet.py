@@ -12,8 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from PIL import Image, PngImagePlugin
 
-from ..data.files import written_whole
 from ..data.images import describe
+from ..utils.files import written_whole
 
 
 class SampleSheet:

@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from ..data.files import written_whole
+from ..utils.files import written_whole
 from .phantom import FIELD_OF_VIEW, head_mask_from_image, head_phantom
 from .shape_model import ShapeModel
 

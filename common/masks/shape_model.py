@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from ..data.files import written_whole
+from ..utils.files import written_whole
 
 FORMAT = "shape_model_1"
 FEW_SHAPES = 30

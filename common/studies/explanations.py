@@ -13,10 +13,10 @@ from PIL import Image, PngImagePlugin
 from torch import nn
 
 from ..data.datalist import at_strides
-from ..data.files import written_whole
 from ..evaluation.report import finite, versions
 from ..evaluation.report_writer import write_report
 from ..metrics.sets import bootstrap_interval
+from ..utils.files import written_whole
 from .lime_maps import Explanation, as_picture, correlation, explain, foreground, share_inside, stability, superpixels
 from .study import load_images
 

@@ -15,9 +15,8 @@ import torch
 from torch import nn
 
 from ..data.datalist import Case
-from ..data.files import written_whole
-from ..data.provenance import sha256_of
 from ..networks.classifier import write_classifier
+from ..utils.files import sha256_of, written_whole
 from .sample_record import image_id, names_digest
 
 _RECORD, _FOUND, _WEIGHTS = ".json", ".npz", ".pt"

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.datalist import Case
-from ..data.files import written_whole
-from ..data.provenance import sha256_of
+from ..utils.files import sha256_of, written_whole
 
 logger = logging.getLogger(__name__)
 

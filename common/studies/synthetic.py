@@ -13,9 +13,9 @@ import nibabel as nib
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ..data.files import written_whole
 from ..data.image_list import SUFFIXES
 from ..data.images import describe
+from ..utils.files import written_whole
 
 MANIFEST = "manifest.csv"
 # What a row and the record in the file itself both say; "sha256" is of the file.

@@ -15,7 +15,7 @@ from monai.config import KeysCollection
 from monai.data import FolderLayout, MetaTensor
 from monai.transforms import MapTransform
 
-from ..data.files import written_whole
+from ..utils.files import written_whole
 from .slices import AXES, PLANES, Grid, loaded, mask_centre, ras_grid
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")

@@ -12,8 +12,8 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from common.data.provenance import sha256_of
 from common.networks.torchvision import import_torchvision
+from common.utils.files import sha256_of
 from tests.bundles.classify_runs import (
     BRAIN,
     CLASSES,

@@ -13,7 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from common.bundle.package import package_bundle
-from common.data.provenance import sha256_of
+from common.utils.files import sha256_of
 from tests.bundles.inference_runs import TINY_NETWORK
 from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, folder_of, pixels, tiny_state
 from tests.bundles.ways import run_everywhere

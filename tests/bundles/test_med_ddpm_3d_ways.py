@@ -13,7 +13,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from common.bundle.package import package_bundle
-from common.data.provenance import sha256_of
+from common.utils.files import sha256_of
 from tests.bundles.inference_runs import TINY_NETWORK, save_tiny_weights
 from tests.bundles.ways import run_everywhere, start
 from tests.fixtures import BUNDLE, two_part_mask, write_nifti
