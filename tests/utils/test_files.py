@@ -1,0 +1,110 @@
+"""Writes that are complete or not there at all, also after kills and beside other processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from common.utils.files import sha256_of, written_whole
+
+_KILLED = """
+import os, signal
+from common.utils.files import written_whole
+with written_whole({path!r}) as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_file_takes_its_name_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "volume.nii.gz"
+    with written_whole(path) as temporary:
+        temporary.write_bytes(b"whole")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+        assert temporary.name.startswith(".")
+        assert temporary.name.endswith(".volume.nii.gz")
+    assert path.read_bytes() == b"whole"
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    assert os.listdir(path.parent) == ["volume.nii.gz"]
+
+
+def test_an_error_leaves_the_file_before_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("before")
+
+    def fill() -> None:
+        with written_whole(path) as temporary:
+            temporary.write_text("half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fill()
+    assert os.listdir(tmp_path) == ["a.json"]
+    assert path.read_text() == "before"
+
+
+def test_the_content_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda *args: (calls.append("fsync"), fsync(*args)))
+    monkeypatch.setattr(os, "replace", lambda *args: (calls.append("replace"), replace(*args)))
+    with written_whole(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"1")
+    assert calls == ["fsync", "replace"]
+
+
+def test_the_next_write_removes_what_a_killed_one_left_and_nothing_else(tmp_path):
+    path = tmp_path / "model.pt"
+    killed = subprocess.run([sys.executable, "-c", _KILLED.format(path=str(path))])
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    assert left.endswith(".model.pt")
+    others = {".model.pt", ".backup.model.pt", f"{left[:-3]}.json", "other.pt"}
+    for other in others:
+        with written_whole(tmp_path / other) as temporary:
+            temporary.write_bytes(b"")
+    assert {*others, left} == set(os.listdir(tmp_path))
+    with written_whole(path) as temporary:
+        temporary.write_bytes(b"whole")
+    assert {*others, "model.pt"} == set(os.listdir(tmp_path))
+
+
+def test_a_write_that_goes_on_is_no_leftover(tmp_path):
+    path = tmp_path / "a"
+    with written_whole(path) as first:
+        first.write_text("first")
+        with written_whole(path) as second:
+            second.write_text("second")
+        assert first != second
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+
+
+def test_many_writers_of_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "a"
+
+    def write(number: int) -> None:
+        with written_whole(path) as temporary:
+            temporary.write_text(str(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(200)))
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_the_hash_is_that_of_the_content(tmp_path):
+    content = bytes(range(256)) * 5000
+    (tmp_path / "a").write_bytes(content)
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
