@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from .image_transforms import SlicesLastd
+from ..transforms.geometry import SlicesLastd
 
 
 class LoadSliced(MapTransform):

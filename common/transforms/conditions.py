@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import convert_to_tensor
 from torch import Tensor
+
+from .geometry import like
 
 
 class ScaleIntensityByd(MapTransform):
@@ -49,6 +51,52 @@ class ScaleIntensityByd(MapTransform):
                 result[key] = MetaTensor(
                     result[key], meta=data[key].meta, applied_operations=data[key].applied_operations
                 )
+        return result
+
+
+class ScaleKnownRanged(MapTransform, InvertibleTransform):
+    """
+    Scale the smallest and the largest known value to -1 and ``b_max`` and clip to [-1, 1]; remembers the way back.
+
+    The scaling of ``ScaleIntensityByd``, which training uses, with an inverse.
+
+    Args:
+        keys: (C, X, Y, Z).
+        b_max: in (-1, 1].
+        outside: key of a hole, (1, X, Y, Z): only the pixels where it is 0 are known.
+
+    Raises:
+        ValueError: for a ``b_max`` outside (-1, 1]; (when called) for an image without contrast, by name.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, b_max: float = 1.0, outside: str | None = None, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if not -1 < b_max <= 1:
+            raise ValueError(f"b_max must lie in (-1, 1], got {b_max}.")
+        self.b_max = b_max
+        self.outside = outside
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        """Returns a copy of ``data``, float32 in [-1, 1]."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = result[key].as_tensor()
+            hole = None if self.outside is None else data[self.outside].as_tensor()
+            name = str(result[key].meta.get("filename_or_obj", key))
+            low, scale = known_range(image, hole, self.b_max, name)
+            result[key] = like(((image - low) * scale - 1).clamp(-1, 1).float(), result[key])
+            self.push_transform(result[key], extra_info={"low": low, "scale": scale})
+        return result
+
+    def inverse(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        """Returns a copy of ``data`` in the case's own units, float64."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            own = self.pop_transform(result[key])["extra_info"]
+            values = result[key].as_tensor().clamp(-1, 1).double()
+            result[key] = like((values + 1) / float(own["scale"]) + float(own["low"]), result[key])
         return result
 
 

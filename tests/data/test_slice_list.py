@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.image_transforms import LoadImageFiled, SlicesLastd
+from common.data.image_transforms import LoadImageFiled
 from common.data.load_slice import LoadSliced
 from common.data.slice_list import slice_cases
+from common.transforms.geometry import SlicesLastd
 from tests.fixtures import oblique_affine, write_nifti
 
 

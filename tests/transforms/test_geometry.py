@@ -1,0 +1,212 @@
+"""Slices as a network takes them, and the way back; holes."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, CopyItemsd, Invertd
+
+from common.data.image_transforms import LoadImageFiled
+from common.transforms.conditions import ScaleIntensityByd, ScaleKnownRanged
+from common.transforms.geometry import FitInPlaned, SampleMapsd, SlicesLastd, UpsampleInPlaned, plane_of
+from common.transforms.hole_images import CheckHoled, HoleChannelsd, KeepKnownd
+from tests.bundles.restoration_runs import grey, write_picture
+from tests.fixtures import oblique_affine, write_nifti
+
+
+def volume(shape=(9, 10, 5), affine=None, seed=0):
+    values = torch.rand(1, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    affine = torch.as_tensor(oblique_affine() if affine is None else affine)
+    return MetaTensor(values, affine=affine, meta={"filename_or_obj": "case.nii"})
+
+
+def reoriented(axcodes, shape=(9, 10, 5)):
+    image = nib.Nifti1Image(volume(shape).numpy()[0], np.diag([1, 1, 3, 1]))
+    wanted = nib.orientations.axcodes2ornt(axcodes)
+    image = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), wanted))
+    return volume(image.shape, image.affine), np.asarray(image.dataobj)
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "LPS", "SRA", "AIL"])
+def test_slices_appear_the_same_however_the_file_lies(axcodes):
+    image, array = reoriented(axcodes)
+    image = MetaTensor(torch.from_numpy(array.copy())[None], affine=image.affine)
+    shown = SlicesLastd("image")({"image": image})["image"]
+    reference = np.flip(volume().numpy()[0], (0, 1, 2))  # RAS turned to LPI
+    np.testing.assert_array_equal(shown.numpy()[0], reference)
+
+
+@pytest.mark.parametrize("plane", ["auto", "axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("axcodes", ["RAS", "SLP"])
+def test_turned_slices_come_back(plane, axcodes):
+    image, _ = reoriented(axcodes)
+    turn = SlicesLastd("image", plane)
+    back = turn.inverse(turn({"image": image.clone()}))["image"]
+    np.testing.assert_array_equal(back.numpy(), image.numpy())
+    np.testing.assert_allclose(back.affine, image.affine)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "expected"),
+    [
+        ((1, 1, 3), (9, 9, 9), "axial"),
+        ((1, 3, 1), (9, 9, 9), "coronal"),
+        ((3, 1, 1), (9, 9, 9), "sagittal"),
+        ((1, 1.2, 1), (9, 9, 9), "axial"),
+        ((1, 1, 1), (1, 9, 9), "sagittal"),
+        ((5, 1, 1), (9, 9, 1), "axial"),
+    ],
+)
+def test_the_plane_is_that_of_thick_slices_or_a_single_one(spacing, shape, expected):
+    assert plane_of(volume(shape, np.diag([*spacing, 1]))) == expected
+
+
+@pytest.mark.parametrize("scale", [1, 2, 2**1.5, 4])
+def test_a_finer_grid_covers_the_same_field(scale):
+    image = volume()
+    finer = UpsampleInPlaned("image", scale)({"image": image})["image"]
+    assert finer.shape[1:] == (round(9 * scale), round(10 * scale), 5)
+    assert not finer.applied_operations, "nothing is undone at the end"
+    for side in (-0.5, 0.5):  # outer corners, in mm
+        corners = []
+        for item in (image, finer):
+            index = np.array([*(-0.5 if side < 0 else n - 0.5 for n in item.shape[1:]), 1.0])
+            corners.append(np.asarray(item.affine) @ index)
+        np.testing.assert_allclose(corners[0], corners[1], atol=1e-9)
+    ramp = volume().clone()
+    ramp[:] = torch.arange(9.0)[None, :, None, None]
+    values = UpsampleInPlaned("image", scale)({"image": ramp})["image"].numpy()[0, :, 0, 0]
+    positions = (np.arange(len(values)) + 0.5) * 9 / len(values) - 0.5
+    np.testing.assert_allclose(values, np.clip(positions, 0, 8), atol=1e-6)
+
+
+def test_a_coarser_grid_is_refused():
+    with pytest.raises(ValueError, match=r"scale must be at least 1, got 0.5"):
+        UpsampleInPlaned("image", 0.5)
+
+
+def test_scaling_is_that_of_training():
+    hole = torch.zeros(1, 9, 10, 1)
+    hole[:, 2:5] = 1
+    image = volume((9, 10, 1)).as_tensor() * 500 - 30
+    image[hole > 0] = 1e6
+    case = {"image": MetaTensor(image), "hole": MetaTensor(hole)}
+    ours = ScaleKnownRanged("image", 0.5, "hole")
+    scaled = ours(case)["image"]
+    training = ScaleIntensityByd("image", by="image", b_max=0.5, outside="hole")(
+        {"image": image[..., 0], "hole": hole[..., 0]}
+    )
+    np.testing.assert_allclose(scaled[..., 0], training["image"], atol=1e-6)
+    back = ours.inverse({"image": scaled})["image"]
+    np.testing.assert_allclose(back[hole == 0], image[hole == 0], atol=1e-3)
+
+
+def test_an_image_without_contrast_is_named():
+    with pytest.raises(ValueError, match=r"case.nii: all known pixels have the value 0.5; contrast was expected"):
+        ScaleKnownRanged("image")({"image": volume() * 0 + 0.5})
+
+
+@pytest.mark.parametrize("shape", [(31, 17, 1), (5, 200, 3)])
+def test_another_size_is_undone_with_values_and_affine(shape):
+    smooth = volume(shape)
+    x, y = (torch.linspace(0, 1, side) for side in shape[:2])
+    smooth[:] = (x[:, None] + y[None])[None, :, :, None]
+    steps = Compose(
+        [SlicesLastd("image"), FitInPlaned("image", (64, 64)), ScaleKnownRanged("image")],
+    )
+    case = steps({"image": smooth.clone()})
+    assert case["image"].shape == (1, 64, 64, shape[2])
+    case["pred"] = MetaTensor(torch.cat([case["image"].as_tensor()] * 2))
+    back = Invertd("pred", steps, "image", nearest_interp=False)(case)["pred"]
+    assert back.shape == (2, *shape)
+    np.testing.assert_allclose(back.affine, smooth.affine, atol=1e-9)
+    inner = (slice(None), slice(2, -2), slice(2, -2))
+    np.testing.assert_allclose(back[:1][inner], smooth[inner], atol=0.06)
+
+
+def test_no_pixel_of_a_hole_is_taken_for_known_after_resizing():
+    hole = volume((100, 90, 1)) * 0
+    hole[:, 41, 31] = 1
+    small = FitInPlaned(["hole"], (16, 16), holes=["hole"])({"hole": hole})["hole"]
+    assert small.sum() == 1
+    assert small[0, 6, 5] == 1
+    assert torch.equal(FitInPlaned(["hole"], (16, 16), "tile", ["hole"])({"hole": hole})["hole"], hole)
+
+
+def test_mean_and_deviation_stand_beside_the_first_sample():
+    samples = MetaTensor(torch.rand(4, 5, 6, 1), meta={"filename_or_obj": "a.png"})
+    case = SampleMapsd("pred")({"pred": samples})
+    np.testing.assert_array_equal(case["pred"], samples[:1])
+    np.testing.assert_allclose(case["mean"][0], samples.numpy().mean(0), atol=1e-6)
+    np.testing.assert_allclose(case["std"][0], samples.numpy().std(0, ddof=1), atol=1e-6)
+    assert set(SampleMapsd("pred")({"pred": samples[:1]})) == {"pred"}
+
+
+def holed_case(tmp_path, hole, name="hole.png"):
+    path = write_picture(tmp_path / name, hole)
+    image = write_picture(tmp_path / "image.png", grey())
+    return LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(path)})
+
+
+def box(value=255):
+    hole = np.zeros((30, 44), np.uint8)
+    hole[5:20, 10:30] = value
+    return hole
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_whatever_is_not_zero_is_hole(tmp_path, value):
+    hole = CheckHoled()(holed_case(tmp_path, box(value)))["hole"]
+    np.testing.assert_array_equal(hole[0, :, :, 0].T, box(1))
+    blurred = CheckHoled()(holed_case(tmp_path, box(), "hole.jpg"))["hole"]
+    np.testing.assert_array_equal(blurred[0, :, :, 0].T, box(1))
+
+
+@pytest.mark.parametrize(
+    ("hole", "message"),
+    [
+        (box(0), "hole.png: the hole is empty; pixels to be filled"),
+        (box(0) + 1, "hole.png: the hole covers the whole image; known pixels"),
+        (box()[:-1], r"hole.png: a hole of the size of .*image.png, 44 x 30 x 1, was expected, got 44 x 29 x 1"),
+    ],
+)
+def test_what_is_no_hole_is_named(tmp_path, hole, message):
+    with pytest.raises(ValueError, match=message):
+        CheckHoled()(holed_case(tmp_path, hole))
+
+
+def test_a_hole_on_another_grid_is_named(tmp_path):
+    image = write_nifti(tmp_path / "image.nii", grey((9, 10, 5)))
+    hole = write_nifti(tmp_path / "hole.nii", (grey((9, 10, 5)) > 200).astype(np.uint8), np.eye(4))
+    case = LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(hole)})
+    with pytest.raises(ValueError, match=r"hole.nii and .*image.nii lie on different grids"):
+        CheckHoled()(case)
+
+
+def test_a_picture_is_no_hole_for_a_volume_and_the_other_way_round(tmp_path):
+    picture = write_picture(tmp_path / "hole.png", box())
+    image = write_nifti(tmp_path / "image.nii", grey((44, 30)))
+    case = LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(picture)})
+    with pytest.raises(ValueError, match=r"hole.png: a NIfTI hole was expected for .*image.nii"):
+        CheckHoled()(case)
+    with pytest.raises(ValueError, match=r"image.nii: a hole as a picture .* was expected for .*hole.png"):
+        CheckHoled()({"image": case["hole"], "hole": case["image"]})
+
+
+def test_the_network_sees_nothing_of_the_hole_and_known_pixels_return(tmp_path):
+    case = CheckHoled()(holed_case(tmp_path, box()))
+    case = CopyItemsd(["image", "hole"], names=["original", "original_hole"])(case)
+    inside = case["hole"].as_tensor() > 0
+    scaled = ScaleKnownRanged("image", outside="hole")(case)
+    condition = HoleChannelsd()(scaled)["image"]
+    assert condition.shape == (2, 44, 30, 1)
+    assert bool((condition[:1][inside] == 0).all())
+    assert torch.equal(condition[1:].as_tensor() > 0, inside)
+    torch.testing.assert_close(condition[:1][~inside].as_tensor(), scaled["image"][~inside].as_tensor())
+    result = KeepKnownd()({**case, "pred": MetaTensor(torch.full((3, 44, 30, 1), -7.0))})["pred"]
+    assert bool((result[:, inside[0]] == -7).all())
+    for sample in result:
+        assert torch.equal(sample[~inside[0]].as_tensor(), case["original"][0][~inside[0]].as_tensor())
