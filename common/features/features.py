@@ -13,8 +13,8 @@ import torch
 from skimage import exposure
 from torch import Tensor, nn
 
-from ..metrics.sets import plain_images
 from ..utils.files import sha256_of
+from ..utils.images import plain_images
 from .backbones import PREPROCESSING, unet_encoding
 from .registry import REGISTRY, SHIPPED, NetworkSpec, names, spec_of
 from .segmenter import WholeVolumeInferer
