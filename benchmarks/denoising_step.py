@@ -20,7 +20,7 @@ import torch
 from common.networks.med_ddpm import ARGUMENTS, med_ddpm
 from common.networks.unet import ConditionalDiffusionUNet
 
-PLAIN = {"precision": "fp32", "memory_format": "contiguous", "lean_inference": False}
+PLAIN = {"precision": "fp32", "memory_format": "contiguous"}
 
 
 def network(variant: str, plain: bool) -> ConditionalDiffusionUNet:

@@ -32,17 +32,16 @@ def network(name: str, **changes: object) -> ConditionalDiffusionUNet:
 
 def main() -> None:
     """Print the table, batch 1, GiB."""
-    print("| network | volume | inference | inference, plain | training | training, checkpointing |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| network | volume | inference | training | training, checkpointing |")
+    print("| --- | --- | --- | --- | --- |")
     for name, sides in ROWS:
         channels = {"default": 3, "head": 3, "brats": 8}[name]
         shape = (1, channels, *sides)
-        plain = {"precision": "fp32", "memory_format": "contiguous", "lean_inference": False}
+        plain = {"precision": "fp32", "memory_format": "contiguous"}
         values = [
-            estimate_memory(network(name), shape),
             estimate_memory(network(name, **plain), shape),
-            estimate_memory(network(name), shape, training=True),
-            estimate_memory(network(name, use_checkpointing=True), shape, training=True),
+            estimate_memory(network(name, **plain), shape, training=True),
+            estimate_memory(network(name, use_checkpointing=True, **plain), shape, training=True),
         ]
         cells = " | ".join(f"{value / 2**30:.1f}" for value in values)
         print(f"| {name} | {'×'.join(map(str, sides))} | {cells} |", flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,7 @@ from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .lean import can_run_lean, lean_denoise
-from .precision import autocast, resolve_memory_format, resolve_precision
+from .precision import autocast, precision_name, resolve_memory_format, resolve_precision
 from .refiner import FullResolutionRefiner
 
 _LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -36,11 +35,10 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         max_period: longest period of the sinusoidal time embedding, in time steps.
         upsample_mode: "nearest" or "linear" (bilinear or trilinear, ``align_corners=False``).
         use_checkpointing: recompute the blocks' activations in the backward pass instead of keeping them.
-        precision: "fp32", "bf16", "fp16" (for inference) or "auto", see ``resolve_precision``. On a CPU, images with a
-            side of no more than ``divisor`` are always computed in fp32.
+        precision: of float32 weights: "fp32", "bf16", "fp16" (for inference) or "auto", see ``resolve_precision``; on a
+            CPU, images with a side of no more than ``divisor`` are always computed in fp32. Weights that were converted,
+            as by ``half()``, run in their own dtype. ``running_precision`` says which it is.
         memory_format: "contiguous", "channels_last" or "auto", see ``resolve_memory_format``.
-        lean_inference: in fp32 on a CPU without native bf16, predict by ``lean_denoise``: the same to rounding, with
-            fewer multiplications and less memory. Training is not touched.
         kwargs: every other argument of ``DiffusionModelUNet``.
 
     Raises:
@@ -63,7 +61,6 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         use_checkpointing: bool = False,
         precision: str = "auto",
         memory_format: str = "auto",
-        lean_inference: bool = True,
         **kwargs: Any,
     ) -> None:
         if patch_size < 1:
@@ -80,7 +77,6 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         self.use_checkpointing = use_checkpointing
         self.precision = precision
         self.memory_format = memory_format
-        self.lean_inference = lean_inference
         self.divisor = patch_size * 2 ** (len(self.block_out_channels) - 1)
         self.refiner: FullResolutionRefiner | None = None
         if refine_channels:
@@ -101,6 +97,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         timesteps: torch.Tensor,
         context: torch.Tensor | None = None,
         class_labels: torch.Tensor | None = None,
+        down_block_additional_residuals: Sequence[torch.Tensor] | None = None,
+        mid_block_additional_residual: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         Predict for the noisy image ``x`` at ``timesteps``.
@@ -108,47 +106,67 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         Args:
             x: (N, in_channels, *spatial), float; noisy image and condition, concatenated.
             timesteps: (N,), in [0, T).
-            context: (N, L, cross_attention_dim) or None.
+            context: (N, L, cross_attention_dim), for a network made with ``with_conditioning=True``, or None.
             class_labels: (N,) integer or None.
+            down_block_additional_residuals: added to the skip connections, one for each, as MONAI's ``ControlNet`` gives
+                them, or None.
+            mid_block_additional_residual: added to what the middle block returns, or None.
 
         Returns:
             (N, out_channels, *spatial), in the dtype of ``x``.
 
         Raises:
-            ValueError: when a side of ``x`` is no multiple of ``divisor``, class labels are missing, or a network of
-                ``precision`` "fp16" is trained.
+            ValueError: when a side of ``x`` is no multiple of ``divisor``, class labels are missing, a ``context`` is
+                given to a network without conditioning, or a network of ``precision`` "fp16" is trained.
         """
+        if context is not None and not self.with_conditioning:
+            raise ValueError("A context needs a network made with with_conditioning=True; this one would ignore it.")
         if any(side % self.divisor for side in x.shape[2:]):
             raise ValueError(f"Every side must be a multiple of {self.divisor}, got {tuple(x.shape[2:])}.")
-        with autocast(x.device.type, self._dtype(x)):
+        dtype, weights, given = self._dtype(x), self.conv_in.conv.weight.dtype, x.dtype
+        x = x.to(weights)
+        with autocast(x.device.type, dtype, weights):
             h = pixelunshuffle(x, self.spatial_dims, self.patch_size) if self.patch_size > 1 else x
-            memory_format = resolve_memory_format(self.memory_format, x.device, self.spatial_dims)
+            memory_format = resolve_memory_format(self.memory_format, x.device, self.spatial_dims, dtype)
             if memory_format is not None:
                 h = h.contiguous(memory_format=memory_format)
             temb = self._embed(timesteps, class_labels)
-            if self._runs_lean(h):
-                return self._unfold(lean_denoise(self, h, temb))
-            features = self._features(h, temb, context)
+            residuals = down_block_additional_residuals, mid_block_additional_residual
+            features = self._features(h, temb, context, *residuals)
             output = self._unfold(self.out(features))
             if self.refiner is not None:
                 output = self._run(self.refiner, x, output, self._unfold(features), temb)
-        return output.to(x.dtype)
+        return output.to(given)
+
+    def running_precision(self, device: torch.device | str | None = None) -> str:
+        """
+        What ``precision`` comes to, for a record of how a result was made.
+
+        Args:
+            device: where the network will run; None: where its weights are.
+
+        Returns:
+            "fp32", "bf16" or "fp16"; that of the weights themselves where they were converted, as by ``half()``.
+        """
+        weight = self.conv_in.conv.weight
+        dtype = resolve_precision(self.precision, torch.device(device or weight.device))
+        return precision_name(dtype if weight.dtype is torch.float32 else weight.dtype)
 
     def _dtype(self, x: torch.Tensor) -> torch.dtype:
+        """The dtype to compute in: that of the weights where they were converted, else by ``precision``."""
+        dtype = self.conv_in.conv.weight.dtype
         # On CPUs with AMX, a strided bfloat16 convolution of maps at most two wide reads memory nothing wrote: NaN.
-        if x.device.type == "cpu" and min(x.shape[2:]) <= self.divisor:
-            return torch.float32
-        dtype = resolve_precision(self.precision, x.device)
+        narrow = x.device.type == "cpu" and min(x.shape[2:]) <= self.divisor
+        if narrow and dtype is torch.bfloat16:
+            raise ValueError(f"On a CPU, weights in bfloat16 need sides above {self.divisor}, got {tuple(x.shape[2:])}.")
+        if dtype is torch.float32 and not narrow:
+            dtype = resolve_precision(self.precision, x.device)
         if dtype is torch.float16 and self.training and torch.is_grad_enabled():
             raise ValueError(
                 "precision 'fp16' is for inference: in training small gradients would vanish without a word. Use "
                 "'bf16', or 'fp32' with the trainer's amp, which scales the loss."
             )
         return dtype
-
-    def _runs_lean(self, x: torch.Tensor) -> bool:
-        allowed = self.lean_inference and self.memory_format == "auto" and self.refiner is None
-        return allowed and can_run_lean(self, x)
 
     def _unfold(self, x: torch.Tensor) -> torch.Tensor:
         return pixelshuffle(x, self.spatial_dims, self.patch_size) if self.patch_size > 1 else x
@@ -162,13 +180,24 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             embedding = embedding + self.class_embedding(class_labels)
         return embedding
 
-    def _features(self, x: torch.Tensor, temb: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+    def _features(
+        self,
+        x: torch.Tensor,
+        temb: torch.Tensor,
+        context: torch.Tensor | None,
+        skip_residuals: Sequence[torch.Tensor] | None,
+        middle_residual: torch.Tensor | None,
+    ) -> torch.Tensor:
         h = self.conv_in(x)
         skips = [h]
         for block in self.down_blocks:
             h, outputs = self._run(block, h, temb, context)
             skips.extend(outputs)
+        if skip_residuals is not None:
+            skips = [skip + residual for skip, residual in zip(skips, skip_residuals, strict=True)]
         h = self._run(self.middle_block, h, temb, context)
+        if middle_residual is not None:
+            h = h + middle_residual
         for block in self.up_blocks:
             n = len(block.resnets)  # type: ignore[arg-type]
             h = self._run(block, h, skips[-n:], temb, context)

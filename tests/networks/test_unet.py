@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.networks.nets import DiffusionModelUNet
+from monai.networks.nets import ControlNet, DiffusionModelUNet
 
-from common.networks.precision import resolve_memory_format, resolve_precision
+from common.networks.precision import native_bf16, resolve_memory_format, resolve_precision
 from common.networks.unet import ConditionalDiffusionUNet
+from tests.networks.paper import config_network
 
 SMALL = {"channels": (8, 16), "attention_levels": (False, True), "num_head_channels": 8, "num_res_blocks": 1}
 SMALL |= {"norm_num_groups": 4}
@@ -69,6 +70,60 @@ def test_bf16_predicts_nearly_the_same_in_the_inputs_dtype():
         wanted, found = network()(x, t), network(precision="bf16")(x, t)
     assert found.dtype is torch.float32
     assert 0 < (found - wanted).std() < 0.05 * wanted.std()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_converted_weights_run_in_their_own_dtype(dtype):
+    """Whatever ``precision`` says; under autocast to bf16, float16 weights were an error."""
+    x, t = inputs(4, 8, 6)
+    converted = network(precision="auto", memory_format="auto").to(dtype)
+    with torch.no_grad():
+        wanted, found = network()(x, t), converted(x, t)
+    assert found.dtype is torch.float32
+    assert (found - wanted).std() < 0.02 * wanted.std()
+    assert converted.running_precision() == {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, "fp64")
+
+
+@pytest.mark.parametrize("overlay", ["paper.json", "brats.json"])
+def test_the_papers_networks_run_in_every_precision_of_the_machine(overlay):
+    made = config_network(overlay).eval()
+    for parameter in made.parameters():
+        if not parameter.any():  # the last convolutions start at zero
+            torch.nn.init.normal_(parameter, std=0.02)
+    x = torch.randn(1, made.in_channels, 32, 32, 32, generator=torch.Generator().manual_seed(1))
+    precisions = ["fp32", "auto"] + (["bf16"] if native_bf16(torch.device("cpu")) else [])
+    outputs = []
+    for made.precision in precisions:
+        with torch.no_grad():
+            outputs.append(made(x, torch.tensor([100])))
+    assert made.running_precision("cpu") == ("bf16" if len(precisions) == 3 else "fp32")
+    for found in outputs:
+        assert (found - outputs[0]).std() < 0.03 * outputs[0].std()
+
+
+def test_controlnet_steers_the_network_as_it_does_monais():
+    ours, theirs = network(), DiffusionModelUNet(3, 3, 1, **SMALL).eval()
+    theirs.load_state_dict(ours.state_dict())
+    control = ControlNet(3, 3, conditioning_embedding_num_channels=(8,), **SMALL).eval()
+    for parameter in control.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, t = inputs(4, 8, 6)
+    with torch.no_grad():
+        down, middle = control(x, t, controlnet_cond=x[:, :1])
+        extra = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        found = ours(x, t, **extra)
+        torch.testing.assert_close(found, theirs(x, t, **extra), rtol=1e-5, atol=1e-6)
+        assert (found - ours(x, t)).abs().max() > 1e-3
+
+
+def test_a_context_that_would_be_ignored_is_refused():
+    x, t = inputs(4, 8, 6)
+    context = torch.randn(2, 1, 8)
+    with pytest.raises(ValueError, match="with_conditioning=True"):
+        network()(x, t, context=context)
+    conditioned = network(with_conditioning=True, cross_attention_dim=8)
+    with torch.no_grad():
+        assert not torch.equal(conditioned(x, t, context=context), conditioned(x, t, context=context + 1))
 
 
 def test_fp16_predicts_and_does_not_train():
@@ -135,6 +190,8 @@ def test_auto_settings_follow_the_hardware(monkeypatch):
     monkeypatch.setattr("common.networks.precision.native_bf16", lambda device: True)
     assert resolve_precision("auto", cpu) is torch.bfloat16
     assert resolve_memory_format("auto", cpu, 3) is torch.channels_last_3d
+    assert resolve_memory_format("auto", cpu, 3, torch.float32) is None, "GroupNorm is inaccurate there"
+    assert resolve_memory_format("auto", cpu, 2, torch.float32) is torch.channels_last
     monkeypatch.setattr("common.networks.precision.native_bf16", lambda device: False)
     assert resolve_precision("auto", cpu) is torch.float32
     assert resolve_memory_format("auto", cpu, 3) is None
