@@ -42,9 +42,7 @@ def precision_name(dtype: torch.dtype) -> str:
     return {value: name for name, value in _DTYPES.items()}.get(dtype, "fp64")
 
 
-def autocast(
-    device_type: str, dtype: torch.dtype, weights: torch.dtype = torch.float32
-) -> AbstractContextManager[Any]:
+def autocast(device_type: str, dtype: torch.dtype, weights: torch.dtype = torch.float32) -> AbstractContextManager[Any]:
     """
     The context in which ``weights`` are multiplied in ``dtype``.
 

@@ -158,7 +158,9 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         # On CPUs with AMX, a strided bfloat16 convolution of maps at most two wide reads memory nothing wrote: NaN.
         narrow = x.device.type == "cpu" and min(x.shape[2:]) <= self.divisor
         if narrow and dtype is torch.bfloat16:
-            raise ValueError(f"On a CPU, weights in bfloat16 need sides above {self.divisor}, got {tuple(x.shape[2:])}.")
+            raise ValueError(
+                f"On a CPU, weights in bfloat16 need sides above {self.divisor}, got {tuple(x.shape[2:])}."
+            )
         if dtype is torch.float32 and not narrow:
             dtype = resolve_precision(self.precision, x.device)
         if dtype is torch.float16 and self.training and torch.is_grad_enabled():
