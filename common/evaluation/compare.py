@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..features.features import FeatureNetwork
 from ..metrics.heap import release_memory
-from ..metrics.sets import bootstrap_interval
+from ..metrics.intervals import bootstrap_interval
 from .cache import FeatureCache, Features, same_files
 from .choice import Options, Plan
 from .folders import ImageFolder, folder_facts

@@ -11,7 +11,7 @@ import numpy as np
 from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
 
-from ..metrics.sets import bootstrap_interval
+from ..metrics.intervals import bootstrap_interval
 from .report import finite, metric_handlers, per_case_values, ratio_of_means, result_of, versions
 from .report_writer import ReportWriter
 

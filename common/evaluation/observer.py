@@ -15,9 +15,8 @@ from torch import Tensor
 from ..features.feature_sets import FeatureSetMetric
 from ..features.features import FeatureNetwork
 from ..metrics.coverage import checked_features
-from ..metrics.intervals import binomial_interval, binomial_p_value
+from ..metrics.intervals import binomial_interval, binomial_p_value, bootstrap_interval
 from ..metrics.logistic import logistic_regression
-from ..metrics.sets import bootstrap_interval
 from ..utils.files import written_whole
 
 LEAST_IMAGES = 2  # of each kind in each fold

@@ -16,7 +16,7 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
 from ..metrics.heap import release_memory
-from ..metrics.sets import bootstrap_interval
+from ..metrics.intervals import bootstrap_interval
 from .report_writer import ReportWriter
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .intervals import percentile_interval, resampled_sums
+
 SCORES = ("loss", "accuracy", "precision", "recall", "f1")
 _SMALLEST = 1e-12
 
@@ -45,10 +47,10 @@ def classification_scores(
     counts = np.stack([_group_counts(p, labels, member, len(names)) for p in arrays])  # (networks, groups, C * C + 1)
     classes = arrays[0].shape[1]
     each = _scores(counts.sum(1), classes)
-    drawn = _bootstrap(counts, classes, seed, resamples) if len(names) > 1 else None
+    drawn = _scores(resampled_sums(counts, seed, resamples), classes) if len(names) > 1 else None
     result: dict[str, Any] = {}
     for name in SCORES:
-        interval = None if drawn is None else [float(v) for v in np.percentile(drawn[name], [2.5, 97.5])]
+        interval = None if drawn is None else percentile_interval(drawn[name].mean(1))
         values = [float(v) for v in each[name]]
         result[name] = {"value": float(np.mean(values)), "interval95": interval, "each": values, "n": len(labels)}
     result["confusion"] = counts.sum((0, 1))[:-1].reshape(classes, classes).astype(int).tolist()
@@ -83,14 +85,6 @@ def _group_counts(probabilities: np.ndarray, labels: np.ndarray, member: np.ndar
     chosen = probabilities[np.arange(len(labels)), labels]
     np.add.at(counts, (member, classes * classes), -np.log(np.maximum(chosen, _SMALLEST)))
     return counts
-
-
-def _bootstrap(counts: np.ndarray, classes: int, seed: int, resamples: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    groups = counts.shape[1]
-    weights = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
-    drawn = np.einsum("rg,fgk->rfk", weights, counts, optimize=True)
-    return {name: values.mean(1) for name, values in _scores(drawn, classes).items()}
 
 
 def _scores(counts: np.ndarray, classes: int) -> dict[str, np.ndarray]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..features.feature_sets import FeatureSetMetric
 from ..features.features import FeatureNetwork
+from .intervals import subsampling_interval
 
 QUANTITIES = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
 _ELEMENTS = 2**22  # of a block of distances: 32 MiB in float64
-_SUBSAMPLE = 500
 _ROUNDING = 1e-12
 
 
@@ -108,45 +106,6 @@ def checked_features(
     real, generated = real.detach().cpu().double(), generated.detach().cpu().double()
     mean = real.mean(0)
     return real - mean, generated - mean
-
-
-def half_sampling_interval(
-    statistic: Callable[[Tensor, Tensor], float],
-    real: Tensor,
-    generated: Tensor,
-    value: float,
-    seed: int = 0,
-    draws: int = 100,
-) -> list[float]:
-    """
-    Interval of 95 % of a statistic of two sets, from random parts of both drawn without replacement.
-
-    A bootstrap draws images twice, and a copy is its own nearest neighbour at distance 0: radii shrink and the
-    statistic moves. Parts of half the size, at most 500 images a set, have no copies; for a mean, their values scatter
-    as the value of the whole set does, or by the factor that is corrected for. Radii are larger in a part, so the
-    scatter is put around the value of the whole set, and that bias is not in the interval.
-
-    Args:
-        statistic: (real, generated) -> number.
-        real: (n, d).
-        generated: (m, d).
-        value: of the whole sets.
-        seed: of the draws.
-        draws: number of parts.
-
-    Returns:
-        ``[low, high]``, around ``value``, not clipped.
-
-    Source: Politis, Romano, Wolf 1999 (subsampling); the factor is sqrt(f / (1 - f)) for parts of the share f.
-    """
-    rng = np.random.default_rng(seed)
-    share = min(0.5, _SUBSAMPLE / max(len(real), len(generated)))
-    values = np.empty(draws)
-    for i in range(draws):
-        part = [s[torch.from_numpy(rng.permutation(len(s))[: math.ceil(share * len(s))])] for s in (real, generated)]
-        values[i] = statistic(*part)
-    low, high = np.percentile(values - values.mean(), [2.5, 97.5]) * math.sqrt(share / (1 - share))
-    return [float(value + low), float(value + high)]
 
 
 def _share_inside(points: Tensor, centres: Tensor, k: int) -> float:
@@ -244,7 +203,7 @@ def coverage_report(
     result: dict[str, Any] = {"value": value, "k": k, "interval95": None}
     if draws and min(len(real), len(generated)) // 2 > k:
         top = math.inf if quantity == "density" else 1.0
-        low, high = half_sampling_interval(statistic, real, generated, value, seed, draws)
+        low, high = subsampling_interval(statistic, (real, generated), value, seed, draws)
         result["interval95"] = [max(0.0, low), min(top, high)]
         result["interval_by"] = f"{draws} parts of at most half of each set, without replacement, seed {seed}"
     return result

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..features.feature_sets import FeatureSetMetric
 from ..features.features import FeatureNetwork
-from .frechet import GaussianStatistics, GroupedStatistics, Pair, frechet_distance, jackknife_interval, mean_distance
+from .frechet import GaussianStatistics, GroupedStatistics, Pair, frechet_distance, frechet_interval, mean_distance
 from .mmd import mmd2_bootstrap_interval, mmd2_unbiased
 from .sets import in_order_of_mean
 
@@ -56,13 +56,13 @@ def fid_interval(generated: Tensor, real: Tensor, groups: int = 10) -> list[floa
         groups: number of groups.
 
     Returns:
-        ``[low, high]``, or None for too few images; see ``frechet.jackknife_interval``.
+        ``[low, high]``, or None for too few images; see ``frechet.frechet_interval``.
     """
     pair = GroupedStatistics(generated.shape[-1], groups), GroupedStatistics(real.shape[-1], groups)
     for own, features in zip(pair, (generated, real)):
         for group in range(min(groups, len(features))):
             own.update(features[group::groups], group)
-    return jackknife_interval([pair], fid(generated, real))
+    return frechet_interval([pair], fid(generated, real))
 
 
 def kid(generated: Tensor, real: Tensor) -> float:
@@ -174,7 +174,7 @@ class FrechetDistanceMetric(CumulativeIterationMetric):
     def _measured(self, pairs: list[Pair], what: str) -> dict[str, Any]:
         """Mean distance of the pairs, its interval and how that was found."""
         value = mean_distance(pairs)
-        interval = jackknife_interval(pairs, value)
+        interval = frechet_interval(pairs, value)
         groups = len(pairs[0][0].parts)
         how = {"interval_by": f"jackknife over {groups} groups of {what}; the bias of few images is not in it"}
         return {"value": value, "interval95": interval, **(how if interval else {})}

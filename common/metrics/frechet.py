@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor
+
+from .intervals import jackknife_interval
 
 
 class GaussianStatistics:
@@ -118,35 +119,26 @@ def mean_distance(pairs: Sequence[Pair], without: int | None = None) -> float:
     return math.fsum(distances) / len(distances)
 
 
-def jackknife_interval(pairs: Sequence[Pair], value: float) -> list[float] | None:
+def frechet_interval(pairs: Sequence[Pair], value: float) -> list[float] | None:
     """
-    Interval of 95 % of the (mean) Fréchet distance by the jackknife over groups of cases: each is left out once.
-
-    It shows the scatter over cases, around the value. The bias of few cases, which lifts the value, is not in it.
+    Interval of 95 % of the (mean) Fréchet distance by the jackknife over groups of cases.
 
     Args:
         pairs: (generated, real) statistics in g groups each; group i is left out of all of them together.
         value: distance of all cases.
 
     Returns:
-        ``[low, high]``, low not below 0; None for one group, or when fewer than two vectors would be left.
-
-    Source: Busing, Meijer, van der Leeden 1999, eq. 8 and 9 (jackknife with groups of different sizes); Student's t
-    with g - 1 degrees of freedom.
+        ``[low, high]``, low not below 0; None for one group, or when fewer than two vectors would be left. The bias of
+        few cases, which lifts the value, is not in it; see ``intervals.jackknife_interval``.
     """
     sides = [own for pair in pairs for own in pair]
     used = [i for i in range(len(sides[0].parts)) if all(own.parts[i].n for own in sides)]
     if len(used) < 2 or any(own.without(i).n < 2 for own in sides for i in used):
         return None
-    sizes = [sum(own.parts[i].n for own in sides) for i in used]
-    ratios = [sum(sum(part.n for part in own.parts) for own in sides) / size for size in sizes]
-    left_out = [mean_distance(pairs, i) for i in used]
-    g = len(used)
-    centre = g * value - math.fsum((1 - 1 / h) * v for h, v in zip(ratios, left_out))
-    pseudo_values = [h * value - (h - 1) * v for h, v in zip(ratios, left_out)]
-    variance = math.fsum((p - centre) ** 2 / (h - 1) for h, p in zip(ratios, pseudo_values)) / g
-    half = float(student.ppf(0.975, g - 1)) * math.sqrt(variance)
-    return [max(0.0, value - half), value + half]
+    total = sum(part.n for own in sides for part in own.parts)
+    ratios = [total / sum(own.parts[i].n for own in sides) for i in used]
+    interval = jackknife_interval(value, [mean_distance(pairs, i) for i in used], ratios)
+    return interval and [max(0.0, interval[0]), interval[1]]
 
 
 def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:

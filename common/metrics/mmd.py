@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
+from .intervals import bootstrap_interval_of_sets, normal_interval
 from .sets import VolumeSetMetric, centre_crop, common_size, in_order_of_mean
 
 if TYPE_CHECKING:
@@ -65,14 +65,12 @@ def mmd2_bootstrap_interval(
     if min(n, m) < 3:
         return None
     kernels = _kernels(x, y, kernel)
-    rng = np.random.default_rng(seed)
-    values: list[float] = []
-    while len(values) < resamples:
-        w = np.bincount(rng.integers(0, n, n), minlength=n).astype(float)
-        v = np.bincount(rng.integers(0, m, m), minlength=m).astype(float)
-        if min(np.count_nonzero(w), np.count_nonzero(v)) > 1:
-            values.append(_weighted(kernels, w, v))
-    return [float(q) for q in np.percentile(values, [2.5, 97.5])]
+
+    def statistic(*drawn: np.ndarray) -> float | None:
+        w, v = (np.bincount(d.astype(int), minlength=size).astype(float) for d, size in zip(drawn, (n, m)))
+        return _weighted(kernels, w, v) if min(np.count_nonzero(w), np.count_nonzero(v)) > 1 else None
+
+    return bootstrap_interval_of_sets([np.arange(n), np.arange(m)], statistic, seed, resamples)
 
 
 def _kernels(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,11 +121,7 @@ def mmd2_linear_time_interval(x: Tensor, y: Tensor, kernel: Kernel, level: float
 
     Source: Gretton et al. 2012, corollary 16 (section 6).
     """
-    terms = _linear_time_terms(x, y, kernel)
-    if len(terms) < 2:
-        return None
-    half = float(norm.ppf(0.5 + level / 2) * terms.std() / len(terms) ** 0.5)
-    return [float(terms.mean()) - half, float(terms.mean()) + half]
+    return normal_interval(_linear_time_terms(x, y, kernel).numpy(), level)
 
 
 def _linear_time_terms(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:

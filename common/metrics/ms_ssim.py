@@ -14,9 +14,9 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 from torch.nn import functional as F
 
+from .intervals import bootstrap_interval
 from .sets import (
     VolumeSetMetric,
-    bootstrap_interval,
     centre_crop,
     check_range,
     common_size,

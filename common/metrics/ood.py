@@ -21,6 +21,7 @@ from torch import Tensor
 from ..diffusion.variational import TERMS, bits_per_dimension
 from ..utils.files import written_whole
 from .bound import BOUND, BoundTerm, term_of
+from .intervals import bootstrap_interval_of_sets
 
 _POINTS = 101
 
@@ -94,15 +95,10 @@ class OutOfDistributionROC(CumulativeIterationMetric):
     def report(self) -> dict[str, Any]:
         """Area, interval, numbers of images, share found at 5 % false alarms, curve."""
         inside, outside = self.scores()
-        rng = np.random.default_rng(self.seed)
-        drawn = [
-            roc_auc(*(scores[rng.integers(0, len(scores), len(scores))] for scores in (inside, outside)))
-            for _ in range(self.resamples)
-        ]
         alarms, found = roc_curve(inside, outside)
         return {
             "value": roc_auc(inside, outside),
-            "interval95": [float(v) for v in np.percentile(drawn, [2.5, 97.5])] if drawn else None,
+            "interval95": bootstrap_interval_of_sets((inside, outside), roc_auc, self.seed, self.resamples),
             "interval_by": f"bootstrap over the images of each set, {self.resamples} resamples, seed {self.seed}",
             "n": {"inside": len(inside), "outside": len(outside)},
             "found_at_5_percent_false_alarms": float(np.interp(0.05, alarms, found)),

@@ -1,11 +1,10 @@
-"""What the metrics share: finite images, common sizes, whole sets of volumes, bootstrap intervals."""
+"""What the metrics share: finite images, common sizes, whole sets of volumes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
@@ -77,34 +76,6 @@ def centre_crop(volume: Tensor, size: Sequence[int]) -> Tensor:
     """The central ``size`` of a (C, *spatial) volume; the odd voxel is left off at the end."""
     starts = [(side - target) // 2 for side, target in zip(volume.shape[1:], size)]
     return volume[(slice(None), *(slice(start, start + target) for start, target in zip(starts, size)))]
-
-
-def bootstrap_interval(
-    values: Sequence[Any] | np.ndarray,
-    statistic: Callable[[np.ndarray], float] = lambda rows: float(rows.mean()),
-    seed: int = 0,
-    resamples: int = 1000,
-) -> list[float] | None:
-    """
-    Percentile bootstrap interval of 95 % over cases.
-
-    Args:
-        values: one row a case, (n,) or (n, k).
-        statistic: rows, drawn with replacement -> number.
-        seed: of the draws.
-        resamples: number of draws.
-
-    Returns:
-        ``[low, high]``, or None for fewer than two cases.
-
-    Source: Efron 1979.
-    """
-    rows = np.asarray(values, dtype=np.float64)
-    if len(rows) < 2:
-        return None
-    rng = np.random.default_rng(seed)
-    drawn = [statistic(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(resamples)]
-    return [float(v) for v in np.percentile(drawn, [2.5, 97.5])]
 
 
 class VolumeSetMetric(CumulativeIterationMetric):

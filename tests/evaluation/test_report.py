@@ -21,8 +21,8 @@ from common.evaluation.table import METRICS, known
 from common.metrics.coverage import CoverageMetric
 from common.metrics.fid import KernelDistanceMetric
 from common.metrics.grain import Grain
+from common.metrics.intervals import bootstrap_interval
 from common.metrics.mmd import MaximumMeanDiscrepancy
-from common.metrics.sets import bootstrap_interval
 from tests.fixtures import write_nifti
 
 
