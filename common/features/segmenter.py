@@ -12,6 +12,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..networks.state_dict import load_weights
 from ..utils.files import sha256_of
 
 
@@ -27,6 +28,9 @@ class WholeVolumeInferer(Inferer):
 
     Raises:
         ValueError: when ``divisor`` is below 1.
+
+    >>> WholeVolumeInferer(divisor=8)(torch.zeros(1, 1, 9, 12, 10), build_segmenter()).shape
+    torch.Size([1, 3, 9, 12, 10])
     """
 
     def __init__(self, divisor: int = 1) -> None:
@@ -77,7 +81,13 @@ class Segmenter:
 
     Raises:
         FileNotFoundError: when there are no weights.
-        ValueError: when they belong to another network.
+        ValueError: when their file is damaged or belongs to another network.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".pt") as file:
+    ...     torch.save(build_segmenter().state_dict(), file.name)
+    ...     len(Segmenter(build_segmenter(), file.name).describe()["sha256"])
+    64
     """
 
     def __init__(
@@ -86,11 +96,7 @@ class Segmenter:
         self.weights = Path(weights)
         if not self.weights.is_file():
             raise FileNotFoundError(f"No segmenter at {weights}: train it with configs/train_segmenter.json.")
-        try:
-            network.load_state_dict(torch.load(self.weights, map_location="cpu", weights_only=True))
-        except RuntimeError as error:
-            raise ValueError(f"{weights} does not fit the segmenter: {' '.join(str(error).split())[:300]}") from error
-        self.network = network.to(device).eval()
+        self.network = load_weights(network, self.weights).to(device).eval()
         self.device = torch.device(device)
         self.divisor = divisor
 

@@ -1,4 +1,8 @@
-"""Train a small encoder: ``python -m common.features.train_encoder --name cxr_v1 --dataset_dir DIR --out FILE``."""
+"""
+Train a small encoder: ``python -m common.features.train_encoder --name cxr_v1 --dataset_dir DIR --out FILE``.
+
+It learns what an image shows, and how strongly it was degraded: random degradations of known strength.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +21,39 @@ from monai.transforms import (
     Orientation,
     ScaleIntensityRangePercentiles,
 )
+from sklearn.metrics import accuracy_score, r2_score, recall_score
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.datalist import Case, paired_cases, split_cases
 from ..data.image_list import image_cases
+from ..networks.state_dict import save_weights
 from ..utils.files import sha256_of, written_whole
-from .encoder_tasks import degrade, mask_numbers
-from .encoders import DEGRADATIONS, ENCODERS, Encoder, EncoderPlan
+from .encoders import DEGRADATIONS, ENCODERS, Encoder, EncoderPlan, degrade
 
 logger = logging.getLogger(__name__)
+
 SIDE = 128
+
+
+def mask_numbers(labels: Tensor) -> Tensor:
+    """
+    Size and position of two parts of a mask.
+
+    Args:
+        labels: (N, 1, *spatial), values 0, 1, 2.
+
+    Returns:
+        (N, 8): of each part ten times its share of the voxels and its centre in [-1, 1]; 0 where it is absent.
+    """
+    numbers = []
+    grids = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in labels.shape[2:]), indexing="ij")
+    for value in (1, 2):
+        part = (labels[:, 0] == value).float()
+        total = part.flatten(1).sum(1).clamp(min=1)
+        numbers.append(10 * part.flatten(1).mean(1))
+        numbers += [(part * grid).flatten(1).sum(1) / total for grid in grids]
+    return torch.stack(numbers, dim=1)
 
 
 def encoder_cases(plan: EncoderPlan, dataset_dir: str | Path) -> list[Case]:
@@ -154,7 +180,7 @@ def train(
     shares = split_cases(encoder_cases(plan, dataset_dir), [1 - held_out, held_out], seed=0)
     started = time.monotonic()
     network = fitted(plan, shares[0], steps, batch_size, learning_rate, seed)
-    save(network, out)
+    save_weights({key: v.half() if v.ndim > 1 else v for key, v in network.state_dict().items()}, out)
     result = {"name": name, "steps": steps, "batch_size": batch_size, "seed": seed, "sha256": sha256_of(out)}
     result |= held_out_quality(network.eval(), plan, shares[1], batch_size)
     result["seconds"] = round(time.monotonic() - started)
@@ -191,13 +217,6 @@ def fitted(
     return network
 
 
-def save(network: Encoder, out: str | Path) -> None:
-    """Plain state dict; matrices as float16, the statistics and scales of the normalisation as they are."""
-    state = {key: v.half() if v.ndim > 1 else v for key, v in network.state_dict().items()}
-    with written_whole(out) as path:
-        torch.save(state, path)
-
-
 @torch.no_grad()
 def held_out_quality(network: Encoder, plan: EncoderPlan, cases: list[Case], batch_size: int) -> dict[str, Any]:
     """Accuracy (or R² of the mask's numbers) on clean images, and R² of each degradation's strength."""
@@ -206,17 +225,16 @@ def held_out_quality(network: Encoder, plan: EncoderPlan, cases: list[Case], bat
     content: dict[str, Any]
     if source.targets is not None:
         classes = torch.cat([network.content(network(x.float())) for x in source.data.split(batch_size)]).argmax(1)
-        right = classes == source.targets
-        recall = {
-            label: float(right[source.targets == index].float().mean())
-            for index, label in enumerate(plan.content)
-            if (source.targets == index).any()
+        there = source.targets.unique()
+        recall = recall_score(source.targets, classes, labels=there, average=None)
+        content = {
+            "accuracy": float(accuracy_score(source.targets, classes)),
+            "recall": {plan.content[index]: float(value) for index, value in zip(there, recall)},
         }
-        content = {"accuracy": float(right.float().mean()), "recall": recall}
     else:
         crops = [random_crops([v], generator) for v in source.data]
         numbers = torch.cat([network.content(network(x)) for x, _ in crops])
-        content = dict(zip(plan.content, r_squared(numbers, torch.cat([mask_numbers(m) for _, m in crops]))))
+        content = dict(zip(plan.content, _r_squared(numbers, torch.cat([mask_numbers(m) for _, m in crops]))))
     batches = source.batches(min(batch_size, len(cases)), generator)
     pairs = []
     for _ in range(max(1, min(20, 640 // batch_size))):
@@ -226,14 +244,13 @@ def held_out_quality(network: Encoder, plan: EncoderPlan, cases: list[Case], bat
     return {
         "held_out": len(cases),
         "content": content,
-        "r2_of_degradations": dict(zip(DEGRADATIONS, r_squared(found, true))),
+        "r2_of_degradations": dict(zip(DEGRADATIONS, _r_squared(found, true))),
     }
 
 
-def r_squared(found: Tensor, true: Tensor) -> list[float]:
+def _r_squared(found: Tensor, true: Tensor) -> list[float]:
     """Explained share of the variance of each column."""
-    left = ((found - true) ** 2).mean(0) / true.var(0, unbiased=False)
-    return [round(float(v), 3) for v in 1 - left]
+    return [round(float(v), 3) for v in r2_score(true, found, multioutput="raw_values")]
 
 
 def _degraded(images: Tensor, content: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

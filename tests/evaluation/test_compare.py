@@ -13,7 +13,8 @@ from torch import nn
 
 from common.evaluation.__main__ import main
 from common.evaluation.folders import ImageFolder
-from common.features.features import REGISTRY, FeatureNetwork, NetworkSpec
+from common.features.features import FeatureNetwork
+from common.features.registry import REGISTRY, NetworkSpec
 from common.metrics.fid import fid, kid
 from common.metrics.grain import grain
 from tests.fixtures import oblique_affine, write_nifti

@@ -12,11 +12,10 @@ from PIL import Image
 from scipy.ndimage import center_of_mass, gaussian_filter
 
 from common.data.datalist import split_cases
-from common.features.encoder_tasks import blur, degrade, mask_numbers, resample, smooth_patch
-from common.features.encoders import DEGRADATIONS, ENCODERS
+from common.features.encoders import DEGRADATIONS, ENCODERS, blur, degrade, resample, smooth_patch
 from common.features.features import FeatureNetwork
 from common.features.registry import SHIPPED
-from common.features.train_encoder import encoder_cases, load_slices, load_volumes, train
+from common.features.train_encoder import encoder_cases, load_slices, load_volumes, mask_numbers, train
 from common.metrics.fid import fid
 from common.metrics.perceptual import perceptual_distance
 from tests.fixtures import real_data, write_dataset

@@ -15,7 +15,8 @@ from monai.metrics import MSEMetric
 from torch import nn
 
 from common.evaluation.report import MetricsReport
-from common.features.features import FeatureNetwork, NetworkSpec
+from common.features.features import FeatureNetwork
+from common.features.registry import NetworkSpec
 from common.features.segmenter import Segmenter
 from common.metrics.acutance import Acutance
 from common.metrics.coverage import QUANTITIES, CoverageMetric

@@ -7,7 +7,8 @@ from scipy.linalg import sqrtm
 from scipy.stats import t
 from torch import nn
 
-from common.features.features import FeatureNetwork, NetworkSpec
+from common.features.features import FeatureNetwork
+from common.features.registry import NetworkSpec
 from common.metrics.fid import FrechetDistanceMetric, fid, fid_interval, kid, kid_interval
 from common.metrics.frechet import GaussianStatistics, frechet_distance
 from common.metrics.planes import PlanesFrechetDistance, plane_slices, planes_fid

@@ -85,5 +85,5 @@ def test_bad_input(tmp_path):
     with pytest.raises(FileNotFoundError, match="train_segmenter"):
         Segmenter(build_segmenter(), tmp_path / "none.pt")
     torch.save(build_segmenter(3).state_dict(), tmp_path / "three.pt")
-    with pytest.raises(ValueError, match="does not fit the segmenter"):
+    with pytest.raises(ValueError, match="does not fit UNet"):
         Segmenter(build_segmenter(2), tmp_path / "three.pt")

@@ -11,7 +11,7 @@ from skimage import io
 from torch import nn
 
 from common.evaluation.report import MetricsReport
-from common.features.alexnet import FILE_NAME
+from common.features.backbones import ALEXNET_FILE
 from common.metrics.perceptual import LPIPS, PerceptualDistance, lpips_input, perceptual_distance
 from common.networks.torchvision import import_torchvision
 from tests.fixtures import real_data
@@ -150,11 +150,11 @@ def test_building_leaves_the_random_numbers_alone(weights):
 def test_the_file_is_looked_for_in_the_cache_and_never_fetched(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: pytest.fail("went to the network"))
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}.*https://download.pytorch.org/models/{FILE_NAME}"):
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}.*https://download.pytorch.org/models/{ALEXNET_FILE}"):
         LPIPS()
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / FILE_NAME).write_bytes(weights.read_bytes())
-    assert LPIPS().weights == tmp_path / "checkpoints" / FILE_NAME
+    (tmp_path / "checkpoints" / ALEXNET_FILE).write_bytes(weights.read_bytes())
+    assert LPIPS().weights == tmp_path / "checkpoints" / ALEXNET_FILE
 
 
 def test_a_file_of_another_network_is_refused(alexnet, weights, tmp_path):
