@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import argparse
 import os
+import posixpath
+import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..utils.files import sha256_of, written_whole
 
 # A zip entry's time cannot be earlier; the same for all, so that the same bundle gives the same bytes.
 _TIME = (1980, 1, 1, 0, 0, 0)
-# What runs leave at the top of a bundle, with suffixes such as "synthetic_budget", and data put there.
-_LEFT_OUT = ("__pycache__", "output", "train_output", "eval", "mlruns", "data", "synthetic", "classify", "masks")
+# The folders of a bundle, and the endings of what belongs there.
+_BELONGS = {
+    "configs": (".json", ".yaml", ".conf"),
+    "docs": (".md", ".txt", ".png", ".log"),
+    "models": (".pt", ".npz", ".json"),
+    "sample_data": (".nii.gz", ".nii", ".png", ".jpg", ".dcm"),
+    "scripts": (".py", ".pt", ".json"),
+}
+_LINK = re.compile(r"!?\[([^\]]*)\]\(([^)\s]+)\)")
 
 
 def package_bundle(bundle: str | Path, out: str | Path) -> Path:
     """
-    Zip a bundle under its own folder name, with ``scripts`` as real files and without caches and outputs.
+    Zip what belongs to a bundle under its own folder name, with ``scripts`` and shared configs as real files.
 
     Args:
         bundle: folder with ``configs/metadata.json``.
@@ -29,35 +38,62 @@ def package_bundle(bundle: str | Path, out: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: when ``bundle`` has no ``configs/metadata.json`` or no LICENSE.
+        ValueError: when a link leads to a place that the bundle has no business with.
     """
     root = Path(bundle).resolve()
     for required in ("configs/metadata.json", "LICENSE"):
         if not (root / required).is_file():
             raise FileNotFoundError(f"{bundle} is no bundle that can be packed: {required} is missing.")
+    files = bundle_files(root)
     target = Path(out) / f"{root.name}.zip"
     with written_whole(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in bundle_files(root):
+        for path in files:
             entry = zipfile.ZipInfo(f"{root.name}/{path.as_posix()}", _TIME)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
-            archive.writestr(entry, (root / path).read_bytes())
+            content = (root / path).read_bytes()
+            archive.writestr(entry, _page(content.decode(), path, root, files) if path.suffix == ".md" else content)
     return target
 
 
 def bundle_files(root: Path) -> list[Path]:
-    """Files of a bundle relative to its root, sorted, links followed; no hidden files, caches, data or outputs."""
-    files = []
-    for folder, names, found in os.walk(root, followlinks=True):
-        inside = Path(folder).relative_to(root)
-        # a folder scripts/data belongs to the code
-        left_out = _LEFT_OUT if inside == Path() else "__pycache__"
-        names[:] = [name for name in names if not name.startswith(left_out) and not name.startswith(".")]
-        files += [
-            inside / name
-            for name in found
-            if not name.startswith(".") and not name.endswith((".pyc", ".part", "mlruns.db"))
-        ]
+    """
+    The files that belong to a bundle, relative to its root, sorted.
+
+    Raises:
+        ValueError: when one of them lies outside the bundle, ``common`` and the configs of the other bundles.
+    """
+    files = [Path("LICENSE")]
+    for top, endings in _BELONGS.items():
+        for folder, names, found in os.walk(root / top, followlinks=True):
+            names[:] = [name for name in names if not name.startswith((".", "__pycache__"))]
+            paths = [Path(folder) / name for name in found if name.endswith(endings) and not name.startswith(".")]
+            files += [path.relative_to(root) for path in paths]
+    allowed = (root, root.parents[1] / "common", *root.parent.glob("*/configs"))
+    for path in files:
+        place = (root / path).resolve()
+        if not any(place.is_relative_to(folder) for folder in allowed):
+            raise ValueError(
+                f"{root / path} is a link to {place}, which does not belong to the bundle: put a copy there."
+            )
     return sorted(files)
+
+
+def _page(text: str, page: Path, root: Path, files: Collection[Path]) -> str:
+    """A page for a reader of the zip, who works in the bundle's folder: own paths, and no links out of it."""
+    inside = {parent.as_posix() for file in files for parent in (file, *file.parents)}
+
+    def link(match: re.Match[str]) -> str:
+        name, _, _ = match[2].partition("#")
+        place = posixpath.normpath(posixpath.join(page.parent.as_posix(), name))
+        if not name or "://" in name or place in inside:
+            return match[0]
+        project = posixpath.normpath(posixpath.join("bundles", root.name, place))
+        return f"{match[1]} (`{project}` of the project)"
+
+    text = re.sub(r"\bcommon(?=[./]\w)", "scripts", text)
+    text = re.sub(rf"\bbundles/{re.escape(root.name)}(/?)", lambda match: "" if match[1] else ".", text)
+    return _LINK.sub(link, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
