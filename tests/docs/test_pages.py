@@ -1,0 +1,84 @@
+"""Pages: bundle pages are short, links lead somewhere, and the modules, classes and files that pages name exist."""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+import pytest
+
+from tests.fixtures import REPOSITORY
+
+PATTERNS = ("*.md", "docs/**/*.md", "bundles/*/docs/*.md")
+PAGES = sorted(str(path.relative_to(REPOSITORY)) for pattern in PATTERNS for path in REPOSITORY.glob(pattern))
+BUNDLES = sorted(path.parent.name for path in (REPOSITORY / "bundles").glob("*/configs"))
+HEADINGS = ["Intended use", "Data", "Training configuration", "Input", "Output", "Performance"]
+HEADINGS += ["MONAI Bundle Commands", "References", "License"]
+MODULES = re.compile(r"\b(?:scripts|common)\.[a-z]\w*(?:\.\w+)+|(?<=-m )common\.\w+")
+FILES = re.compile(r"(?<![\w/])((?:bundles|common|tests|benchmarks)/[\w/]+\.(?:json|py|md))")
+# What a page calls configs/x.json is a config of the bundle that it is about.
+BUNDLE_OF = re.compile(r"bundles/(\w+)/docs/|docs/studies/(\w+?)(?:_choices)?\.md")
+
+
+def text_of(page):
+    return (REPOSITORY / page).read_text()
+
+
+def prose_of(page):
+    return re.sub(r"^```.*?^```$", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors_of(page):
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def imported(name):
+    """Import the longest module of a dotted name and follow its attributes."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[length:]:
+            found = getattr(found, attribute)
+        return found
+    raise ModuleNotFoundError(name)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_bundle_pages_are_short_and_have_the_headings_of_the_model_zoo(bundle):
+    page = f"bundles/{bundle}/docs/README.md"
+    lines = text_of(page).splitlines()
+    assert lines[0] == "# Model Overview"
+    assert len(lines) <= 130
+    assert any("monai.bundle run" in line for line in lines[:30])
+    headings = re.findall(r"^##+ (.+)$", text_of(page), re.MULTILINE)
+    assert [name for name in HEADINGS if not any(heading.startswith(name) for heading in headings)] == []
+    assert [line for line in prose_of(page).splitlines() if not line.startswith("|") and len(line) > 170] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page):
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = ((REPOSITORY / page).parent / path).resolve() if path else REPOSITORY / page
+        if not target.exists() or (anchor and anchor not in anchors_of(target.relative_to(REPOSITORY))):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_what_pages_name_exists(page):
+    text = text_of(page)
+    for name in set(MODULES.findall(text)):
+        imported(re.sub(r"^scripts\.", "common.", name))  # a bundle sees the package as scripts
+    files = FILES.findall(text)
+    if about := BUNDLE_OF.match(page):
+        files += [f"bundles/{about[1] or about[2]}/{name}" for name in re.findall(r"(?<![\w/])configs/\w+\.json", text)]
+    assert [name for name in files if not (REPOSITORY / name).is_file()] == []
