@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from monai.inferers import Inferer, SimpleInferer
+from monai.transforms import Transform
 from monai.utils import convert_to_tensor
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 from torch import Tensor, nn
 
+from .conditions import on_cpu
 from .degrade import downsampled
 
 Case = Mapping[Hashable, Any]
@@ -125,6 +127,10 @@ class ByNetwork:
         inferer: called as ``inferer(inputs, network)``; by default the network is called once.
         key: of its input, (C, H, W), scaled as for the diffusion network.
         scale_key: of the numbers that ``MeasuredScaled`` left in the case.
+
+    Example:
+        >>> ByNetwork(nn.Identity())({"image": torch.ones(1, 1, 2), "measured_scale": torch.tensor([0.5, -0.25])})
+        tensor([[[0.2500, 0.2500]]])
     """
 
     def __init__(
@@ -142,6 +148,43 @@ class ByNetwork:
         image = self.inferer(convert_to_tensor(case[self.key])[None].to(device), self.network)[0].cpu()
         gain, offset = (float(number) for number in case[self.scale_key])
         return convert_to_tensor(image) * gain + offset
+
+
+class MethodImagesd(Transform):
+    """
+    Add what each method makes of a case, under the method's name.
+
+    Args:
+        methods: name -> called with the case, returns (C, H, W) in the clean image's scale; clipped to [-1, 1].
+        clean: key of the clean image, whose shape all must have.
+
+    Raises:
+        ValueError: (when called) for a name that the case has already, another shape, NaN or infinity.
+
+    Example:
+        >>> MethodImagesd({"twice": lambda case: 2 * case["label"]})({"label": torch.full((1, 1, 1), 0.25)})["twice"]
+        tensor([[[0.5000]]])
+    """
+
+    def __init__(self, methods: Mapping[str, Callable[[Case], Tensor]], clean: str = "label") -> None:
+        self.methods = dict(methods)
+        self.clean = clean
+
+    def __call__(self, data: Case) -> dict[Hashable, Any]:
+        """Returns the case, on the CPU, with an image a method, float32."""
+        case = on_cpu(data)
+        taken = sorted(set(self.methods) & {str(key) for key in case})
+        if taken:
+            raise ValueError(f"Methods cannot be named {taken}: the case has such items.")
+        return {**case, **{name: self._image(name, method(case), case) for name, method in self.methods.items()}}
+
+    def _image(self, name: str, image: Tensor, case: Case) -> Tensor:
+        image = convert_to_tensor(image).detach().cpu().float()
+        found, wanted = tuple(image.shape), tuple(case[self.clean].shape)
+        if found != wanted or not bool(torch.isfinite(image).all()):
+            problem = found if found != wanted else "NaN or infinity"
+            raise ValueError(f"Method {name}, case {case.get('case')}: {wanted}, finite, was expected, got {problem}.")
+        return image.clamp(-1, 1)
 
 
 def _each_channel(image: Any, function: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Checks of loaded volumes that stop a run before its long part, with the file's name and what was expected."""
+"""Checks of loaded images that stop a run before its long part, with the file's name and what was expected."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import MapTransform
+from monai.utils import convert_to_tensor
+from PIL import Image
 
 
-class CheckImage(Transform):
+class CheckImaged(MapTransform):
     """
-    Pass a volume on as it is, or say why it cannot be used.
+    Pass images on as they are, or say why they cannot be used.
 
     Args:
+        keys: images, (channels, *spatial), any dtype.
         spatial_dims: number of axes, each of at least two voxels.
         channels: number of channels, or None for any.
         whole_numbers: whether fractions are refused, as in a label map.
@@ -23,35 +26,37 @@ class CheckImage(Transform):
 
     Raises:
         ValueError: (when called) names the file, what was found and what was expected.
+
+    Example:
+        >>> check = CheckImaged("image", spatial_dims=2, value_range=(0, 255))
+        >>> check({"image": torch.full((1, 8, 8), 300.0)})
+        Traceback (most recent call last):
+        ValueError: image: values in [0, 255] were expected, got 300 to 300.
     """
 
     def __init__(
         self,
+        keys: KeysCollection,
         spatial_dims: int = 3,
         channels: int | None = 1,
         whole_numbers: bool = False,
         value_range: tuple[float, float] | None = None,
+        allow_missing_keys: bool = False,
     ) -> None:
+        super().__init__(keys, allow_missing_keys)
         self.spatial_dims = spatial_dims
         self.channels = channels
         self.whole_numbers = whole_numbers
         self.value_range = value_range
 
-    def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
-        """
-        Args:
-            img: (channels, *spatial), any dtype.
-
-        Returns:
-            ``img``.
-        """
-        name = str(img.meta.get("filename_or_obj", "image")) if isinstance(img, MetaTensor) else "image"
-        values = torch.as_tensor(img)
-        values = values.as_tensor() if isinstance(values, MetaTensor) else values
-        problem = self._shape_problem(tuple(values.shape)) or self._value_problem(values)
-        if problem:
-            raise ValueError(f"{name}: {problem}")
-        return img
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        """Returns a copy of ``data``, unchanged."""
+        for key in self.key_iterator(dict(data)):
+            values = convert_to_tensor(data[key])
+            problem = self._shape_problem(tuple(values.shape)) or self._value_problem(values)
+            if problem:
+                raise ValueError(f"{name_of(data[key])}: {problem}")
+        return dict(data)
 
     def _shape_problem(self, shape: tuple[int, ...]) -> str | None:
         sides, dims = shape[1:], self.spatial_dims
@@ -77,21 +82,6 @@ class CheckImage(Transform):
         return None
 
 
-class CheckImaged(MapTransform):
-    """Dictionary version of ``CheckImage``: the same arguments after ``keys``."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs: Any) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.checker = CheckImage(**kwargs)
-
-    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
-        """Returns a copy of ``data``, unchanged."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            self.checker(result[key])
-        return result
-
-
 class CheckSameGridd(MapTransform):
     """
     Pass a case on when its volumes lie on one grid.
@@ -102,6 +92,11 @@ class CheckSameGridd(MapTransform):
 
     Raises:
         ValueError: (when called) names both files and the shapes or affines that differ.
+
+    Example:
+        >>> volume = MetaTensor(torch.zeros(1, 4, 4, 4))
+        >>> sorted(CheckSameGridd(["image", "label"])({"image": volume, "label": volume + 1}))
+        ['image', 'label']
     """
 
     def __init__(self, keys: KeysCollection, tolerance: float = 1e-3) -> None:
@@ -112,10 +107,78 @@ class CheckSameGridd(MapTransform):
         """Returns a copy of ``data``, unchanged."""
         first, *others = (data[key] for key in self.keys)
         for other in others:
-            names = f"{first.meta.get('filename_or_obj')} and {other.meta.get('filename_or_obj')}"
+            names = f"{name_of(first)} and {name_of(other)}"
             if first.shape[1:] != other.shape[1:]:
                 raise ValueError(f"{names} have different shapes: {tuple(first.shape[1:])}, {tuple(other.shape[1:])}.")
             difference = float((first.affine - other.affine).abs().max())
             if difference > self.tolerance:
                 raise ValueError(f"{names} lie on different grids: their affines differ by up to {difference:g} mm.")
         return dict(data)
+
+
+class AsChannelsd(MapTransform):
+    """
+    Bring the pictures of a grey or of a colour set to their number of channels, or refuse those of the other kind.
+
+    Many grey images are stored with three equal channels, or with an alpha channel, and are grey all the same. A grey
+    picture in a colour set, or a colour picture in a grey set, is an error: a network would learn to tell them apart
+    by their colour alone.
+
+    Args:
+        keys: the images, (C, H, W), C = 1, 2 (grey and alpha), 3 or 4 (colour and alpha), see ``grey_or_rgb``.
+        channels: 1 for grey, 3 for colour.
+
+    Raises:
+        ValueError: for other ``channels``; (when called) for a picture of the other kind, by file.
+
+    Example:
+        >>> AsChannelsd("image")({"image": torch.ones(3, 8, 8)})["image"].shape
+        torch.Size([1, 8, 8])
+    """
+
+    def __init__(self, keys: KeysCollection, channels: int = 1, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if channels not in (1, 3):
+            raise ValueError(f"channels must be 1 (grey) or 3 (colour), got {channels}.")
+        self.channels = channels
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns the case with (``channels``, H, W) under each of ``keys``."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self._convert(result[key])
+        return result
+
+    def _convert(self, image: torch.Tensor) -> torch.Tensor:
+        if len(image) in (2, 4):
+            image = image[:-1]
+        name, apart = name_of(image), float((image - image[:1]).abs().max())
+        if self.channels == 1:
+            if apart > 0:
+                raise ValueError(f"{name}: a grey image was expected, got colour (channels differ by up to {apart:g}).")
+            return image[:1]
+        if len(image) != 3 or apart == 0:
+            raise ValueError(f"{name}: a colour image was expected, got grey ({len(image)} channels without colour).")
+        return image
+
+
+def grey_or_rgb(picture: Image.Image) -> Image.Image:
+    """
+    A picture whose channels are grey, or red, green and blue: the ``converter`` of MONAI's ``PILReader``, which without
+    one reads the numbers of a palette's entries, and inks as if they were light.
+
+    Raises:
+        ValueError: for more than 8 bits, inks (CMYK) and other spaces.
+    """
+    if picture.mode in ("L", "LA", "RGB", "RGBA"):
+        return picture
+    if picture.mode == "1":
+        return picture.convert("L")
+    if picture.mode in ("P", "PA"):
+        return picture.convert("RGBA" if picture.mode == "PA" or "transparency" in picture.info else "RGB")
+    raise ValueError(f"an 8-bit grey or RGB picture was expected, got PIL's mode {picture.mode!r}.")
+
+
+def name_of(image: Any, default: str = "image") -> str:
+    """The file that an image came from, as far as its metadata knows."""
+    return str(getattr(image, "meta", {}).get("filename_or_obj") or default)

@@ -1,8 +1,8 @@
-"""What a restoration network is given: images scaled together, and images with a hole."""
+"""What a network is given: images scaled by what is known, a channel for each label, the number of a class."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,27 +12,40 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from .checks import name_of
 from .geometry import like
 
 
-class ScaleIntensityByd(MapTransform):
+class ScaleIntensityByd(MapTransform, InvertibleTransform):
     """
-    Scale images by the range of one of them, the one that is known at inference, and clip to [-1, 1].
+    Scale images by a range that is known at inference, and clip to [-1, 1]; the inverse brings results back.
 
     MONAI's scalers take each image's own range; a clean image scaled so would not fit its degraded version.
 
     Args:
-        keys: the images, (C, H, W), scaled alike.
-        by: key of the image whose smallest and largest values become -1 and ``b_max``.
+        keys: the images, (C, *spatial).
+        by: key of the image whose smallest and largest values become -1 and ``b_max``; None for each image's own.
         b_max: below 1 it leaves room for values that the degraded image has lost (super-resolution); at most 1.
-        outside: key of a hole, (1, H, W): only the pixels where it is 0 count.
+        outside: key of a hole, (1, *spatial): only the pixels where it is 0 are known.
 
     Raises:
         ValueError: for a ``b_max`` outside (-1, 1]; (when called) for an image without contrast, by name.
+
+    Example:
+        >>> case = {"image": torch.tensor([[[0.0, 50.0]]]), "label": torch.tensor([[[25.0, 100.0]]])}
+        >>> ScaleIntensityByd(["image", "label"], by="image")(case)["label"]
+        tensor([[[0., 1.]]])
     """
 
-    def __init__(self, keys: KeysCollection, by: str, b_max: float = 1.0, outside: str | None = None) -> None:
-        super().__init__(keys)
+    def __init__(
+        self,
+        keys: KeysCollection,
+        by: str | None = None,
+        b_max: float = 1.0,
+        outside: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
         if not -1 < b_max <= 1:
             raise ValueError(f"b_max must lie in (-1, 1], got {b_max}.")
         self.by = by
@@ -40,54 +53,17 @@ class ScaleIntensityByd(MapTransform):
         self.outside = outside
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Returns the case with ``keys`` as float32 in [-1, 1]."""
+        """Returns the case with ``keys`` as float32 in [-1, 1]; a ``MetaTensor`` remembers the way back."""
         result = dict(data)
-        hole = None if self.outside is None else convert_to_tensor(data[self.outside])
-        name = data.get("case") or getattr(data[self.by], "meta", {}).get("filename_or_obj", self.by)
-        low, scale = known_range(convert_to_tensor(data[self.by]), hole, self.b_max, str(name))
+        hole = None if self.outside is None else data[self.outside]
         for key in self.key_iterator(result):
-            result[key] = ((convert_to_tensor(data[key]).float() - low) * scale - 1).clamp(-1, 1)
+            by = key if self.by is None else self.by
+            low, high = known_range(data[by], hole, str(data.get("case") or name_of(data[by], str(by))))
+            scale = (self.b_max + 1) / (high - low)
+            values = ((convert_to_tensor(data[key]) - low) * scale - 1).clamp(-1, 1).float()
+            result[key] = like(values, data[key])
             if isinstance(data[key], MetaTensor):
-                result[key] = MetaTensor(
-                    result[key], meta=data[key].meta, applied_operations=data[key].applied_operations
-                )
-        return result
-
-
-class ScaleKnownRanged(MapTransform, InvertibleTransform):
-    """
-    Scale the smallest and the largest known value to -1 and ``b_max`` and clip to [-1, 1]; remembers the way back.
-
-    The scaling of ``ScaleIntensityByd``, which training uses, with an inverse.
-
-    Args:
-        keys: (C, X, Y, Z).
-        b_max: in (-1, 1].
-        outside: key of a hole, (1, X, Y, Z): only the pixels where it is 0 are known.
-
-    Raises:
-        ValueError: for a ``b_max`` outside (-1, 1]; (when called) for an image without contrast, by name.
-    """
-
-    def __init__(
-        self, keys: KeysCollection, b_max: float = 1.0, outside: str | None = None, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        if not -1 < b_max <= 1:
-            raise ValueError(f"b_max must lie in (-1, 1], got {b_max}.")
-        self.b_max = b_max
-        self.outside = outside
-
-    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
-        """Returns a copy of ``data``, float32 in [-1, 1]."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            image = result[key].as_tensor()
-            hole = None if self.outside is None else data[self.outside].as_tensor()
-            name = str(result[key].meta.get("filename_or_obj", key))
-            low, scale = known_range(image, hole, self.b_max, name)
-            result[key] = like(((image - low) * scale - 1).clamp(-1, 1).float(), result[key])
-            self.push_transform(result[key], extra_info={"low": low, "scale": scale})
+                self.push_transform(result[key], extra_info={"low": low, "scale": scale})
         return result
 
     def inverse(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
@@ -100,56 +76,188 @@ class ScaleKnownRanged(MapTransform, InvertibleTransform):
         return result
 
 
-def known_range(image: Tensor, hole: Tensor | None, b_max: float, name: str) -> tuple[float, float]:
+class MeasuredScaled(MapTransform):
     """
-    ``low`` and ``scale`` of ``(image - low) * scale - 1``, which takes the known pixels to [-1, ``b_max``].
+    Bring everything to the scale in which the clean image spans [-1, 1], and clip to it.
+
+    A network sees an image by the range that is known at inference; a difference of two images means something in one
+    scale only. It is the inverse of ``ScaleIntensityByd`` for the network's images, then the same scaling for all.
+
+    Args:
+        keys: what the network gave, (C, H, W), in the scale of its input.
+        given: key of the image, (C, H, W) in the file's units, whose range became -1 and ``b_max`` for the network.
+        clean: key of the clean image, (C, H, W) in the file's units.
+        b_max: see ``ScaleIntensityByd``.
+        outside: key of a hole: only the pixels of ``given`` where it is 0 counted.
+        scale_key: for the two numbers (gain, offset) that lead from the network's scale to the clean image's.
+
+    Raises:
+        ValueError: (when called) for an image without contrast, by name.
+
+    Example:
+        >>> case = {"pred": torch.ones(1, 2), "noisy": torch.tensor([[0.0, 8]]), "label": torch.tensor([[0.0, 16]])}
+        >>> MeasuredScaled("pred", given="noisy")(case)["pred"]
+        tensor([[0., 0.]])
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        given: str,
+        clean: str = "label",
+        b_max: float = 1.0,
+        outside: str | None = None,
+        scale_key: str = "measured_scale",
+    ) -> None:
+        super().__init__(keys)
+        self.given = given
+        self.clean = clean
+        self.b_max = b_max
+        self.outside = outside
+        self.scale_key = scale_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns the case with ``keys``, ``given`` and ``clean`` as float32 in [-1, 1] on the CPU."""
+        result = on_cpu(data)
+        given, clean = result[self.given], result[self.clean]
+        name = str(data.get("case", self.clean))
+        low, high = known_range(given, None if self.outside is None else result[self.outside], name)
+        dark, bright = known_range(clean, None, name)
+        unit = (high - low) / (self.b_max + 1)
+        gain, offset = 2 * unit / (bright - dark), 2 * (low + unit - dark) / (bright - dark) - 1
+        for key in self.key_iterator(result):
+            result[key] = (result[key].float() * gain + offset).clamp(-1, 1)
+        for key in {self.given, self.clean}:
+            result[key] = (2 * (result[key].float() - dark) / (bright - dark) - 1).clamp(-1, 1)
+        result[self.scale_key] = torch.tensor([gain, offset], dtype=torch.float64)
+        return result
+
+
+class LabelsToChannelsd(MapTransform):
+    """
+    A label map as one channel a label, +1 inside and -1 outside; the background has no channel.
+
+    MONAI's ``AsDiscrete(to_onehot=…)`` keeps the background, numbers the channels by value, and takes unknown and
+    missing values in silence.
+
+    Args:
+        keys: label maps, (1, *spatial), whole numbers of any dtype.
+        labels: name -> value in the map, in the order of the channels, e.g. ``{"head": 1, "tumour": 2}``.
+        optional: names that a case may lack (a healthy head has no tumour); every other label is required.
+        background: value that has no channel.
+
+    Raises:
+        ValueError: when two labels share a value, a label has the background's, or ``optional`` names no label; (when
+            called) for values that are not declared, required labels that are missing, or several channels, by file.
+
+    Source: Med-DDPM, section II (one-hot without background).
+
+    Example:
+        >>> channels = LabelsToChannelsd("mask", {"head": 1, "tumour": 2}, optional=["tumour"])
+        >>> channels({"mask": torch.tensor([[[0, 1]]])})["mask"]
+        tensor([[[-1.,  1.]],
+        <BLANKLINE>
+                [[-1., -1.]]])
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        labels: Mapping[str, int],
+        optional: Collection[str] = (),
+        background: int = 0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if len({*labels.values(), background}) != len(labels) + 1:
+            raise ValueError(f"labels must have different values, none of them {background}: {dict(labels)}.")
+        unknown = set(optional) - set(labels)
+        if unknown:
+            raise ValueError(f"optional names {sorted(unknown)}, which labels {sorted(labels)} lacks.")
+        self.labels = dict(labels)
+        self.optional = set(optional)
+        self.background = background
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns the case with (number of labels, *spatial), float32; a ``MetaTensor`` stays one."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            values = torch.as_tensor(result[key])
+            self._check(convert_to_tensor(values), name_of(result[key], "label map"))
+            result[key] = torch.cat([(values == value).float() * 2 - 1 for value in self.labels.values()], dim=0)
+        return result
+
+    def _check(self, values: Tensor, name: str) -> None:
+        if values.ndim < 3 or values.shape[0] != 1:
+            raise ValueError(f"{name}: a label map of one channel was expected, got shape {tuple(values.shape)}.")
+        found = {float(v) for v in torch.unique(values)}
+        known = {float(v) for v in self.labels.values()} | {float(self.background)}
+        if not found <= known:
+            raise ValueError(
+                f"{name}: label values {_listed(found - known)} are not in the label dictionary "
+                f"{self.labels} (background {self.background})."
+            )
+        missing = [n for n, v in self.labels.items() if float(v) not in found and n not in self.optional]
+        if missing:
+            empty = " The mask is empty." if found <= {float(self.background)} else ""
+            raise ValueError(f"{name}: required labels {missing} are missing; values found: {_listed(found)}.{empty}")
+
+
+class ClassIndexd(MapTransform):
+    """
+    The number of a case's class.
+
+    Args:
+        keys: the class's name.
+        classes: names in the order of a classifier's outputs.
+        result_key: for the number, a long scalar.
+
+    Raises:
+        ValueError: (when called) for a class that is not among them, with the case's name.
+
+    Example:
+        >>> ClassIndexd("class", ["glioma", "none"])({"class": "none"})["class_index"]
+        tensor(1)
+    """
+
+    def __init__(self, keys: KeysCollection, classes: Sequence[str], result_key: str = "class_index") -> None:
+        super().__init__(keys)
+        self.classes = list(classes)
+        self.result_key = result_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns the case with the number added."""
+        name = data[self.keys[0]]
+        if name not in self.classes:
+            raise ValueError(f"{data.get('case')}: a class of {self.classes} was expected, got {name!r}.")
+        return {**data, self.result_key: torch.tensor(self.classes.index(name))}
+
+
+def known_range(image: Any, hole: Any, name: str) -> tuple[float, float]:
+    """
+    The smallest and the largest known value.
 
     Args:
         image: (C, *spatial).
         hole: (1, *spatial), known where it is 0; None where all is known.
-        b_max: see ``ScaleIntensityByd``.
         name: of the case, for the message.
 
     Raises:
         ValueError: when all known pixels are equal.
     """
-    known = image if hole is None else image[hole.expand_as(image) == 0]
+    image = convert_to_tensor(image)
+    known = image if hole is None else image[convert_to_tensor(hole).expand_as(image) == 0]
     low, high = (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
     if not high > low:
         raise ValueError(f"{name}: all known pixels have the value {low:g}; contrast was expected.")
-    return low, (b_max + 1) / (high - low)
+    return low, high
 
 
-def holed(image: Tensor, hole: Tensor) -> Tensor:
-    """
-    The inpainting network's condition: the image with 0 in the hole, and the hole.
-
-    Args:
-        image: (..., 1, H, W), in [-1, 1].
-        hole: (..., 1, H, W), 1 inside.
-
-    Returns:
-        (..., 2, H, W): the second channel is +1 inside and -1 outside.
-    """
-    inside = convert_to_tensor(hole) > 0.5
-    return torch.cat([convert_to_tensor(image).masked_fill(inside, 0.0), inside.to(image.dtype) * 2 - 1], dim=-3)
+def on_cpu(case: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    """A case with its tensors on the CPU, without gradients and metadata."""
+    tensors = {key: convert_to_tensor(value) for key, value in case.items() if isinstance(value, Tensor)}
+    return {**case, **{key: tensor.detach().cpu() for key, tensor in tensors.items()}}
 
 
-class HoledConditiond(MapTransform):
-    """
-    ``holed`` for a case.
-
-    Args:
-        keys: the image, (1, H, W) in [-1, 1].
-        hole_key: the hole, (1, H, W).
-        result_key: for the condition, (2, H, W).
-    """
-
-    def __init__(self, keys: KeysCollection, hole_key: str = "hole", result_key: str = "condition") -> None:
-        super().__init__(keys)
-        self.hole_key = hole_key
-        self.result_key = result_key
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Returns the case with the condition added."""
-        return {**data, self.result_key: holed(data[self.keys[0]], data[self.hole_key])}
+def _listed(values: Collection[float]) -> str:
+    return str([int(v) if v == int(v) else v for v in sorted(values)])

@@ -1,4 +1,4 @@
-"""Seeded degradations of 2D images: fewer pixels, noise, holes. Each says in the case what it did."""
+"""Seeded degradations of 2D images: fewer pixels, noise, holes. Each writes to the case what it did."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
+from monai.utils import convert_to_tensor
 from torch import Tensor
 from torch.nn import functional as F
 
-from .holes import random_hole
+from .checks import name_of
+from .holes import KINDS, random_hole
 
 
 def downsampled(image: Tensor, factor: float, mode: str = "bilinear") -> Tensor:
@@ -83,23 +84,23 @@ class _Degraded(RandomizableTransform, MapTransform):
         self.seed = seed
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        image = data[self.keys[0]]
-        plain = image.as_tensor() if isinstance(image, MetaTensor) else image
-        if plain.ndim != 3:
-            raise ValueError(
-                f"{_name(data, image)}: a 2D image (C, H, W) was expected, got shape {tuple(plain.shape)}."
-            )
-        random = self.R if self.seed is None else _random_of(self.seed, _name(data, image))
-        degraded, parameters = self.degrade(plain.float(), random, result)
-        result[self.result_key] = degraded
-        result[f"{self.result_key}_parameters"] = parameters
-        return result
+        """Returns the case with the degraded image and its parameters added."""
+        image = convert_to_tensor(data[self.keys[0]])
+        name = str(data.get("case") or name_of(data[self.keys[0]]))
+        if image.ndim != 3:
+            raise ValueError(f"{name}: a 2D image (C, H, W) was expected, got shape {tuple(image.shape)}.")
+        degraded, parameters = self.degrade(image.float(), self._random(name))
+        return {**data, self.result_key: degraded, f"{self.result_key}_parameters": parameters}
 
-    def degrade(
-        self, image: Tensor, random: np.random.RandomState, result: dict[Hashable, Any]
-    ) -> tuple[Tensor, dict[str, float | str]]:
+    def degrade(self, image: Tensor, random: np.random.RandomState) -> tuple[Tensor, dict[str, float | str]]:
+        """Returns the degraded image and what was drawn."""
         raise NotImplementedError
+
+    def _random(self, name: str) -> np.random.RandomState:
+        if self.seed is None:
+            return self.R
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        return np.random.RandomState(int.from_bytes(digest[:4], "little"))
 
 
 class RandDownsampled(_Degraded):
@@ -112,6 +113,10 @@ class RandDownsampled(_Degraded):
         factors: one is drawn; a single one is fixed. The paper's are 2√2, 4, 4√2, 8, 8√2 and 16.
         mode: see ``downsampled``.
         seed: see the base; None draws anew at each call.
+
+    Example:
+        >>> RandDownsampled("image", factors=[2, 4], seed=0)({"image": torch.ones(1, 8, 8)})["condition_parameters"]
+        {'factor': 4.0}
     """
 
     def __init__(
@@ -128,9 +133,7 @@ class RandDownsampled(_Degraded):
         self.factors = tuple(factors)
         self.mode = mode
 
-    def degrade(
-        self, image: Tensor, random: np.random.RandomState, result: dict[Hashable, Any]
-    ) -> tuple[Tensor, dict[str, float | str]]:
+    def degrade(self, image: Tensor, random: np.random.RandomState) -> tuple[Tensor, dict[str, float | str]]:
         """Returns the image and {"factor"}."""
         factor = float(self.factors[random.randint(len(self.factors))])
         return downsampled(image, factor, self.mode), {"factor": factor}
@@ -146,6 +149,11 @@ class RandNoisyd(_Degraded):
         sigma: range of the Gaussian noise's standard deviation, as a share of the image's range.
         share: range of the share of salt and pepper.
         seed: see the base; None draws anew at each call.
+
+    Example:
+        >>> case = {"image": torch.linspace(0, 1, 64).reshape(1, 8, 8)}
+        >>> RandNoisyd("image", sigma=(0.1, 0.1), share=(0, 0), seed=0)(case)["condition_parameters"]
+        {'sigma': 0.1, 'share': 0.0}
     """
 
     def __init__(
@@ -162,9 +170,7 @@ class RandNoisyd(_Degraded):
         self.sigma = tuple(sigma)
         self.share = tuple(share)
 
-    def degrade(
-        self, image: Tensor, random: np.random.RandomState, result: dict[Hashable, Any]
-    ) -> tuple[Tensor, dict[str, float | str]]:
+    def degrade(self, image: Tensor, random: np.random.RandomState) -> tuple[Tensor, dict[str, float | str]]:
         """Returns the image, {"sigma", "share"}."""
         sigma, share = (
             float(random.uniform(self.sigma[0], self.sigma[1])),
@@ -183,6 +189,11 @@ class RandHoled(_Degraded):
         area: range of the hole's share of the image.
         kinds: of holes, one is drawn: "boxes", "strokes".
         seed: see the base; None draws anew at each call.
+
+    Example:
+        >>> hole = RandHoled("image", area=(0.25, 0.25), kinds=["boxes"], seed=2)
+        >>> hole({"image": torch.ones(1, 8, 8)})["hole"].mean()
+        tensor(0.2500)
     """
 
     def __init__(
@@ -190,7 +201,7 @@ class RandHoled(_Degraded):
         keys: KeysCollection,
         result_key: str = "hole",
         area: tuple[float, float] = (0.05, 0.3),
-        kinds: Sequence[str] = ("boxes", "strokes"),
+        kinds: Sequence[str] = KINDS,
         seed: int | None = None,
     ) -> None:
         super().__init__(keys, result_key, seed)
@@ -199,22 +210,10 @@ class RandHoled(_Degraded):
         self.area = tuple(area)
         self.kinds = tuple(kinds)
 
-    def degrade(
-        self, image: Tensor, random: np.random.RandomState, result: dict[Hashable, Any]
-    ) -> tuple[Tensor, dict[str, float | str]]:
+    def degrade(self, image: Tensor, random: np.random.RandomState) -> tuple[Tensor, dict[str, float | str]]:
         """Returns the hole, {"kind", "area"}."""
         kind = self.kinds[random.randint(len(self.kinds))]
         hole = random_hole(
             (image.shape[1], image.shape[2]), float(random.uniform(self.area[0], self.area[1])), kind, random
         )
         return torch.from_numpy(hole)[None].float(), {"kind": kind, "area": float(hole.mean())}
-
-
-def _name(data: Mapping[Hashable, Any], image: Any) -> str:
-    """The case's name, by which the draws of an evaluation are fixed."""
-    return str(data.get("case") or getattr(image, "meta", {}).get("filename_or_obj", "image"))
-
-
-def _random_of(seed: int, name: str) -> np.random.RandomState:
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return np.random.RandomState(int.from_bytes(digest[:4], "little"))

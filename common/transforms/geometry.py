@@ -11,6 +11,8 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, Orientation
+from monai.transforms.utils import scale_affine
+from monai.utils import convert_to_tensor
 from torch.nn import functional as F
 
 # Axes and directions under which slices of each plane appear as radiologists look at them: x to the right, y down, and
@@ -32,6 +34,11 @@ class SlicesLastd(MapTransform, InvertibleTransform):
 
     Raises:
         ValueError: for another plane.
+
+    Example:
+        >>> sagittal = MetaTensor(torch.zeros(1, 1, 8, 9))
+        >>> SlicesLastd("image")({"image": sagittal})["image"].shape
+        torch.Size([1, 8, 9, 1])
     """
 
     def __init__(self, keys: KeysCollection, plane: str = "auto", allow_missing_keys: bool = False) -> None:
@@ -86,6 +93,10 @@ class UpsampleInPlaned(MapTransform):
 
     Raises:
         ValueError: for a scale below 1.
+
+    Example:
+        >>> UpsampleInPlaned("image", 1.5)({"image": MetaTensor(torch.zeros(1, 8, 8, 2))})["image"].shape
+        torch.Size([1, 12, 12, 2])
     """
 
     def __init__(
@@ -104,11 +115,9 @@ class UpsampleInPlaned(MapTransform):
             image = result[key]
             size = [round(side * self.scale) for side in image.shape[1:3]]
             if size != list(image.shape[1:3]):
-                ratio = np.array([*(old / new for old, new in zip(image.shape[1:3], size)), 1.0])
-                finer = np.diag([*ratio, 1.0])
-                finer[:3, 3] = (ratio - 1) / 2  # centre of the first new pixel, in old ones
+                finer = torch.from_numpy(scale_affine(image.shape[1:], [*size, image.shape[3]])).to(image.affine)
                 values = interpolated(image.as_tensor(), size, self.mode)
-                meta = {**image.meta, "affine": image.affine @ torch.from_numpy(finer).to(image.affine)}
+                meta = {**image.meta, "affine": image.affine @ finer}
                 result[key] = MetaTensor(values, meta=meta, applied_operations=image.applied_operations)
         return result
 
@@ -127,6 +136,12 @@ class FitInPlaned(MapTransform, InvertibleTransform):
 
     Raises:
         ValueError: for another ``fit``.
+
+    Example:
+        >>> fit = FitInPlaned("image", size=(4, 4))
+        >>> small = fit({"image": MetaTensor(torch.ones(1, 8, 6, 2))})
+        >>> small["image"].shape, fit.inverse(small)["image"].shape
+        (torch.Size([1, 4, 4, 2]), torch.Size([1, 8, 6, 2]))
     """
 
     def __init__(
@@ -174,6 +189,11 @@ class SampleMapsd(MapTransform):
         keys: (num_samples, X, Y, Z).
         mean_key: for the mean, (1, X, Y, Z); not written for a single sample.
         std_key: for the standard deviation, likewise.
+
+    Example:
+        >>> case = SampleMapsd("pred")({"pred": torch.tensor([0.0, 4.0]).reshape(2, 1, 1, 1)})
+        >>> float(case["pred"]), float(case["mean"])
+        (0.0, 2.0)
     """
 
     def __init__(self, keys: KeysCollection, mean_key: str = "mean", std_key: str = "std") -> None:
@@ -185,7 +205,7 @@ class SampleMapsd(MapTransform):
         """Returns a copy of ``data`` with (1, X, Y, Z) images."""
         result = dict(data)
         for key in self.key_iterator(result):
-            image, samples = result[key], result[key].as_tensor()
+            image, samples = result[key], convert_to_tensor(result[key])
             result[key] = like(samples[:1], image)
             if len(samples) > 1:
                 result[self.mean_key] = like(samples.mean(0, keepdim=True), image)
@@ -199,6 +219,8 @@ def interpolated(image: torch.Tensor, size: Sequence[int], mode: str) -> torch.T
     return slices.permute(1, 2, 3, 0).contiguous()
 
 
-def like(values: torch.Tensor, image: MetaTensor) -> Any:
-    """``values`` with the metadata and the history of ``image``."""
+def like(values: torch.Tensor, image: Any) -> Any:
+    """``values`` with the metadata and the history of ``image``, where it has any."""
+    if not isinstance(image, MetaTensor):
+        return values
     return MetaTensor(values, meta=image.meta, applied_operations=image.applied_operations)

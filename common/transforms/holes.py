@@ -1,11 +1,137 @@
-"""Random holes for inpainting: boxes and free-form strokes."""
+"""Holes for inpainting: random ones, a user's own, the condition they give, and the known pixels put back."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import convert_to_tensor
 from skimage.draw import disk
 
+from .checks import CheckSameGridd
+from .geometry import like
+
 KINDS = ("boxes", "strokes")
+
+
+class CheckHoled(MapTransform):
+    """
+    Make a mask a hole, 1 inside and 0 outside, or say why it is none.
+
+    Args:
+        keys: the mask, (1, X, Y, Z); whatever is not 0 lies in the hole. JPEG blurs its edges, so half of the largest
+            value is the limit there.
+        image_key: the image, on the same grid.
+        tolerance: largest difference of the affines' entries, in mm, where both files are NIfTI.
+
+    Raises:
+        ValueError: (when called) names the file of a hole that is empty, covers everything, or lies on another grid,
+            and of a NIfTI hole for a picture or the other way round.
+
+    Example:
+        >>> image, mask = (MetaTensor(torch.zeros(1, 1, 2, 1), meta={"filename_or_obj": f"{n}.png"}) for n in "im")
+        >>> mask[:, :, 0] = 255
+        >>> CheckHoled()({"image": image, "hole": mask})["hole"].flatten().tolist()
+        [1.0, 0.0]
+    """
+
+    def __init__(self, keys: KeysCollection = "hole", image_key: str = "image", tolerance: float = 1e-3) -> None:
+        super().__init__(keys)
+        self.image_key = image_key
+        self.tolerance = tolerance
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns a copy of ``data`` with a float64 hole on the image's affine."""
+        result = dict(data)
+        image = data[self.image_key]
+        for key in self.key_iterator(result):
+            mask = data[key]
+            name, other = (str(item.meta["filename_or_obj"]) for item in (mask, image))
+            if mask.shape != image.shape:
+                sizes = [" x ".join(str(side) for side in item.shape[1:]) for item in (image, mask)]
+                raise ValueError(f"{name}: a hole of the size of {other}, {sizes[0]}, was expected, got {sizes[1]}.")
+            nifti = [".nii" in Path(path).name.lower() for path in (name, other)]
+            if nifti[0] != nifti[1]:  # a picture does not say how it lies in a NIfTI file
+                wanted = "NIfTI hole" if nifti[1] else "hole as a picture (PNG, JPEG, DICOM)"
+                raise ValueError(f"{name}: a {wanted} was expected for {other}.")
+            if all(nifti):
+                CheckSameGridd([key, self.image_key], self.tolerance)(data)
+            limit = float(mask.max()) / 2 if name.lower().endswith((".jpg", ".jpeg")) else 0.0
+            hole = (mask.as_tensor() > limit).double()
+            if not bool(hole.any()):
+                raise ValueError(f"{name}: the hole is empty; pixels to be filled, other than 0, were expected.")
+            if bool(hole.all()):
+                raise ValueError(f"{name}: the hole covers the whole image; known pixels, of value 0, were expected.")
+            result[key] = MetaTensor(hole, meta={**image.meta, "filename_or_obj": name})
+        return result
+
+
+class HoledConditiond(MapTransform):
+    """
+    The condition of an inpainting network: the image with 0 in the hole, and the hole, +1 inside and -1 outside.
+
+    Args:
+        keys: the image, (1, *spatial) in [-1, 1].
+        hole_key: the hole, (1, *spatial), 1 inside.
+        result_key: for the condition, (2, *spatial).
+
+    Example:
+        >>> case = {"image": torch.tensor([[[0.2, 0.4]]]), "hole": torch.tensor([[[0.0, 1.0]]])}
+        >>> HoledConditiond("image")(case)["condition"].flatten(1)
+        tensor([[ 0.2000,  0.0000],
+                [-1.0000,  1.0000]])
+    """
+
+    def __init__(self, keys: KeysCollection, hole_key: str = "hole", result_key: str = "condition") -> None:
+        super().__init__(keys)
+        self.hole_key = hole_key
+        self.result_key = result_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns the case with the condition added."""
+        image, inside = convert_to_tensor(data[self.keys[0]]), convert_to_tensor(data[self.hole_key]) > 0.5
+        condition = torch.cat([image.masked_fill(inside, 0.0), inside.to(image.dtype) * 2 - 1])
+        return {**data, self.result_key: like(condition, data[self.keys[0]])}
+
+
+class KeepKnownd(MapTransform):
+    """
+    Put the known pixels back, so that only the hole is new.
+
+    Args:
+        keys: restored images, (C, X, Y, Z).
+        original_key: the image as it was read, (1, X, Y, Z) float64.
+        hole_key: its hole.
+
+    Example:
+        >>> case = {"pred": torch.ones(1, 2), "original": torch.zeros(1, 2), "original_hole": torch.eye(2)[:1]}
+        >>> KeepKnownd()(case)["pred"]
+        tensor([[1., 0.]], dtype=torch.float64)
+    """
+
+    def __init__(
+        self, keys: KeysCollection = "pred", original_key: str = "original", hole_key: str = "original_hole"
+    ) -> None:
+        super().__init__(keys)
+        self.original_key = original_key
+        self.hole_key = hole_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns a copy of ``data``; float64, so that every stored value comes through."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = convert_to_tensor(result[key])
+            known, hole = (
+                convert_to_tensor(data[name], device=image.device) for name in (self.original_key, self.hole_key)
+            )
+            result[key] = like(torch.where(hole > 0, image.double(), known.double()), result[key])
+        return result
 
 
 def random_hole(size: tuple[int, int], area: float, kind: str, random: np.random.RandomState) -> np.ndarray:

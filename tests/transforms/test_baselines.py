@@ -1,17 +1,14 @@
-"""Baselines against scikit-image and by what they must do; the scale in which methods are compared."""
+"""Baselines against scikit-image and by what they must do."""
 
 import numpy as np
 import pytest
 import torch
 from skimage.filters import median as skimage_median
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
-from torch import nn
 
 from common.masks.phantom2d import head_slice
-from common.transforms.baselines import ByNetwork, bicubic, biharmonic, median, noise_sigma, nonlocal_means
-from common.transforms.conditions import ScaleIntensityByd
-from common.transforms.degrade import noisy
-from common.visualize.comparison import ClassIndexd, MeasuredScaled, MethodImagesd
+from common.transforms.baselines import MethodImagesd, bicubic, biharmonic, median, noise_sigma, nonlocal_means
+from common.transforms.degrade import downsampled, noisy
 
 
 @pytest.fixture(scope="module")
@@ -68,40 +65,10 @@ def test_biharmonic_fills_a_plane_exactly():
 
 
 def test_bicubic_keeps_the_mean_and_is_nearer_than_bilinear(clean):
-    from common.transforms.degrade import downsampled
-
     restored = bicubic({"label": clean}, factor=4.0)
     assert restored.shape == clean.shape
     assert error(restored, clean) < error(downsampled(clean, 4.0), clean)
     torch.testing.assert_close(bicubic({"label": clean}, factor=1.0), clean, atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("b_max", [1.0, 0.5])
-def test_measured_scale_undoes_what_the_network_sees(b_max):
-    rng = np.random.default_rng(0)
-    label = torch.from_numpy(rng.uniform(20, 220, (1, 8, 8))).float()
-    degraded = 120 + 0.5 * (label - 120)  # half of the contrast, as blurring leaves it
-    network = ScaleIntensityByd(["image", "target"], by="image", b_max=b_max)(
-        {"image": degraded, "target": degraded.clone()}
-    )
-    case = {"pred": network["target"], "degraded": degraded, "label": label}
-    measured = MeasuredScaled("pred", given="degraded", b_max=b_max)(case)
-    assert (float(measured["label"].min()), float(measured["label"].max())) == (-1.0, 1.0)
-    torch.testing.assert_close(measured["pred"], measured["degraded"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(measured["degraded"], 2 * (degraded - label.min()) / (label.max() - label.min()) - 1)
-    twice = ByNetwork(nn.Identity())({**measured, "image": network["image"]})
-    torch.testing.assert_close(twice, measured["degraded"], atol=1e-5, rtol=0)
-
-
-def test_only_known_pixels_give_the_scale_of_a_holed_image():
-    label = torch.arange(64.0).reshape(1, 8, 8)
-    hole = (label > 50).float()
-    network = ScaleIntensityByd("image", by="image", outside="hole")({"image": label, "hole": hole})
-    measured = MeasuredScaled("pred", given="label", outside="hole")(
-        {"pred": network["image"], "label": label, "hole": hole}
-    )
-    known = hole == 0
-    torch.testing.assert_close(measured["pred"][known], measured["label"][known], atol=1e-5, rtol=0)
 
 
 def test_methods_are_clipped_and_wrong_ones_are_named():
@@ -114,10 +81,3 @@ def test_methods_are_clipped_and_wrong_ones_are_named():
         MethodImagesd({"nan": lambda case: case["label"] / 0})(case)
     with pytest.raises(ValueError, match=r"cannot be named \['label'\]"):
         MethodImagesd({"label": lambda case: case["label"]})(case)
-
-
-def test_class_numbers_follow_the_list():
-    number = ClassIndexd("class", classes=["b", "a"])
-    assert int(number({"class": "a"})["class_index"]) == 1
-    with pytest.raises(ValueError, match=r"x7: a class of \['b', 'a'\] was expected, got 'c'"):
-        number({"class": "c", "case": "x7"})

@@ -1,9 +1,13 @@
-"""Conditions of restoration networks: scaled by what is known, holes marked."""
+"""Conditions: scaled by what is known, and the scale in which methods are compared; numbers of classes."""
 
+import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
+from torch import nn
 
-from common.transforms.conditions import HoledConditiond, ScaleIntensityByd, holed
+from common.transforms.baselines import ByNetwork
+from common.transforms.conditions import ClassIndexd, MeasuredScaled, ScaleIntensityByd
 
 
 def case() -> dict:
@@ -32,6 +36,10 @@ def test_only_known_pixels_count():
 def test_an_image_without_contrast_is_refused_by_name():
     with pytest.raises(ValueError, match=r"a: all known pixels have the value 3"):
         ScaleIntensityByd("image", by="image")({"image": torch.full((1, 4, 4), 3.0), "case": "a"})
+    with pytest.raises(ValueError, match=r"case.nii: all known pixels have the value 0.5; contrast was expected"):
+        ScaleIntensityByd("image")(
+            {"image": MetaTensor(torch.full((1, 4, 4), 0.5), meta={"filename_or_obj": "case.nii"})}
+        )
     with pytest.raises(ValueError, match="all known pixels"):
         ScaleIntensityByd("image", by="image", outside="hole")(
             {"image": torch.rand(1, 4, 4), "hole": torch.ones(1, 4, 4)}
@@ -40,12 +48,50 @@ def test_an_image_without_contrast_is_refused_by_name():
         ScaleIntensityByd("image", by="image", b_max=1.5)
 
 
-def test_the_hole_is_blank_and_marked():
-    image = torch.rand(1, 6, 6)
-    hole = torch.zeros(1, 6, 6)
-    hole[:, 2:4, 1:5] = 1
-    condition = HoledConditiond("image")({"image": image, "hole": hole})["condition"]
-    assert condition.shape == (2, 6, 6)
-    assert torch.equal(condition[:1], image * (1 - hole))
-    assert torch.equal(condition[1:], 2 * hole - 1)
-    assert torch.equal(holed(image[None], hole[None])[0], condition)
+def test_the_inverse_brings_the_known_pixels_back_in_the_units_of_the_file():
+    hole = torch.zeros(1, 9, 10, 1)
+    hole[:, 2:5] = 1
+    image = torch.rand(1, 9, 10, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 500 - 30
+    image[hole > 0] = 1e6
+    scale = ScaleIntensityByd("image", b_max=0.5, outside="hole")
+    scaled = scale({"image": MetaTensor(image), "hole": MetaTensor(hole)})["image"]
+    plain = ScaleIntensityByd("image", "image", 0.5, "hole")({"image": image[..., 0], "hole": hole[..., 0]})["image"]
+    torch.testing.assert_close(scaled.as_tensor()[..., 0], plain, rtol=0, atol=0)
+    back = scale.inverse({"image": scaled})["image"]
+    np.testing.assert_allclose(back[hole == 0], image[hole == 0], atol=1e-3)
+    assert not back.applied_operations
+
+
+@pytest.mark.parametrize("b_max", [1.0, 0.5])
+def test_measured_scale_undoes_what_the_network_sees(b_max):
+    rng = np.random.default_rng(0)
+    label = torch.from_numpy(rng.uniform(20, 220, (1, 8, 8))).float()
+    degraded = 120 + 0.5 * (label - 120)  # half of the contrast, as blurring leaves it
+    network = ScaleIntensityByd(["image", "target"], by="image", b_max=b_max)(
+        {"image": degraded, "target": degraded.clone()}
+    )
+    case = {"pred": network["target"], "degraded": degraded, "label": label}
+    measured = MeasuredScaled("pred", given="degraded", b_max=b_max)(case)
+    assert (float(measured["label"].min()), float(measured["label"].max())) == (-1.0, 1.0)
+    torch.testing.assert_close(measured["pred"], measured["degraded"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(measured["degraded"], 2 * (degraded - label.min()) / (label.max() - label.min()) - 1)
+    twice = ByNetwork(nn.Identity())({**measured, "image": network["image"]})
+    torch.testing.assert_close(twice, measured["degraded"], atol=1e-5, rtol=0)
+
+
+def test_only_known_pixels_give_the_scale_of_a_holed_image():
+    label = torch.arange(64.0).reshape(1, 8, 8)
+    hole = (label > 50).float()
+    network = ScaleIntensityByd("image", by="image", outside="hole")({"image": label, "hole": hole})
+    measured = MeasuredScaled("pred", given="label", outside="hole")(
+        {"pred": network["image"], "label": label, "hole": hole}
+    )
+    known = hole == 0
+    torch.testing.assert_close(measured["pred"][known], measured["label"][known], atol=1e-5, rtol=0)
+
+
+def test_class_numbers_follow_the_list():
+    number = ClassIndexd("class", classes=["b", "a"])
+    assert int(number({"class": "a"})["class_index"]) == 1
+    with pytest.raises(ValueError, match=r"x7: a class of \['b', 'a'\] was expected, got 'c'"):
+        number({"class": "c", "case": "x7"})

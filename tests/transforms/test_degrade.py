@@ -6,7 +6,6 @@ import torch
 from monai.data import MetaTensor
 
 from common.transforms.degrade import RandDownsampled, RandHoled, RandNoisyd, downsampled, noisy
-from common.transforms.holes import KINDS, random_hole
 
 FACTORS = [2 ** (k / 2) for k in range(3, 9)]
 
@@ -56,23 +55,6 @@ def test_noise_stays_in_the_range_of_the_image():
     result = noisy(image(), 0.5, 0.2, np.random.RandomState(0))
     assert float(result.min()) == float(image().min())
     assert float(result.max()) == float(image().max())
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("area", [0.001, 0.05, 0.3, 0.6])
-def test_holes_have_the_wanted_area(kind, area):
-    for seed in range(10):
-        hole = random_hole((96, 128), area, kind, np.random.RandomState(seed))
-        assert 0 < hole.sum() < hole.size
-        assert abs(hole.mean() - area) < max(0.25 * area, 0.004)
-
-
-def test_holes_refuse_nonsense():
-    random = np.random.RandomState(0)
-    with pytest.raises(ValueError, match="kind"):
-        random_hole((32, 32), 0.2, "circles", random)
-    with pytest.raises(ValueError, match="share"):
-        random_hole((32, 32), 1.0, "boxes", random)
 
 
 TRANSFORMS = [

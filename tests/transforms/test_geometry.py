@@ -1,4 +1,4 @@
-"""Slices as a network takes them, and the way back; holes."""
+"""Slices as a network takes them, and the way back."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, CopyItemsd, Invertd
+from monai.transforms import Compose, Invertd
 
-from common.data.image_transforms import LoadImageFiled
-from common.transforms.conditions import ScaleIntensityByd, ScaleKnownRanged
+from common.transforms.conditions import ScaleIntensityByd
 from common.transforms.geometry import FitInPlaned, SampleMapsd, SlicesLastd, UpsampleInPlaned, plane_of
-from common.transforms.hole_images import CheckHoled, HoleChannelsd, KeepKnownd
-from tests.bundles.restoration_runs import grey, write_picture
-from tests.fixtures import oblique_affine, write_nifti
+from tests.fixtures import oblique_affine
 
 
 def volume(shape=(9, 10, 5), affine=None, seed=0):
@@ -88,34 +85,13 @@ def test_a_coarser_grid_is_refused():
         UpsampleInPlaned("image", 0.5)
 
 
-def test_scaling_is_that_of_training():
-    hole = torch.zeros(1, 9, 10, 1)
-    hole[:, 2:5] = 1
-    image = volume((9, 10, 1)).as_tensor() * 500 - 30
-    image[hole > 0] = 1e6
-    case = {"image": MetaTensor(image), "hole": MetaTensor(hole)}
-    ours = ScaleKnownRanged("image", 0.5, "hole")
-    scaled = ours(case)["image"]
-    training = ScaleIntensityByd("image", by="image", b_max=0.5, outside="hole")(
-        {"image": image[..., 0], "hole": hole[..., 0]}
-    )
-    np.testing.assert_allclose(scaled[..., 0], training["image"], atol=1e-6)
-    back = ours.inverse({"image": scaled})["image"]
-    np.testing.assert_allclose(back[hole == 0], image[hole == 0], atol=1e-3)
-
-
-def test_an_image_without_contrast_is_named():
-    with pytest.raises(ValueError, match=r"case.nii: all known pixels have the value 0.5; contrast was expected"):
-        ScaleKnownRanged("image")({"image": volume() * 0 + 0.5})
-
-
 @pytest.mark.parametrize("shape", [(31, 17, 1), (5, 200, 3)])
 def test_another_size_is_undone_with_values_and_affine(shape):
     smooth = volume(shape)
     x, y = (torch.linspace(0, 1, side) for side in shape[:2])
     smooth[:] = (x[:, None] + y[None])[None, :, :, None]
     steps = Compose(
-        [SlicesLastd("image"), FitInPlaned("image", (64, 64)), ScaleKnownRanged("image")],
+        [SlicesLastd("image"), FitInPlaned("image", (64, 64)), ScaleIntensityByd("image")],
     )
     case = steps({"image": smooth.clone()})
     assert case["image"].shape == (1, 64, 64, shape[2])
@@ -143,70 +119,3 @@ def test_mean_and_deviation_stand_beside_the_first_sample():
     np.testing.assert_allclose(case["mean"][0], samples.numpy().mean(0), atol=1e-6)
     np.testing.assert_allclose(case["std"][0], samples.numpy().std(0, ddof=1), atol=1e-6)
     assert set(SampleMapsd("pred")({"pred": samples[:1]})) == {"pred"}
-
-
-def holed_case(tmp_path, hole, name="hole.png"):
-    path = write_picture(tmp_path / name, hole)
-    image = write_picture(tmp_path / "image.png", grey())
-    return LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(path)})
-
-
-def box(value=255):
-    hole = np.zeros((30, 44), np.uint8)
-    hole[5:20, 10:30] = value
-    return hole
-
-
-@pytest.mark.parametrize("value", [1, 255])
-def test_whatever_is_not_zero_is_hole(tmp_path, value):
-    hole = CheckHoled()(holed_case(tmp_path, box(value)))["hole"]
-    np.testing.assert_array_equal(hole[0, :, :, 0].T, box(1))
-    blurred = CheckHoled()(holed_case(tmp_path, box(), "hole.jpg"))["hole"]
-    np.testing.assert_array_equal(blurred[0, :, :, 0].T, box(1))
-
-
-@pytest.mark.parametrize(
-    ("hole", "message"),
-    [
-        (box(0), "hole.png: the hole is empty; pixels to be filled"),
-        (box(0) + 1, "hole.png: the hole covers the whole image; known pixels"),
-        (box()[:-1], r"hole.png: a hole of the size of .*image.png, 44 x 30 x 1, was expected, got 44 x 29 x 1"),
-    ],
-)
-def test_what_is_no_hole_is_named(tmp_path, hole, message):
-    with pytest.raises(ValueError, match=message):
-        CheckHoled()(holed_case(tmp_path, hole))
-
-
-def test_a_hole_on_another_grid_is_named(tmp_path):
-    image = write_nifti(tmp_path / "image.nii", grey((9, 10, 5)))
-    hole = write_nifti(tmp_path / "hole.nii", (grey((9, 10, 5)) > 200).astype(np.uint8), np.eye(4))
-    case = LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(hole)})
-    with pytest.raises(ValueError, match=r"hole.nii and .*image.nii lie on different grids"):
-        CheckHoled()(case)
-
-
-def test_a_picture_is_no_hole_for_a_volume_and_the_other_way_round(tmp_path):
-    picture = write_picture(tmp_path / "hole.png", box())
-    image = write_nifti(tmp_path / "image.nii", grey((44, 30)))
-    case = LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(picture)})
-    with pytest.raises(ValueError, match=r"hole.png: a NIfTI hole was expected for .*image.nii"):
-        CheckHoled()(case)
-    with pytest.raises(ValueError, match=r"image.nii: a hole as a picture .* was expected for .*hole.png"):
-        CheckHoled()({"image": case["hole"], "hole": case["image"]})
-
-
-def test_the_network_sees_nothing_of_the_hole_and_known_pixels_return(tmp_path):
-    case = CheckHoled()(holed_case(tmp_path, box()))
-    case = CopyItemsd(["image", "hole"], names=["original", "original_hole"])(case)
-    inside = case["hole"].as_tensor() > 0
-    scaled = ScaleKnownRanged("image", outside="hole")(case)
-    condition = HoleChannelsd()(scaled)["image"]
-    assert condition.shape == (2, 44, 30, 1)
-    assert bool((condition[:1][inside] == 0).all())
-    assert torch.equal(condition[1:].as_tensor() > 0, inside)
-    torch.testing.assert_close(condition[:1][~inside].as_tensor(), scaled["image"][~inside].as_tensor())
-    result = KeepKnownd()({**case, "pred": MetaTensor(torch.full((3, 44, 30, 1), -7.0))})["pred"]
-    assert bool((result[:, inside[0]] == -7).all())
-    for sample in result:
-        assert torch.equal(sample[~inside[0]].as_tensor(), case["original"][0][~inside[0]].as_tensor())

@@ -1,0 +1,109 @@
+"""Holes: random ones, a user's own, what the network is given, and the known pixels that come back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import CopyItemsd
+
+from common.data.image_transforms import LoadImageFiled
+from common.transforms.conditions import ScaleIntensityByd
+from common.transforms.holes import KINDS, CheckHoled, HoledConditiond, KeepKnownd, random_hole
+from tests.bundles.restoration_runs import grey, write_picture
+from tests.fixtures import write_nifti
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("area", [0.001, 0.05, 0.3, 0.6])
+def test_holes_have_the_wanted_area(kind, area):
+    for seed in range(10):
+        hole = random_hole((96, 128), area, kind, np.random.RandomState(seed))
+        assert 0 < hole.sum() < hole.size
+        assert abs(hole.mean() - area) < max(0.25 * area, 0.004)
+
+
+def test_holes_refuse_nonsense():
+    random = np.random.RandomState(0)
+    with pytest.raises(ValueError, match="kind"):
+        random_hole((32, 32), 0.2, "circles", random)
+    with pytest.raises(ValueError, match="share"):
+        random_hole((32, 32), 1.0, "boxes", random)
+
+
+def test_the_hole_is_blank_and_marked():
+    image = torch.rand(1, 6, 6)
+    hole = torch.zeros(1, 6, 6)
+    hole[:, 2:4, 1:5] = 1
+    condition = HoledConditiond("image")({"image": image, "hole": hole})["condition"]
+    assert condition.shape == (2, 6, 6)
+    assert torch.equal(condition[:1], image * (1 - hole))
+    assert torch.equal(condition[1:], 2 * hole - 1)
+
+
+def holed_case(tmp_path, hole, name="hole.png"):
+    path = write_picture(tmp_path / name, hole)
+    image = write_picture(tmp_path / "image.png", grey())
+    return LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(path)})
+
+
+def box(value=255):
+    hole = np.zeros((30, 44), np.uint8)
+    hole[5:20, 10:30] = value
+    return hole
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_whatever_is_not_zero_is_hole(tmp_path, value):
+    hole = CheckHoled()(holed_case(tmp_path, box(value)))["hole"]
+    np.testing.assert_array_equal(hole[0, :, :, 0].T, box(1))
+    blurred = CheckHoled()(holed_case(tmp_path, box(), "hole.jpg"))["hole"]
+    np.testing.assert_array_equal(blurred[0, :, :, 0].T, box(1))
+
+
+@pytest.mark.parametrize(
+    ("hole", "message"),
+    [
+        (box(0), "hole.png: the hole is empty; pixels to be filled"),
+        (box(0) + 1, "hole.png: the hole covers the whole image; known pixels"),
+        (box()[:-1], r"hole.png: a hole of the size of .*image.png, 44 x 30 x 1, was expected, got 44 x 29 x 1"),
+    ],
+)
+def test_what_is_no_hole_is_named(tmp_path, hole, message):
+    with pytest.raises(ValueError, match=message):
+        CheckHoled()(holed_case(tmp_path, hole))
+
+
+def test_a_hole_on_another_grid_is_named(tmp_path):
+    image = write_nifti(tmp_path / "image.nii", grey((9, 10, 5)))
+    hole = write_nifti(tmp_path / "hole.nii", (grey((9, 10, 5)) > 200).astype(np.uint8), np.eye(4))
+    case = LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(hole)})
+    with pytest.raises(ValueError, match=r"hole.nii and .*image.nii lie on different grids"):
+        CheckHoled()(case)
+
+
+def test_a_picture_is_no_hole_for_a_volume_and_the_other_way_round(tmp_path):
+    picture = write_picture(tmp_path / "hole.png", box())
+    image = write_nifti(tmp_path / "image.nii", grey((44, 30)))
+    case = LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(picture)})
+    with pytest.raises(ValueError, match=r"hole.png: a NIfTI hole was expected for .*image.nii"):
+        CheckHoled()(case)
+    with pytest.raises(ValueError, match=r"image.nii: a hole as a picture .* was expected for .*hole.png"):
+        CheckHoled()({"image": case["hole"], "hole": case["image"]})
+
+
+def test_the_network_sees_nothing_of_the_hole_and_known_pixels_return(tmp_path):
+    case = CheckHoled()(holed_case(tmp_path, box()))
+    case = CopyItemsd(["image", "hole"], names=["original", "original_hole"])(case)
+    inside = case["hole"].as_tensor() > 0
+    scaled = ScaleIntensityByd("image", outside="hole")(case)
+    condition = HoledConditiond("image")(scaled)["condition"]
+    assert condition.shape == (2, 44, 30, 1)
+    assert bool((condition[:1][inside] == 0).all())
+    assert torch.equal(condition[1:].as_tensor() > 0, inside)
+    torch.testing.assert_close(condition[:1][~inside].as_tensor(), scaled["image"][~inside].as_tensor())
+    result = KeepKnownd()({**case, "pred": MetaTensor(torch.full((3, 44, 30, 1), -7.0))})["pred"]
+    assert bool((result[:, inside[0]] == -7).all())
+    for sample in result:
+        assert torch.equal(sample[~inside[0]].as_tensor(), case["original"][0][~inside[0]].as_tensor())
