@@ -1,23 +1,15 @@
-"""What a long training run shows of itself: mean loss, speed and time left on the console, samples as pictures."""
+"""What a long training run shows of itself: mean loss, speed and time left on the console."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from matplotlib.image import imread
 from monai.apps import get_logger
 from monai.handlers import from_engine
 from monai.utils import CommonKeys
-
-from ..visualize.preview import contact_sheet
-from ..visualize.sheets import image_sheet
-
-_TITLES: dict[str, str] = {CommonKeys.IMAGE: "condition", CommonKeys.PRED: "generated", CommonKeys.LABEL: "real"}
 
 
 class ProgressLog:
@@ -89,63 +81,6 @@ class ProgressLog:
         state = engine.state
         pace = (time.monotonic() - self._start) / max(1, state.iteration - (self._first_iteration or 0))
         return pace, pace * (state.max_epochs * state.epoch_length - state.iteration)
-
-
-class SamplePreviews:
-    """
-    Write what an evaluator has sampled beside the real images, as a PNG and as a TensorBoard image.
-
-    Args:
-        output_dir: folder of the PNG.
-        writer: a ``SummaryWriter``, or None.
-        tag: of the TensorBoard image.
-        name: of the PNG without its ending; ``{epoch}`` is filled in.
-        max_cases: the first so many cases are shown; None for all.
-        keys: of a case, in the order of the columns. Of volumes there are two, generated and real; 2D images may
-            have more, such as the condition.
-    """
-
-    def __init__(
-        self,
-        output_dir: str | Path,
-        writer: Any = None,
-        tag: str = "generated beside real",
-        name: str = "epoch_{epoch:04d}",
-        max_cases: int | None = None,
-        keys: Sequence[str] = (CommonKeys.PRED, CommonKeys.LABEL),
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.writer = writer
-        self.tag = tag
-        self.name = name
-        self.max_cases = max_cases
-        self.keys = tuple(keys)
-        self._cases: list[list[torch.Tensor]] = []
-
-    def attach(self, engine: Engine) -> None:
-        """Collect from ``engine``, a MONAI evaluator whose label is the real image, and write at its end."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._cases.clear)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
-
-    def collect(self, engine: Any) -> None:
-        """Keep the images of a decollated batch."""
-        for case in engine.state.output:
-            if self.max_cases is not None and len(self._cases) >= self.max_cases:
-                return
-            self._cases.append([case[key].cpu() for key in self.keys])  # they stay until the next validation
-
-    def __call__(self, engine: Any) -> None:
-        """Write the contact sheet of this evaluation."""
-        columns = list(zip(*self._cases))
-        path = self.output_dir / f"{self.name.format(epoch=engine.state.epoch)}.png"
-        if columns[0][0].ndim == 3:
-            image_sheet({_TITLES.get(key, key): column for key, column in zip(self.keys, columns)}, path)
-        else:
-            contact_sheet(columns[0], columns[1], path)
-        if self.writer is not None:
-            self.writer.add_image(self.tag, imread(path), engine.state.epoch, dataformats="HWC")
-            self.writer.flush()
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +11,6 @@ from PIL import Image
 
 from common.data.sample_cases import sample_cases
 from common.data.save_generated import SaveGeneratedd
-from common.handlers.sample_sheet import SampleSheet
 
 MADE = {"bundle": "b", "seed": 3, "steps": 7}
 
@@ -67,18 +65,6 @@ def test_a_full_disk_leaves_no_half_image(tmp_path, monkeypatch):
         SaveGeneratedd("pred", tmp_path)({"pred": image(), "case": "x"})
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"], "without its image, the case counts as pending"
     assert len(sample_cases(1, tmp_path)) == 1
-
-
-def test_a_sheet_is_square_or_has_a_case_a_row(tmp_path):
-    for name, keys, cases, size in (("square", ("pred",), 5, (3, 2)), ("rows", ("pred", "image"), 3, (2, 3))):
-        sheet = SampleSheet(tmp_path, keys, name, provenance=MADE)
-        sheet.collect(SimpleNamespace(state=SimpleNamespace(output=[{"pred": image(), "image": image()}] * cases)))
-        sheet(None)
-        with Image.open(tmp_path / f"{name}.png") as file:
-            assert file.size == (size[0] * 7 - 1, size[1] * 5 - 1)
-            assert file.info["Description"] == "synthetic b seed 3 steps 7"
-            first = np.asarray(file)[:4, :6]
-        np.testing.assert_array_equal(first.T, np.rint(image()[0].numpy() * 255).astype(np.uint8))
 
 
 def test_cases_are_numbered_and_what_is_complete_is_left_out(tmp_path, caplog):

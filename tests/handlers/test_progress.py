@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
-from common.handlers.progress import ProgressLog, SamplePreviews, duration
+from common.handlers.progress import ProgressLog, duration
 
 
 class Records(logging.Handler):
@@ -46,19 +45,3 @@ def test_the_interval_is_positive():
 )
 def test_durations_read_well(seconds, words):
     assert duration(seconds) == words
-
-
-def test_previews_are_written_for_each_evaluation(tmp_path: Path):
-    images: list[tuple[str, tuple[int, ...], int]] = []
-    writer = SimpleNamespace(
-        add_image=lambda tag, image, step, dataformats: images.append((tag, image.shape, step)), flush=lambda: None
-    )
-    volume = torch.rand(1, 8, 9, 10)
-    engine = Engine(lambda engine, batch: [{"pred": volume, "label": volume}])
-    handler = SamplePreviews(tmp_path, writer)
-    handler.attach(engine)
-    engine.run([0, 1], max_epochs=2)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["epoch_0001.png", "epoch_0002.png"]
-    assert [step for _, _, step in images] == [1, 2]
-    assert images[0][1] == images[1][1], "the second sheet holds the cases of its own evaluation only"
-    assert engine.last_event_name == Events.COMPLETED

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from monai.data import MetaTensor
+from PIL import Image
 
-from common.visualize.preview import COLOURS, SavePreviewd, contact_sheet, preview_figure
+from common.visualize.pictures import (
+    COLOURS,
+    Panel,
+    contact_sheet,
+    image_panel,
+    preview_figure,
+    sheet,
+    slice_panels,
+    thumbnail,
+    tiled,
+)
 from tests.fixtures import image_of, oblique_affine, two_part_mask, write_nifti
 
 
@@ -101,24 +114,6 @@ def test_small_label_is_looked_for():
     assert all(len(ax.collections) == 2 for ax in figure.axes[3:6])
 
 
-def test_writes_the_stem_of_the_file_and_leaves_nothing_else(tmp_path):
-    mask = two_part_mask()
-    pred = _tensor(image_of(mask)[None], oblique_affine(), "/somewhere/case_1.nii.gz")
-    data = {"pred": pred, "image": _tensor(mask[None], oblique_affine())}
-    result = SavePreviewd("pred", "image", tmp_path / "new", labels={"a": 1, "b": 2})(data)
-    assert result["pred"] is pred
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["case_1_preview.png"]
-    assert imread(tmp_path / "new" / "case_1_preview.png").ndim == 3
-    SavePreviewd("pred", output_dir=tmp_path / "sub", separate_folder=True)(data)
-    assert (tmp_path / "sub" / "case_1" / "case_1_preview.png").is_file()
-
-
-def test_volume_without_a_file_is_passed_on(tmp_path):
-    data = {"pred": torch.rand(1, 8, 8, 8)}
-    assert SavePreviewd("pred", "image", tmp_path / "new")(data) == data
-    assert not (tmp_path / "new").exists()
-
-
 def test_2d_is_refused():
     with pytest.raises(ValueError, match="3D"):
         preview_figure(np.zeros((1, 1, 1, 8, 8)))
@@ -126,7 +121,54 @@ def test_2d_is_refused():
 
 def test_contact_sheet_takes_files_and_arrays_of_differing_size(tmp_path):
     files = [write_nifti(tmp_path / f"{i}.nii.gz", image_of(two_part_mask((17 + i, 22, 13)))) for i in range(2)]
-    path = contact_sheet(files, [np.arange(729.0).reshape(1, 9, 9, 9)] * 2, tmp_path / "sheet.png")
+    arrays = [np.arange(729.0).reshape(1, 9, 9, 9)] * 2
+    path = contact_sheet({"generated": files, "real": arrays}, tmp_path / "sheet.png")
     assert imread(path).shape[1] == 1080
-    with pytest.raises(ValueError, match="2 and 1"):
-        contact_sheet(files, files[:1], path)
+
+
+def test_a_sheet_shows_every_image_in_its_column(tmp_path):
+    dark, bright = torch.full((1, 16, 16), -1.0), torch.full((1, 16, 16), 1.0)
+    path = contact_sheet({"condition": [dark, dark], "generated": [bright, bright]}, tmp_path / "sheet.png")
+    pixels = imread(path)[..., 0]
+    middle = pixels.shape[1] // 2
+    assert pixels[:, :middle][60:].mean() < 0.05
+    assert pixels[:, middle:][60:].mean() > 0.8
+
+
+def test_bad_columns_are_refused(tmp_path):
+    image = torch.zeros(1, 8, 8)
+    for columns in ({}, {"a": []}, {"a": [image], "b": [image, image]}):
+        with pytest.raises(ValueError, match="every column"):
+            contact_sheet(columns, tmp_path / "sheet.png")
+    with pytest.raises(ValueError, match="2D"):
+        contact_sheet({"a": [image], "b": [image[None]]}, tmp_path / "sheet.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_panels_of_a_sheet_have_one_scale_and_frames_have_their_colour():
+    small, large = Panel(np.ones((8, 8)), (8, 8)), Panel(np.ones((8, 8)), (16, 16), title="copy", frame="#D55E00")
+    figure = sheet([[small, small], [large, large]], legend={"copy": "#D55E00"}, width=4)
+    pixels = _drawn(figure)
+    boxes = [ax.images[0].get_window_extent().width for ax in figure.axes]
+    np.testing.assert_allclose(boxes, [boxes[0], boxes[0], 2 * boxes[0], 2 * boxes[0]], rtol=1e-6)
+    assert (np.abs(pixels - np.array(to_rgb("#D55E00"))).max(-1) < 0.02).sum() > 500
+
+
+def test_tiles_of_differing_size_do_not_touch():
+    grey, tall = np.full((2, 3), 9, np.uint8), np.full((6, 1), 8, np.uint8)
+    assert tiled([[grey, tall], [grey]], gap=2).tolist() == [
+        *[[0] * 5 + [8]] * 2,
+        *[[9] * 3 + [0] * 2 + [8]] * 2,
+        *[[0] * 5 + [8]] * 2,
+        *[[0] * 6] * 2,
+        *[[9] * 3 + [0] * 3] * 2,
+    ]
+
+
+def test_a_thumbnail_keeps_proportions_and_colour_images_their_colours():
+    panels = slice_panels(np.random.default_rng(0).random((8, 8, 4)), affine=np.diag([1, 1, 4, 1]))[0]
+    with Image.open(io.BytesIO(thumbnail(panels, height=32))) as picture:
+        assert picture.size == (3 * 16 + 2 * 4, 32)
+    image = np.arange(18.0).reshape(3, 3, 2)
+    np.testing.assert_array_equal(image_panel(image).pixels, image.transpose(2, 1, 0))
+    np.testing.assert_array_equal(image_panel(image[:1], upright=True).pixels, image[0])

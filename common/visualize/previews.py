@@ -1,0 +1,209 @@
+"""Pictures that configs ask for: a preview of each volume, and sheets of what an evaluator has sampled."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.config import KeysCollection
+from monai.data import FolderLayout, MetaTensor
+from monai.transforms import MapTransform
+from PIL import Image, PngImagePlugin
+
+from ..data.images import describe
+from ..utils.files import written_whole
+from .pictures import as_bytes, contact_sheet, image_panel, preview_figure, save_figure, tiled
+
+_TITLES = {"image": "condition", "pred": "generated", "label": "real"}
+
+logger = logging.getLogger(__name__)
+
+
+class SavePreviewd(MapTransform):
+    """
+    Write a PNG beside each generated volume: three orthogonal slices, plain and with the condition's contours.
+
+    The name is the one that ``SaveImaged`` with the same ``output_dir``, ``output_postfix`` and ``separate_folder``
+    would use, with the ending .png. A volume whose metadata knows no file is passed on unwritten.
+
+    Args:
+        keys: generated volumes, (C, X, Y, Z), of one case.
+        mask_key: the condition, as ``preview_figure`` takes it; None or a missing key for no contours.
+        output_dir: folder of the pictures; made where it is missing.
+        output_postfix: after the file's stem and an underscore.
+        separate_folder: a folder a case, as in ``SaveImaged`` (there the default).
+        labels: name -> value, for the legend.
+
+    Example:
+        >>> save = SavePreviewd("pred", mask_key="image", output_dir="previews", labels={"tumour": 1})
+        >>> save({"pred": torch.zeros(1, 8, 8, 8)})["pred"].shape  # no file is known, nothing is written
+        torch.Size([1, 8, 8, 8])
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        mask_key: str | None = None,
+        output_dir: str | Path = "./",
+        output_postfix: str = "preview",
+        separate_folder: bool = False,
+        labels: Mapping[str, int] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.mask_key = mask_key
+        self.labels = dict(labels or {})
+        self.layout = FolderLayout(str(output_dir), output_postfix, ".png", parent=separate_folder)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns a copy of ``data``, unchanged."""
+        result = dict(data)
+        mask = result.get(self.mask_key) if self.mask_key else None
+        for key in self.key_iterator(result):
+            meta = {**_meta(mask), **_meta(result[key])}
+            subject = meta.get("filename_or_obj")
+            if not isinstance(subject, (str, Path)) or not str(subject):
+                logger.debug("No preview of %s: its metadata names no file.", key)
+                continue
+            path = Path(self.layout.filename(subject=subject, idx=meta.get("patch_index")))
+            save_figure(preview_figure(result[key], mask, labels=self.labels, title=path.stem), path)
+        return result
+
+
+class SamplePreviews:
+    """
+    Write what an evaluator has sampled beside the real images, as a PNG and as a TensorBoard image.
+
+    Args:
+        output_dir: folder of the PNG.
+        writer: a ``SummaryWriter``, or None.
+        tag: of the TensorBoard image.
+        name: of the PNG without its ending; ``{epoch}`` is filled in.
+        max_cases: the first so many cases are shown; None for all.
+        keys: of a case, in the order of the columns of ``contact_sheet``.
+
+    Example:
+        >>> SamplePreviews("previews", name="epoch_{epoch:04d}", keys=["image", "pred", "label"]).path(7).name
+        'epoch_0007.png'
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        writer: Any = None,
+        tag: str = "generated beside real",
+        name: str = "epoch_{epoch:04d}",
+        max_cases: int | None = None,
+        keys: Sequence[str] = ("pred", "label"),
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.writer = writer
+        self.tag = tag
+        self.name = name
+        self.max_cases = max_cases
+        self.keys = tuple(keys)
+        self.by_class = False
+        self._cases: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Collect from ``engine``, a MONAI evaluator that decollates, and write at its end."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._cases.clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def collect(self, engine: Any) -> None:
+        """Keep the images of a decollated batch until the next evaluation."""
+        batch = engine.state.batch if self.by_class else [{}] * len(engine.state.output)
+        for given, output in zip(batch, engine.state.output):
+            kind = given.get("class")
+            if self.max_cases is None or sum(case["class"] == kind for case in self._cases) < self.max_cases:
+                images = {key: torch.as_tensor(output[key]).detach().cpu() for key in self.keys}
+                self._cases.append({"class": kind, **images})
+
+    def path(self, epoch: int) -> Path:
+        """The PNG of an evaluation."""
+        return self.output_dir / f"{self.name.format(epoch=epoch)}.png"
+
+    def __call__(self, engine: Any) -> None:
+        """Write the sheet of this evaluation."""
+        epoch = engine.state.epoch
+        if not self._cases:
+            return
+        self.draw(self.path(epoch))
+        if self.writer is not None:
+            with Image.open(self.path(epoch)) as picture:
+                self.writer.add_image(self.tag, np.asarray(picture.convert("RGB")), epoch, dataformats="HWC")
+            self.writer.flush()
+
+    def draw(self, path: Path) -> None:
+        """Write the collected cases to ``path``."""
+        contact_sheet({_TITLES.get(key, key): [case[key] for case in self._cases] for key in self.keys}, path)
+
+
+class SampleSheet(SamplePreviews):
+    """
+    Write the images of an evaluator as one PNG, pixel by pixel, with the provenance in its header.
+
+    Args:
+        output_dir: folder of the PNG.
+        keys: of a case; its images, (C, X, Y) each, stand beside one another.
+        name: of the PNG without its ending; ``{epoch}`` is filled in.
+        columns: images across; by default one case a row where a case has several images, or else a square.
+        window: values shown black and white.
+        max_cases: the first so many cases, or cases of each class, are shown; None for all.
+        provenance: what made the images.
+        by_class: a row for each class; the images are (1 or 3, rows, columns), grey or in colour.
+        writer: a ``SummaryWriter``, or None.
+
+    Example:
+        >>> SampleSheet("images", max_cases=8, by_class=True).path(1)
+        PosixPath('images/contact_sheet.png')
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        keys: Sequence[str] = ("pred",),
+        name: str = "contact_sheet",
+        columns: int | None = None,
+        window: tuple[float, float] = (0, 1),
+        max_cases: int | None = 64,
+        provenance: Mapping[str, Any] | None = None,
+        by_class: bool = False,
+        writer: Any = None,
+    ) -> None:
+        super().__init__(output_dir, writer, "generated", name, max_cases, keys)
+        self.columns = columns
+        self.window = window
+        self.provenance = dict(provenance or {})
+        self.by_class = by_class
+
+    def draw(self, path: Path) -> None:
+        """Write the collected cases to ``path``."""
+        about = PngImagePlugin.PngInfo()
+        about.add_text("Description", describe(self.provenance))
+        with written_whole(path) as temporary:
+            Image.fromarray(tiled(self._rows())).save(temporary, format="PNG", pnginfo=about)
+
+    def _rows(self) -> list[list[np.ndarray]]:
+        if self.by_class:
+            rows: dict[str, list[np.ndarray]] = {}
+            for case in self._cases:
+                images = [as_bytes(image_panel(case[key], self.window, upright=True)) for key in self.keys]
+                rows.setdefault(case["class"], []).extend(images)
+            return list(rows.values())
+        shown = [channel[None] for case in self._cases for key in self.keys for channel in case[key]]
+        tiles = [as_bytes(image_panel(image, self.window)) for image in shown]
+        each = len(tiles) // len(self._cases)
+        across = self.columns or (each if each > 1 else math.ceil(math.sqrt(len(tiles))))
+        return [tiles[start : start + across] for start in range(0, len(tiles), across)]
+
+
+def _meta(item: Any) -> Mapping[str, Any]:
+    return {k: v for k, v in item.meta.items() if v is not None} if isinstance(item, MetaTensor) else {}
