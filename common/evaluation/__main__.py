@@ -19,8 +19,7 @@ from .memorisation import AuditSettings
 from .memorisation_page import run_audit
 from .observer import run as run_forced_choice
 from .page import page, tables
-from .report import markdown_table
-from .report_writer import write_report
+from .results import markdown_table, write_report
 from .table import METRICS
 
 

@@ -19,7 +19,7 @@ from .choice import Options, Plan
 from .folders import ImageFolder, folder_facts
 from .memorisation import AuditResult, AuditSettings
 from .memorisation_page import run_audit
-from .report import finite, per_case_values, ratio_of_means, result_of, versions
+from .results import RESAMPLES, document, entry_of, per_case_values, ratio_of_means, result_of
 from .table import METRICS
 
 RESAMPLES = 1000

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from ..features.feature_sets import FeatureSetMetric
 from ..features.features import FeatureNetwork
 from ..metrics.coverage import checked_features
 from ..metrics.intervals import binomial_interval, binomial_p_value, bootstrap_interval
-from ..metrics.logistic import logistic_regression
-from ..utils.files import written_whole
+from .results import write_report
 
 LEAST_IMAGES = 2  # of each kind in each fold
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
@@ -70,10 +71,7 @@ def run(path: str | Path, out: str | Path | None = None) -> int:
     text = forced_choice_text(result)
     print(text, end="")
     if out is not None:
-        with written_whole(Path(out) / "observer.json") as file:
-            file.write_text(json.dumps({"answers": Path(path).name, **result}, indent=2, allow_nan=False) + "\n")
-        with written_whole(Path(out) / "observer.md") as file:
-            file.write_text(text)
+        write_report({"answers": Path(path).name, **result}, text, out, "observer")
     return 0
 
 
@@ -182,9 +180,10 @@ def machine_observer(
         inside = fold == number
         scores[inside] = _fitted_scores(x[~inside], is_real[~inside], x[inside], penalty)
     right = np.concatenate([_pairs(scores[fold == number], is_real[fold == number], rng) for number in range(folds)])
+    value, interval = _area(scores, is_real, fold, seed, resamples)
     return {
-        "value": _auc(scores, is_real, fold),
-        "interval95": _bootstrap(scores, is_real, fold, seed, resamples),
+        "value": value,
+        "interval95": interval,
         "pairs": _accuracy(right.tolist()),
         "folds": folds,
         "penalty": penalty,
@@ -215,47 +214,26 @@ def _folds(groups: Sequence[Hashable], is_real: np.ndarray, folds: int, rng: np.
 
 def _fitted_scores(x: np.ndarray, is_real: np.ndarray, new: np.ndarray, penalty: float) -> np.ndarray:
     """Log odds of being real for ``new``; scaling and regression know ``x`` only."""
-    mean, std = x.mean(0), x.std(0)
-    std[std < 1e-12] = 1.0
-    weights, intercept = logistic_regression((x - mean) / std, is_real, penalty)
-    return (new - mean) / std @ weights + intercept
+    regression = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10000)
+    return make_pipeline(StandardScaler(), regression).fit(x, is_real).decision_function(new)
 
 
-def _wins(scores: np.ndarray, is_real: np.ndarray) -> np.ndarray:
-    """1 where a real image scores above a generated one, 1/2 where they are equal, (real, generated)."""
-    return (np.sign(scores[is_real][:, None] - scores[~is_real][None]) + 1) / 2
-
-
-def _auc(scores: np.ndarray, is_real: np.ndarray, fold: np.ndarray) -> float:
-    """Share of pairs won; pairs of one fold only, since the scores of different folds have different scales."""
-    wins = [_wins(scores[fold == number], is_real[fold == number]) for number in np.unique(fold)]
-    return float(sum(w.sum() for w in wins) / max(1, sum(w.size for w in wins)))
-
-
-def _bootstrap(
+def _area(
     scores: np.ndarray, is_real: np.ndarray, fold: np.ndarray, seed: int, resamples: int
-) -> list[float] | None:
-    wins = {number: _wins(scores[fold == number], is_real[fold == number]) for number in np.unique(fold)}
-    place = np.empty(len(scores), dtype=int)
-    for number in wins:
-        for kind in (True, False):
-            chosen = (fold == number) & (is_real == kind)
-            place[chosen] = np.arange(chosen.sum())
+) -> tuple[float, list[float] | None]:
+    """Share of pairs won, and its interval; pairs of one fold only, as scores of different folds differ in scale."""
+    kinds = [[np.flatnonzero((fold == f) & (is_real == kind)) for kind in (True, False)] for f in np.unique(fold)]
+    # 1 where a real image scores above a generated one, 1/2 where they are equal
+    wins = [(np.sign(scores[real][:, None] - scores[generated]) + 1) / 2 for real, generated in kinds]
 
-    def statistic(drawn: np.ndarray) -> float:
-        rows = drawn.astype(int)
-        won = pairs = 0.0
-        for number, table in wins.items():
-            here = rows[fold[rows] == number]
-            times = [
-                np.bincount(place[here[is_real[here] == kind]], minlength=size)
-                for kind, size in zip((True, False), table.shape)
-            ]
-            won += times[0] @ table @ times[1]
-            pairs += times[0].sum() * times[1].sum()
-        return won / pairs if pairs else 0.5
+    def share(drawn: np.ndarray) -> float:
+        times = np.bincount(drawn.astype(int), minlength=len(scores))
+        pairs = sum(times[real].sum() * times[generated].sum() for real, generated in kinds)
+        won = sum(times[real] @ table @ times[generated] for (real, generated), table in zip(kinds, wins))
+        return float(won / pairs) if pairs else 0.5
 
-    return bootstrap_interval(np.arange(len(scores)), statistic, seed, resamples)
+    rows = np.arange(len(scores))
+    return share(rows), bootstrap_interval(rows, share, seed, resamples)
 
 
 def _pairs(scores: np.ndarray, is_real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -274,12 +252,19 @@ class MachineObserverMetric(FeatureSetMetric):
         features: the network and its preprocessing; its name stands in the result.
         folds: of the cross-validation.
         seed: of folds, pairs and bootstrap.
+        paired: every generated image stems from the real one of its place, as restored images do: both stay in one
+            fold. An inpainted image has most pixels of its original; with one of them among the images that the
+            classifier learns from and the other among those it is asked about, it would answer from memory.
+
+    >>> metric = MachineObserverMetric(FeatureNetwork("torch.nn:Flatten"), folds=2)
+    >>> _ = metric(torch.zeros(4, 1, 2, 2), torch.ones(4, 1, 2, 2))
+    >>> float(metric.aggregate())
+    1.0
     """
 
-    def __init__(self, features: FeatureNetwork, folds: int = 5, seed: int = 0) -> None:
+    def __init__(self, features: FeatureNetwork, folds: int = 5, seed: int = 0, paired: bool = False) -> None:
         super().__init__(features)
-        self.folds = folds
-        self.seed = seed
+        self.folds, self.seed, self.paired = folds, seed, paired
 
     @property
     def label(self) -> str:
@@ -287,4 +272,5 @@ class MachineObserverMetric(FeatureSetMetric):
         return f"machine_2afc[{self.features.label}]"
 
     def _evaluate(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
-        return machine_observer(real, generated, self.folds, seed=self.seed)
+        groups = (range(len(real)), range(len(generated))) if self.paired else None
+        return machine_observer(real, generated, self.folds, groups=groups, seed=self.seed)

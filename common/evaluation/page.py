@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .folders import ImageFolder, is_nifti
-from .report import table_rows
+from .results import table_rows
 from .table import METRICS
 
 _STYLE = """

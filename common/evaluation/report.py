@@ -1,33 +1,48 @@
-"""Results of an evaluation in one JSON file and one Markdown table, with everything needed to judge them."""
+"""Handlers of an evaluation: metrics that see every case, and the report or the table of methods at its end."""
 
 from __future__ import annotations
 
 import logging
 import math
-import platform
-from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
+from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
 from ..metrics.heap import release_memory
-from ..metrics.intervals import bootstrap_interval
-from .report_writer import ReportWriter
+from .results import (
+    RESAMPLES,
+    document,
+    entry_of,
+    markdown_table,
+    per_case_values,
+    ratio_of_means,
+    result_of,
+    share_won_back,
+    write_report,
+)
 
 logger = logging.getLogger(__name__)
-
-_PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image")
+Metrics = dict[str, dict[str, CumulativeIterationMetric]]
 
 
 class MetricHandler(IgniteMetricHandler):
     """
     MONAI's handler, except that a metric which cannot be computed (too few cases) is NaN and does not end the run, and
     that the memory of large volumes is handed back.
+
+    >>> from monai.metrics import MSEMetric
+    >>> handler = MetricHandler(metric_fn=MSEMetric(), output_transform=lambda output: output)
+    >>> handler.update([Tensor([[[3.0]]]), Tensor([[[1.0]]])])
+    >>> float(handler.compute())
+    4.0
     """
 
     def update(self, output: Sequence[Tensor]) -> None:
@@ -58,9 +73,7 @@ def metric_handlers(
         ValueError: when ``inputs`` names no metric.
     """
     inputs = dict(inputs or {})
-    unknown = sorted(set(inputs) - set(metrics))
-    if unknown:
-        raise ValueError(f"inputs name {unknown}, which are not among the metrics {list(metrics)}.")
+    _check_names("inputs", inputs, metrics)
     return {
         name: MetricHandler(
             metric_fn=metric,
@@ -71,23 +84,88 @@ def metric_handlers(
     }
 
 
-def per_case_values(metric: CumulativeIterationMetric) -> np.ndarray | None:
-    """One number a case of all processes, (n,), or None for a metric of whole sets."""
-    if not hasattr(metric, "per_case") and hasattr(metric, "report"):
-        return None
-    values = metric.per_case() if hasattr(metric, "per_case") else metric.get_buffer()
-    if values is None:
-        raise ValueError(f"{type(metric).__name__} has seen no case.")
-    rows = values.detach().cpu().double().flatten(1) if values.ndim > 1 else values.detach().cpu().double()[:, None]
-    return rows.nanmean(1).numpy()
+def method_metrics(
+    methods: Iterable[str],
+    columns: Mapping[str, Callable[[], CumulativeIterationMetric]],
+    reference: str | None = None,
+    alone: Sequence[str] = (),
+) -> Metrics:
+    """
+    A metric for each method and column.
+
+    Args:
+        methods: names, the rows.
+        columns: name -> makes a new metric.
+        reference: the method that is the clean image itself; it has the columns of ``alone`` only, since compared with
+            itself every other says nothing.
+        alone: columns that look at one image, such as acutance and accuracy.
+
+    Returns:
+        method -> column -> metric.
+    """
+    return {
+        method: {name: make() for name, make in columns.items() if method != reference or name in alone}
+        for method in methods
+    }
 
 
-def ratio_of_means(rows: np.ndarray) -> float:
-    """Mean of the first column over the mean of the second, (n, 2)."""
-    return float(rows[:, 0].mean() / rows[:, 1].mean())
+def method_handlers(metrics: Metrics, against: Mapping[str, str] | None = None) -> dict[str, IgniteMetricHandler]:
+    """
+    Handlers for MONAI's evaluators, named ``method/column``.
+
+    Args:
+        metrics: see ``method_metrics``; each is called with the item of its method's name in the engine's output.
+        against: column -> key of the other item; "label" for those not named.
+    """
+    flat = {f"{method}/{name}": metric for method, row in metrics.items() for name, metric in row.items()}
+    keys = {name: (name.split("/")[0], (against or {}).get(name.split("/")[1], "label")) for name in flat}
+    return metric_handlers(flat, keys)
 
 
-class MetricsReport(ReportWriter):
+class _Report:
+    """Base of the handlers that write ``metrics.json`` and ``metrics.md`` when an evaluation is complete."""
+
+    def __init__(self, output_dir: str | Path, context: Mapping[str, Any] | None, seed: int, resamples: int) -> None:
+        self.output_dir = Path(output_dir)
+        self.context, self.seed, self.resamples = dict(context or {}), seed, resamples
+        self._started = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        """Write when ``engine`` has run; its folder is made at once, so that a bad one stops the run early."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self._started = time.monotonic()
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, engine: Engine) -> None:
+        """Collect on all processes, write on the first."""
+        content = self.collect()
+        if idist.get_rank() == 0:
+            write_report(content, markdown_table(content), self.output_dir)
+
+    def collect(self) -> dict[str, Any]:
+        """Everything that ``metrics.json`` holds. Called on all processes, since the metrics are gathered."""
+        results = self._results()
+        return document(results, self.context, self.seed, self._started, resamples=self.resamples)
+
+    def _results(self) -> dict[str, Any]:
+        raise NotImplementedError(f"{type(self).__name__} must implement _results.")
+
+    def _entries(self, metrics: Mapping[str, Any], values: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
+        """The results of metrics under their labels."""
+        return {
+            getattr(metric, "label", name): result_of(metric, values[name], self.seed, self.resamples)
+            for name, metric in metrics.items()
+        }
+
+    def _paired(self, columns: Sequence[Any], statistic: Callable[[np.ndarray], float]) -> dict[str, Any]:
+        """Value and interval of a statistic of values a case, of several metrics of the same cases."""
+        return entry_of(np.stack(columns, axis=1), statistic, self.seed, self.resamples)
+
+
+class MetricsReport(_Report):
     """
     Handler that writes ``metrics.json`` and ``metrics.md`` when the evaluation is complete.
 
@@ -104,6 +182,12 @@ class MetricsReport(ReportWriter):
 
     Raises:
         ValueError: when a ratio names a metric that is not there.
+
+    >>> from monai.metrics import MSEMetric
+    >>> metric = MSEMetric()
+    >>> _ = metric(Tensor([[[3.0]], [[1.0]]]), Tensor([[[1.0]], [[1.0]]]))
+    >>> MetricsReport({"mse": metric}, "results").collect()["metrics"]["mse"]["value"]
+    2.0
     """
 
     def __init__(
@@ -113,116 +197,96 @@ class MetricsReport(ReportWriter):
         ratios: Mapping[str, Sequence[str]] | None = None,
         context: Mapping[str, Any] | None = None,
         seed: int = 0,
-        resamples: int = 1000,
+        resamples: int = RESAMPLES,
     ) -> None:
-        super().__init__(output_dir)
+        super().__init__(output_dir, context, seed, resamples)
         self.metrics = dict(metrics)
         self.ratios = {name: tuple(pair) for name, pair in (ratios or {}).items()}
-        unknown = sorted({part for pair in self.ratios.values() for part in pair} - set(self.metrics))
-        if unknown:
-            raise ValueError(f"ratios name {unknown}, which are not among the metrics {list(self.metrics)}.")
-        self.context = dict(context or {})
-        self.seed = seed
-        self.resamples = resamples
+        _check_names("ratios", {part for pair in self.ratios.values() for part in pair}, self.metrics)
 
-    def collect(self) -> dict[str, Any]:
-        """Everything that ``metrics.json`` holds. Called on all processes, since the metrics are gathered."""
+    def _results(self) -> dict[str, Any]:
         values = {name: per_case_values(metric) for name, metric in self.metrics.items()}
-        results = {
-            getattr(metric, "label", name): result_of(metric, values[name], self.seed, self.resamples)
-            for name, metric in self.metrics.items()
-        }
-        for name, (above, below) in self.ratios.items():
-            if values[above] is None or values[below] is None:
+        results = self._entries(self.metrics, values)
+        for name, pair in self.ratios.items():
+            if any(values[part] is None for part in pair):
                 raise ValueError(f"The ratio {name} needs two metrics with a value a case.")
-            rows = np.stack([values[above], values[below]], axis=1)  # type: ignore[list-item]
-            interval = bootstrap_interval(rows, ratio_of_means, self.seed, self.resamples)
-            results[name] = {
-                "value": ratio_of_means(rows),
-                "interval95": interval,
-                "n": len(rows),
-                "of": [above, below],
-            }
-        return finite(
-            {
-                "metrics": results,
-                "context": self.context,
-                "bootstrap": {"seed": self.seed, "resamples": self.resamples, "over": "cases", "kind": "percentile"},
-                "seconds": self.seconds,
-                "versions": versions(),
-            }
-        )
-
-    def table(self, content: Mapping[str, Any]) -> str:
-        """A row a metric."""
-        return markdown_table(content)
+            results[name] = {**self._paired([values[part] for part in pair], ratio_of_means), "of": list(pair)}
+        return {"metrics": results}
 
 
-def result_of(
-    metric: CumulativeIterationMetric, values: np.ndarray | None, seed: int = 0, resamples: int = 1000
-) -> dict[str, Any]:
+class MethodTable(_Report):
     """
-    What stands in the results for one metric.
+    Handler that writes ``metrics.json`` and ``metrics.md``: a row a method, a column a metric, the same cases.
+
+    Means over cases have a bootstrap interval of 95 % over cases, others their own; ratios and shares are paired by
+    case.
 
     Args:
-        metric: after the last image.
-        values: its ``per_case_values``.
-        seed: of the bootstrap over cases.
-        resamples: of the bootstrap.
+        metrics: see ``method_metrics``; the objects that the engine's handlers update.
+        output_dir: folder of the two files.
+        titles: method -> how its row is called; its name by default.
+        reference: the method of the clean images.
+        ratios: column -> new column, each method's mean over the reference's.
+        won_back: column -> the degraded images' method; a further column says what share of the difference between
+            degraded and clean images a method wins back.
+        context: what else belongs to the result.
+        seed: of the bootstrap; recorded.
 
-    Returns:
-        The metric's own report; before it, for values a case, "value" (their mean), "interval95" and "n". A metric that
-        cannot be computed, for want of cases, has no value and says why ("warning").
+    Raises:
+        ValueError: when a column of ``ratios`` or ``won_back`` is missing for a method that it needs.
+
+    >>> from monai.metrics import MSEMetric
+    >>> metrics = method_metrics(["blurred", "restored"], {"mse": MSEMetric})
+    >>> for row, error in zip(metrics.values(), (2.0, 1.0)):
+    ...     _ = row["mse"](Tensor([[[error]], [[error]]]), Tensor([[[0.0]], [[0.0]]]))
+    >>> print(markdown_table(MethodTable(metrics, "results").collect()).splitlines()[-1])
+    | restored | 1 (1 to 1) |
     """
-    try:
-        extra = metric.report() if hasattr(metric, "report") else {}
-    except ValueError as error:
-        return {"value": None, "interval95": None, "n": "", "warning": str(error)}
-    if values is None:
-        return extra
-    known = values[~np.isnan(values)]
-    mean = float(known.mean()) if len(known) else math.nan
-    interval = bootstrap_interval(known, seed=seed, resamples=resamples)
-    return {"value": mean, "interval95": interval, "n": len(known), **extra}
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        output_dir: str | Path,
+        titles: Mapping[str, str] | None = None,
+        reference: str = "original",
+        ratios: Mapping[str, str] | None = None,
+        won_back: Mapping[str, str] | None = None,
+        context: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(output_dir, context, seed, RESAMPLES)
+        self.metrics, self.reference = metrics, reference
+        self.titles = {method: (titles or {}).get(method, method) for method in metrics}
+        self.ratios, self.won_back = dict(ratios or {}), dict(won_back or {})
+        wanted = {(reference, column) for column in (*self.ratios, *self.won_back)}
+        wanted |= {(method, column) for column, method in self.won_back.items()}
+        for method, column in sorted(wanted):
+            if column not in metrics.get(method, {}):
+                raise ValueError(f"There is no {column} of {method!r}; methods are {list(metrics)}.")
+
+    def _results(self) -> dict[str, Any]:
+        values = {m: {name: per_case_values(metric) for name, metric in row.items()} for m, row in self.metrics.items()}
+        rows = {}
+        for method, row in self.metrics.items():
+            results = self._entries(row, values[method])
+            if method != self.reference:
+                results.update(self._derived(method, values))
+            rows[method] = {"title": self.titles[method], "metrics": results}
+        return {"methods": rows}
+
+    def _derived(self, method: str, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        results = {
+            name: self._paired([values[m][column] for m in (method, self.reference)], ratio_of_means)
+            for column, name in self.ratios.items()
+        }
+        for column, degraded in self.won_back.items():
+            if method != degraded:
+                columns = [values[name][column] for name in (method, degraded, self.reference)]
+                results[f"{column} won back"] = self._paired(columns, share_won_back)
+        return results
 
 
-def versions() -> dict[str, str | None]:
-    """Of Python and of the packages that the numbers depend on."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
-
-
-def table_rows(content: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """The results as text: metric, value, interval of 95 %, number of images."""
-    rows = []
-    for name, entry in content["metrics"].items():
-        low_high = entry.get("interval95")
-        interval = f"{low_high[0]:.4g} to {low_high[1]:.4g}" if low_high else ""
-        n = entry.get("n", "")
-        n = " / ".join(str(v) for v in n.values()) if isinstance(n, Mapping) else n
-        value = "not a number" if entry["value"] is None else f"{entry['value']:.4g}"
-        rows.append((name, value, interval, str(n)))
-    return rows
-
-
-def markdown_table(content: Mapping[str, Any]) -> str:
-    """The results as a table, a row a metric; the network stands in the name, so no two share a row's meaning."""
-    lines = ["| metric | value | 95 % interval | n |", "| --- | --- | --- | --- |"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in table_rows(content)]) + "\n"
-
-
-def finite(value: Any) -> Any:
-    """``value`` as JSON takes it: NaN and infinity become null, other objects their text."""
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(v) for v in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int, bool)) else str(value)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+def _check_names(what: str, used: Iterable[str], metrics: Mapping[str, Any]) -> None:
+    unknown = sorted(set(used) - set(metrics))
+    if unknown:
+        raise ValueError(f"{what} name {unknown}, which are not among the metrics {list(metrics)}.")

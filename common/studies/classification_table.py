@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.report import finite, versions
-from ..evaluation.report_writer import write_report
+from ..evaluation.results import finite, versions, write_report
 from ..networks.cnns import TITLES
 
 _COLUMNS = (

@@ -13,8 +13,7 @@ from PIL import Image, PngImagePlugin
 from torch import nn
 
 from ..data.datalist import at_strides
-from ..evaluation.report import finite, versions
-from ..evaluation.report_writer import write_report
+from ..evaluation.results import finite, versions, write_report
 from ..metrics.intervals import bootstrap_interval
 from ..utils.files import written_whole
 from .lime_maps import Explanation, as_picture, correlation, explain, foreground, share_inside, stability, superpixels

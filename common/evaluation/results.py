@@ -1,0 +1,191 @@
+"""Results of an evaluation as one JSON file and one Markdown table, with everything needed to judge them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import platform
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.metrics import CumulativeIterationMetric
+
+from ..metrics.intervals import bootstrap_interval
+from ..utils.files import written_whole
+
+logger = logging.getLogger(__name__)
+
+RESAMPLES = 1000
+_PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image", "scikit-learn")
+
+
+def per_case_values(metric: CumulativeIterationMetric) -> np.ndarray | None:
+    """One number a case of all processes, (n,), or None for a metric of whole sets."""
+    if not hasattr(metric, "per_case") and hasattr(metric, "report"):
+        return None
+    values = metric.per_case() if hasattr(metric, "per_case") else metric.get_buffer()
+    if values is None:
+        raise ValueError(f"{type(metric).__name__} has seen no case.")
+    rows = values.detach().cpu().double().flatten(1) if values.ndim > 1 else values.detach().cpu().double()[:, None]
+    return rows.nanmean(1).numpy()
+
+
+def result_of(
+    metric: CumulativeIterationMetric, values: np.ndarray | None, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Any]:
+    """
+    What stands in the results for one metric.
+
+    Args:
+        metric: after the last image.
+        values: its ``per_case_values``.
+        seed: of the bootstrap over cases.
+        resamples: of the bootstrap.
+
+    Returns:
+        The metric's own report; before it, for values a case, "value" (their mean), "interval95" and "n". A metric that
+        cannot be computed, for want of cases, has no value and says why ("warning").
+    """
+    try:
+        extra = metric.report() if hasattr(metric, "report") else {}
+    except ValueError as error:
+        return {"value": None, "interval95": None, "n": "", "warning": str(error)}
+    if values is None:
+        return extra
+    return {**entry_of(values[~np.isnan(values)], seed=seed, resamples=resamples), **extra}
+
+
+def entry_of(
+    rows: np.ndarray,
+    statistic: Callable[[np.ndarray], float] = lambda rows: float(rows.mean()) if len(rows) else math.nan,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """"value", "interval95" and "n" of a statistic of (n,) or (n, k) values a case."""
+    interval = bootstrap_interval(rows, statistic, seed, resamples)
+    known = interval is not None and all(math.isfinite(end) for end in interval)
+    return {"value": statistic(rows), "interval95": interval if known else None, "n": len(rows)}
+
+
+def ratio_of_means(rows: np.ndarray) -> float:
+    """Mean of the first column over the mean of the second, (n, 2)."""
+    return float(rows[:, 0].mean() / rows[:, 1].mean())
+
+
+def share_won_back(rows: np.ndarray) -> float:
+    """(method - degraded) / (clean - degraded) of the means of (n, 3) in that order; NaN where none was lost."""
+    method, degraded, clean = rows.mean(0)
+    return float((method - degraded) / (clean - degraded)) if clean > degraded else math.nan
+
+
+def document(
+    results: Mapping[str, Any],
+    context: Mapping[str, Any],
+    seed: int,
+    started: float,
+    over: str = "cases",
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """
+    The content of ``metrics.json``: results, and what they rest on.
+
+    Args:
+        results: "metrics" or "methods", and what stands beside them.
+        context: what was measured; absolute paths lose their folders, which name people and machines.
+        seed: of the bootstrap.
+        started: ``time.monotonic()`` at the beginning.
+        over: what the bootstrap draws.
+        resamples: of the bootstrap.
+    """
+    bootstrap = {"seed": seed, "resamples": resamples, "over": over, "kind": "percentile"}
+    seconds = round(time.monotonic() - started, 1)
+    more = {"context": without_folders(context), "bootstrap": bootstrap, "seconds": seconds, "versions": versions()}
+    return finite({**results, **more})
+
+
+def without_folders(value: Any) -> Any:
+    """``value`` with every text that is an absolute path, or an option with one, cut to the last part of the path."""
+    if isinstance(value, Mapping):
+        return {key: without_folders(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_folders(v) for v in value]
+    return re.sub(r"(^|[=,])/(?:[^/=,]+/)+(?=[^/=,])", r"\1", str(value)) if isinstance(value, (str, Path)) else value
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of the packages that the numbers depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def finite(value: Any) -> Any:
+    """``value`` as JSON takes it: NaN and infinity become null, other objects their text."""
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int, bool)) else str(value)
+
+
+def table_rows(content: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The results as text: metric, value, interval of 95 %, number of images."""
+    rows = []
+    for name, entry in content["metrics"].items():
+        n = entry.get("n", "")
+        n = " / ".join(str(v) for v in n.values()) if isinstance(n, Mapping) else n
+        value = "not a number" if entry["value"] is None else f"{entry['value']:.4g}"
+        rows.append((name, value, _interval(entry), str(n)))
+    return rows
+
+
+def markdown_table(content: Mapping[str, Any]) -> str:
+    """
+    The results as a table: a row a metric, or a row a method and a column a metric.
+
+    The feature network stands in a metric's name, so no two share a row's or a column's meaning.
+    """
+    if "methods" not in content:
+        head = ["metric", "value", "95 % interval", "n"]
+        rows: list[Sequence[str]] = list(table_rows(content))
+    else:
+        methods = content["methods"].values()
+        columns = list(dict.fromkeys(name for row in methods for name in row["metrics"]))
+        head = ["method", *columns]
+        rows = [[row["title"], *(_cell(row["metrics"].get(name)) for name in columns)] for row in methods]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    ends = entry.get("interval95")
+    return f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else ""
+
+
+def _cell(entry: Mapping[str, Any] | None) -> str:
+    if entry is None or entry["value"] is None:
+        return "–"
+    interval = _interval(entry)
+    return f"{entry['value']:.4g}" + (f" ({interval})" if interval else "")
+
+
+def write_report(content: Mapping[str, Any], text: str, output_dir: str | Path, name: str = "metrics") -> None:
+    """Write ``NAME.json`` and ``NAME.md``, each whole."""
+    with written_whole(Path(output_dir) / f"{name}.json") as path:
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    with written_whole(Path(output_dir) / f"{name}.md") as path:
+        path.write_text(text, encoding="utf-8")
+    logger.info("%s:\n%s", Path(output_dir) / f"{name}.md", text)
