@@ -13,16 +13,15 @@ from tqdm import tqdm
 
 from ..features.features import FeatureNetwork
 from ..metrics.heap import release_memory
-from ..metrics.intervals import bootstrap_interval
+from ..metrics.intervals import bootstrap_interval, bootstrap_interval_of_sets
 from .cache import FeatureCache, Features, same_files
 from .choice import Options, Plan
 from .folders import ImageFolder, folder_facts
 from .memorisation import AuditResult, AuditSettings
 from .memorisation_page import run_audit
-from .results import RESAMPLES, document, entry_of, per_case_values, ratio_of_means, result_of
+from .results import document, entry_of, per_case_values, ratio_of_means, result_of
 from .table import METRICS
 
-RESAMPLES = 1000
 _KEPT_BYTES = 2**30  # of images that the pixel metrics of whole sets may hold, in all
 
 
@@ -82,21 +81,9 @@ class Comparison:
         for name in self.plan.metrics:
             collect = getattr(self, f"_collect_{METRICS[name].kind}")
             results.update({label: {**entry, "metric": name} for label, entry in collect(name, Path(out)).items()})
-        return finite(
-            {
-                "metrics": results,
-                "notices": self.notices + [f"{k}: {v['warning']}" for k, v in results.items() if "warning" in v],
-                "context": self._context(),
-                "bootstrap": {
-                    "seed": self.options.seed,
-                    "resamples": RESAMPLES,
-                    "over": "images",
-                    "kind": "percentile",
-                },
-                "seconds": round(time.monotonic() - self._started, 1),
-                "versions": versions(),
-            }
-        )
+        notices = self.notices + [f"{k}: {v['warning']}" for k, v in results.items() if "warning" in v]
+        content = {"metrics": results, "notices": notices}
+        return document(content, self._context(), self.options.seed, self._started, over="images")
 
     def _prepare(self) -> None:
         plan = self.plan
@@ -214,26 +201,19 @@ class Comparison:
         return {name: result_of(metrics["fake"], None), f"{name}_real": result_of(metrics["real"], None)}
 
     def _collect_each(self, name: str, out: Path) -> dict[str, Any]:
-        options, values = self.options, {k: np.array(v) for k, v in self._values[name].items()}
-        results: dict[str, Any] = {
-            key: {
-                "value": float(values[side].mean()),
-                "interval95": bootstrap_interval(values[side], seed=options.seed, resamples=RESAMPLES),
-                "n": len(values[side]),
-            }
-            for key, side in ((name, "fake"), (f"{name}_real", "real"))
-        }
-        results[f"{name}_ratio"] = {
+        seed, values = self.options.seed, {k: np.array(v) for k, v in self._values[name].items()}
+        entries = {key: entry_of(values[side], seed=seed) for key, side in ((name, "fake"), (f"{name}_real", "real"))}
+        ratio = {
             "value": float(values["fake"].mean() / values["real"].mean()) if values["real"].mean() else None,
-            "interval95": _ratio_interval(values["fake"], values["real"], self.plan.paired, options.seed),
+            "interval95": _ratio_interval(values["fake"], values["real"], self.plan.paired, seed),
             "n": {"generated": len(values["fake"]), "real": len(values["real"])},
             "of": [name, f"{name}_real"],
         }
-        return results
+        return {**entries, f"{name}_ratio": ratio}
 
     def _collect_pairs(self, name: str, out: Path) -> dict[str, Any]:
         mine = {label: m for label, m in self._pairs.items() if label.split("[")[0] == name}
-        return {label: result_of(m, per_case_values(m), self.options.seed, RESAMPLES) for label, m in mine.items()}
+        return {label: result_of(m, per_case_values(m), self.options.seed) for label, m in mine.items()}
 
     def _collect_training(self, name: str, out: Path) -> dict[str, Any]:
         plan = self.plan
@@ -284,14 +264,6 @@ def audit_entry(audit: AuditResult) -> dict[str, Any]:
 
 def _ratio_interval(fake: np.ndarray, real: np.ndarray, paired: bool, seed: int) -> list[float] | None:
     """Bootstrap over pairs, or over both sets each by itself."""
-    if min(len(fake), len(real)) < 2:
-        return None
     if paired:
-        return bootstrap_interval(np.stack([fake, real], axis=1), ratio_of_means, seed, RESAMPLES)
-    rng = np.random.default_rng(seed)
-    draws = [_mean_of_draw(fake, rng) / _mean_of_draw(real, rng) for _ in range(RESAMPLES)]
-    return [float(v) for v in np.percentile(draws, [2.5, 97.5])]
-
-
-def _mean_of_draw(values: np.ndarray, rng: np.random.Generator) -> float:
-    return float(values[rng.integers(0, len(values), len(values))].mean())
+        return bootstrap_interval(np.stack([fake, real], axis=1), ratio_of_means, seed)
+    return bootstrap_interval_of_sets([fake, real], lambda f, r: float(f.mean() / r.mean()), seed)

@@ -41,7 +41,7 @@ class MetricHandler(IgniteMetricHandler):
     >>> from monai.metrics import MSEMetric
     >>> handler = MetricHandler(metric_fn=MSEMetric(), output_transform=lambda output: output)
     >>> handler.update([Tensor([[[3.0]]]), Tensor([[[1.0]]])])
-    >>> float(handler.compute())
+    >>> float(handler.metric_fn.aggregate())
     4.0
     """
 

@@ -67,7 +67,7 @@ def entry_of(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """"value", "interval95" and "n" of a statistic of (n,) or (n, k) values a case."""
+    """ "value", "interval95" and "n" of a statistic of (n,) or (n, k) values a case."""
     interval = bootstrap_interval(rows, statistic, seed, resamples)
     known = interval is not None and all(math.isfinite(end) for end in interval)
     return {"value": statistic(rows), "interval95": interval if known else None, "n": len(rows)}

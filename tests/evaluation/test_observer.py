@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from torch import nn
 
 from common.evaluation import observer
 from common.evaluation.observer import MachineObserverMetric, forced_choice, machine_observer
-from common.metrics.logistic import logistic_regression
+from common.features.features import FeatureNetwork
 from tests.metrics.test_coverage import network
 
 
@@ -74,16 +74,6 @@ def test_bad_tables_are_named_with_the_line(tmp_path, text, message):
         forced_choice(tmp_path / "missing.csv")
 
 
-@pytest.mark.parametrize("penalty", [1.0, 20.0])
-def test_logistic_regression_is_sklearns(penalty):
-    real, fake = (s.double().numpy() for s in gaussians(60, 40, 0.5))
-    x, y = np.concatenate([real, fake]), np.arange(100) < 60
-    expected = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10000).fit(x, y)
-    weights, intercept = logistic_regression(x, y, penalty)
-    np.testing.assert_allclose(weights, expected.coef_[0], rtol=1e-4, atol=1e-6)
-    assert intercept == pytest.approx(expected.intercept_[0], rel=1e-4)
-
-
 def test_equal_distributions_are_not_told_apart_and_shifted_ones_are():
     equal = [machine_observer(*gaussians(60, 60, seed=seed), resamples=100) for seed in range(20)]
     assert np.mean([result["value"] for result in equal]) == pytest.approx(0.5, abs=0.04)
@@ -108,7 +98,9 @@ def test_value_approaches_what_gaussians_allow():
 def test_area_within_one_fold_is_sklearns():
     rng = np.random.default_rng(0)
     scores, kind = rng.integers(0, 9, 50).astype(float), rng.random(50) < 0.4
-    assert observer._auc(scores, kind, np.zeros(50)) == pytest.approx(roc_auc_score(kind, scores))
+    value, interval = observer._area(scores, kind, np.zeros(50), 0, 20)
+    assert value == pytest.approx(roc_auc_score(kind, scores))
+    assert interval[0] < value < interval[1]
 
 
 def test_nothing_leaks_more_features_than_images_and_groups_across_folds():
@@ -176,3 +168,22 @@ def test_bad_input():
         machine_observer(*gaussians(30, 30), groups=([1] * 30, [2] * 29))
     with pytest.raises(ValueError, match="5 folds of 2 groups"):
         machine_observer(*gaussians(30, 30), groups=([1] * 30, [2] * 30))
+
+
+def mean_and_deviation():
+    class Moments(nn.Module):
+        def forward(self, images):
+            flat = images.flatten(1)
+            return torch.stack([flat.mean(1), flat.std(1), flat[:, 0]], dim=1)
+
+    return Moments()
+
+
+@pytest.mark.parametrize(("change", "low", "high"), [(0.0, 0.5, 0.5), (0.8, 0.9, 1.0)])
+def test_paired_observer_is_undecided_about_equal_images_and_sees_a_change(change, low, high):
+    real = torch.rand(30, 1, 6, 6, generator=torch.Generator().manual_seed(0)) - 0.9
+    metric = MachineObserverMetric(FeatureNetwork(f"{__name__}:mean_and_deviation"), paired=True)
+    metric((real + change).clamp(-1, 1), real)
+    result = metric.report()
+    assert result["groups"] == 30
+    assert low <= result["value"] <= high

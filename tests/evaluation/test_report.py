@@ -1,29 +1,31 @@
+"""Reports and tables of methods: values, intervals, derived columns by hand, what cannot be computed."""
+
 from __future__ import annotations
 
-import base64
 import ctypes
-import io
 import json
-import re
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
 from monai.metrics import DiceMetric, MSEMetric
-from PIL import Image
+from torch import nn
 
-from common.evaluation.folders import ImageFolder
-from common.evaluation.page import page, picture, tables
-from common.evaluation.report import MetricsReport, metric_handlers
+from common.evaluation.report import MethodTable, MetricsReport, method_handlers, method_metrics, metric_handlers
+from common.evaluation.results import document, markdown_table, share_won_back
 from common.evaluation.table import METRICS, known
+from common.metrics.accuracy import ClassAccuracy
+from common.metrics.acutance import Acutance
 from common.metrics.coverage import CoverageMetric
 from common.metrics.fid import KernelDistanceMetric
+from common.metrics.fidelity import PeakSignalToNoise
 from common.metrics.grain import Grain
-from common.metrics.intervals import bootstrap_interval
+from common.metrics.intervals import binomial_interval, bootstrap_interval
 from common.metrics.mmd import MaximumMeanDiscrepancy
-from tests.fixtures import write_nifti
 
 
 def run(folder, metrics, **kwargs):
@@ -84,6 +86,12 @@ def test_bootstrap_covers_the_mean_and_is_seeded():
     assert bootstrap_interval(values[:1]) is None
 
 
+def test_absolute_paths_lose_their_folders():
+    context = {"weights": Path("/home/jane/model.pt"), "command": ["--out=/data/jane/out", "a/b", "/x/a.pt,/y/b.pt"]}
+    found = document({"metrics": {}}, context, seed=0, started=0.0)["context"]
+    assert found == {"weights": "model.pt", "command": ["--out=out", "a/b", "a.pt,b.pt"]}
+
+
 def test_unknown_names_are_refused(tmp_path):
     with pytest.raises(ValueError, match="ratios name"):
         MetricsReport({"mse": MSEMetric()}, tmp_path, ratios={"r": ("mse", "mae")})
@@ -112,50 +120,6 @@ def test_a_metric_for_want_of_cases_does_not_end_the_run(tmp_path):
     assert "| coverage[mean] | not a number |" in (tmp_path / "metrics.md").read_text()
 
 
-def _content():
-    entry = {"value": 0.5, "interval95": [0.25, 0.75], "n": 3, "metric": "fid"}
-    return {
-        "metrics": {
-            "fid[a]": {**entry, "network": {"name": "a"}},
-            "fid[b]": {**entry, "network": {"name": "b"}},
-            "mmd[rbf]": {**entry, "metric": "mmd_rbf"},
-        },
-        "notices": ["files <1> & 2"],
-        "context": {
-            **{side: {"folder": f"{side}<b>", "n": 3, "sha256": "0"} for side in ("real", "fake")},
-            "reading": {"scaling": "percentiles"},
-            "networks": [{"name": "a", "sha256": "12"}],
-            "paired": False,
-        },
-        "seconds": 1,
-        "versions": {"torch": "2"},
-    }
-
-
-def _folder(path, count=3):
-    for number in range(count):
-        array = np.random.default_rng(number).normal(size=(10, 12, 8)).astype(np.float32)
-        array[:5] += 3  # bright on the left of the patient: the right half of an axial slice
-        write_nifti(path / f"v{number}.nii.gz", array, np.diag([1.0, 1.0, 2.0, 1.0]))
-    return ImageFolder(path)
-
-
-def test_the_page_is_complete_in_itself(tmp_path):
-    real, fake = _folder(tmp_path / "real"), _folder(tmp_path / "fake")
-    text = page(_content(), real, fake)
-    addresses = re.findall(r'(?:src|href)="([^"]*)"', text)
-    assert len(addresses) == 6
-    for address in addresses:
-        assert address.startswith("data:image/png;base64,")
-        sheet = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
-        assert np.asarray(sheet).std() > 10
-    assert "http" not in text
-    assert "files &lt;1&gt; &amp; 2" in text
-    assert "fake&lt;b&gt;" in text
-    assert METRICS["mmd_rbf"].definition in text
-    assert METRICS["mse"].definition not in text
-
-
 def test_memory_of_volumes_does_not_pile_up():
     """Small tensors that are kept must not pin the memory of the volumes before them (glibc's heap)."""
     status = Path("/proc/self/status")
@@ -177,29 +141,98 @@ def test_memory_of_volumes_does_not_pile_up():
     assert resident() - before < 60  # MiB; each volume has 4
 
 
-def test_values_of_two_networks_never_share_a_table():
-    titles = {title: [row[0] for row in rows] for title, rows in tables(_content())}
-    assert titles == {
-        "In the features of a": ["fid[a]"],
-        "In the features of b": ["fid[b]"],
-        "On pixels": ["mmd[rbf]"],
-    }
-
-
-def test_slices_are_shown_upright_with_the_right_on_the_left(tmp_path):
-    folder = _folder(tmp_path, 1)
-    data = base64.b64decode(picture(folder[0], folder.spacings[0], False).split(",")[1])
-    sheet = np.asarray(Image.open(io.BytesIO(data))).astype(float)
-    scale = 112 / 16  # the tallest panel is 8 slices of 2 mm
-    axial = sheet[:, : round(10 * scale)]
-    inside = axial[axial.shape[0] // 2 - 20 : axial.shape[0] // 2 + 20]
-    assert inside[:, -20:].mean() > inside[:, :20].mean() + 50
-    assert sheet.shape[1] == pytest.approx((10 + 10 + 12) * scale + 8, abs=3)
-
-
 def test_names_of_metrics():
     assert known("kid, fid") == ["fid", "kid"]
     with pytest.raises(ValueError, match="No metric 'fidd'"):
         known("fidd")
     for name, entry in METRICS.items():
         assert callable(entry.code()), name
+
+
+class Brighter(nn.Module):
+    """Class 1 for images that are bright on average, class 0 for the others."""
+
+    def forward(self, images):
+        mean = images.flatten(1).mean(1)
+        return torch.stack([-mean, mean], dim=1)
+
+
+def classifier():
+    return ClassAccuracy(Brighter(), "toy")
+
+
+def images_of(right, labels):
+    """Constant images that the toy classifier gets right where ``right`` says so."""
+    signs = torch.tensor([1.0 if bool(ok) == bool(label) else -1.0 for ok, label in zip(right, labels)])
+    return signs.reshape(-1, 1, 1, 1).expand(-1, 1, 4, 4) * 0.5
+
+
+def filled(tmp_path):
+    labels = torch.tensor([0, 1] * 5)
+    right = {
+        "clean": [1] * 9 + [0],
+        "noisy": [1] * 4 + [0] * 6,
+        "restored": [1] * 7 + [0] * 3,
+        "worse": [1] * 2 + [0] * 8,
+    }
+    metrics = method_metrics(right, {"accuracy": classifier}, reference="clean", alone=["accuracy"])
+    for method, answers in right.items():
+        metrics[method]["accuracy"](images_of(answers, labels), labels)
+    return MethodTable(metrics, tmp_path, reference="clean", won_back={"accuracy": "noisy"})
+
+
+def test_accuracy_has_the_exact_interval_and_the_share_won_back(tmp_path):
+    methods = filled(tmp_path).collect()["methods"]
+    entry = methods["restored"]["metrics"]["accuracy[toy]"]
+    assert (entry["value"], entry["correct"], entry["n"]) == (0.7, 7, 10)
+    assert entry["interval95"] == pytest.approx(binomial_interval(7, 10))
+    won = {name: row["metrics"].get("accuracy won back") for name, row in methods.items()}
+    assert won["restored"]["value"] == pytest.approx((0.7 - 0.4) / (0.9 - 0.4))
+    assert won["worse"]["value"] == pytest.approx(-0.4)
+    assert won["clean"] is None
+    assert won["noisy"] is None
+
+
+def test_where_nothing_was_lost_nothing_can_be_won_back():
+    assert math.isnan(share_won_back(np.array([[1, 1, 1], [0, 1, 1]])))
+    assert share_won_back(np.array([[1, 0, 1], [1, 1, 1]])) == 1
+
+
+def test_ratios_are_to_the_clean_images_and_the_files_are_written(tmp_path):
+    clean = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    columns = {"acutance": lambda: Acutance(1.0), "psnr": PeakSignalToNoise}
+    metrics = method_metrics(["half", "clean"], columns, "clean", ["acutance"])
+    assert list(metrics["clean"]) == ["acutance"]
+    handlers = method_handlers(metrics, {"psnr": "other"})
+    assert list(handlers) == ["half/acutance", "half/psnr", "clean/acutance"]
+    output = [{"half": image / 2, "clean": image, "label": image, "other": image / 2} for image in clean]
+    for handler in handlers.values():
+        handler.update(handler._output_transform(output))
+    table = MethodTable(metrics, tmp_path, {"half": "Half"}, "clean", {"acutance": "ratio"})
+    table(SimpleNamespace())
+    row = table.collect()["methods"]["half"]["metrics"]
+    assert row["ratio"]["value"] == pytest.approx(0.5), "the gradient's square over the contrast"
+    assert row["psnr"]["value"] is None, "equal images: the other key was taken"
+    lines = (tmp_path / "metrics.md").read_text().splitlines()
+    assert lines[0] == "| method | acutance[generated] | psnr | ratio |"
+    assert lines[2].startswith("| Half | ")
+    assert lines[3].endswith("| – | – |")
+    assert (tmp_path / "metrics.json").is_file()
+
+
+def test_a_derived_column_without_its_column_is_refused(tmp_path):
+    metrics = method_metrics(["a", "clean"], {"psnr": PeakSignalToNoise}, "clean", [])
+    with pytest.raises(ValueError, match="There is no psnr of 'clean'"):
+        MethodTable(metrics, tmp_path, reference="clean", ratios={"psnr": "ratio"})
+    with pytest.raises(ValueError, match="There is no accuracy of 'a'"):
+        MethodTable(metrics, tmp_path, reference="clean", won_back={"accuracy": "a"})
+
+
+def test_a_classifier_needs_one_class_an_image():
+    with pytest.raises(ValueError, match="one class index an image"):
+        classifier()(torch.zeros(2, 1, 4, 4), torch.zeros(2, 3))
+
+
+def test_a_missing_value_is_a_dash():
+    entry = {"title": "t", "metrics": {"m": {"value": None}, "k": {"value": 2.0, "interval95": [1.0, 3.0]}}}
+    assert markdown_table({"methods": {"a": entry}}).splitlines()[2] == "| t | – | 2 (1 to 3) |"
