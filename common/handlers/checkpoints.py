@@ -29,28 +29,31 @@ class TrainingState:
 
     Args:
         network: the network itself, not its ``DistributedDataParallel``.
-        ema: attached to the trainer.
+        ema: attached to the trainer; None for a training without.
         optimizer: of the network.
         lr_scheduler: of the optimiser.
         seeding: attached to the trainer.
+
+    Example:
+        >>> network, data = torch.nn.Linear(2, 1), torch.utils.data.DataLoader([0.0, 1.0])
+        >>> adam = torch.optim.Adam(network.parameters())
+        >>> schedule = torch.optim.lr_scheduler.ConstantLR(adam)
+        >>> list(TrainingState(network, None, adam, schedule, EpochSeeding(0, data)).parts)
+        ['network', 'optimizer', 'lr_scheduler', 'seeding']
     """
 
     def __init__(
         self,
         network: torch.nn.Module,
-        ema: EMAHandler,
+        ema: EMAHandler | None,
         optimizer: torch.optim.Optimizer,
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         seeding: EpochSeeding,
     ) -> None:
         self.ema: Any = ema
-        self.parts: dict[str, Any] = {
-            "network": network,
-            "ema": ema.ema_model,
-            "optimizer": optimizer,
-            "lr_scheduler": lr_scheduler,
-            "seeding": seeding,
-        }
+        self.model: Any = network if ema is None else ema.ema_model
+        self.parts: dict[str, Any] = {"network": network} | ({} if ema is None else {"ema": ema.ema_model})
+        self.parts |= {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "seeding": seeding}
 
     def collect(self, engine: Engine) -> dict[str, Any]:
         """The state at the end of an epoch of ``engine``, a MONAI trainer."""
@@ -96,35 +99,53 @@ class CheckpointWriter:
     """
     Write ``checkpoint_epoch=N.pt`` (the training state) and ``model.pt`` (the EMA weights, a plain state dict).
 
-    Both appear under their names only when they are complete (MONAI's ``CheckpointSaver`` writes in place), and older
-    checkpoints go only after that. Broken weights (``check_finite``) are not written: the last optimiser step of an
-    epoch can break them after a finite loss, and the checkpoint before is then what to go back to.
+    Both appear under their names only when they are complete (MONAI's ``CheckpointSaver`` writes in place, and with
+    ``save_final`` it also writes what an exception has left half-trained), and older checkpoints go only after that.
+    Broken weights (``check_finite``) are not written: the last optimiser step of an epoch can break them after a finite
+    loss, and the checkpoint before is then what to go back to. A finished run that is resumed writes ``model.pt`` anew:
+    a kill may have come between the last checkpoint and it.
 
     Args:
         output_dir: folder of the files, made where it is missing.
         state: what to write.
         interval: epochs from checkpoint to checkpoint; the last epoch always writes one.
         keep: number of checkpoints that stay, at least 1; 2 leave one to fall back to.
+        model_name: of the weights' file; None for checkpoints alone.
 
     Raises:
         ValueError: when ``interval`` or ``keep`` is less than 1.
         FileExistsError: (as training starts from the beginning) when the folder already holds checkpoints.
         FloatingPointError: (as an epoch ends) when a weight of the network or of its EMA is broken.
+
+    Example:
+        >>> CheckpointWriter("runs", state=None, interval=0)
+        Traceback (most recent call last):
+        ValueError: interval and keep must be at least 1, got 0 and 2.
     """
 
-    def __init__(self, output_dir: str | Path, state: TrainingState, interval: int = 1, keep: int = 2) -> None:
+    def __init__(
+        self,
+        output_dir: str | Path,
+        state: TrainingState,
+        interval: int = 1,
+        keep: int = 2,
+        model_name: str | None = "model.pt",
+    ) -> None:
         if interval < 1 or keep < 1:
             raise ValueError(f"interval and keep must be at least 1, got {interval} and {keep}.")
         self.output_dir = Path(output_dir)
         self.state = state
         self.interval = interval
         self.keep = keep
+        self.model_name = model_name
+        self._written = False
 
     def attach(self, engine: Engine) -> None:
         """Write at the end of epochs of ``engine``; attach it in one process only."""
         # Once for epoch 1, which a resumed run does not start again.
         engine.add_event_handler(Events.EPOCH_STARTED(once=1), self.prepare)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self.complete)
 
     def prepare(self, engine: Engine) -> None:
         """Refuse a folder that another run has written to."""
@@ -141,13 +162,23 @@ class CheckpointWriter:
         if epoch % self.interval and epoch != engine.state.max_epochs:
             return
         state = self.state.collect(engine)
-        check_finite({name: state[name] for name in ("network", "ema")}, epoch)
+        check_finite({name: state[name] for name in ("network", "ema") if name in state}, epoch)
         save_whole(state, self.output_dir / _NAME.format(epoch=epoch))
-        save_whole(self.state.ema.ema_model.state_dict(), self.output_dir / "model.pt")
+        self._write_model()
         for old in checkpoints(self.output_dir)[self.keep :]:
             old.unlink()
         for killed in self.output_dir.glob(".*.pt"):  # what a killed run was writing
             killed.unlink()
+
+    def complete(self, engine: Engine) -> None:
+        """Write the weights of a run that was finished before it was resumed."""
+        if not self._written and checkpoints(self.output_dir):
+            self._write_model()
+
+    def _write_model(self) -> None:
+        self._written = True
+        if self.model_name is not None:
+            save_whole(self.state.model.state_dict(), self.output_dir / self.model_name)
 
 
 class ResumeTraining:
@@ -162,6 +193,9 @@ class ResumeTraining:
 
     Raises:
         RuntimeError: (as training starts) when there are checkpoints and none can be read.
+
+    Example:
+        >>> ResumeTraining("no_such_folder", state=None)(engine=None)  # logs that there is nothing to go on from
     """
 
     def __init__(self, output_dir: str | Path, state: TrainingState, map_location: str | torch.device = "cpu") -> None:

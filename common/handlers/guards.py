@@ -19,6 +19,11 @@ class GradientClipper:
 
     Raises:
         ValueError: when ``max_norm`` is not positive.
+
+    Example:
+        >>> GradientClipper(max_norm=0)
+        Traceback (most recent call last):
+        ValueError: max_norm must be positive, got 0.
     """
 
     def __init__(self, max_norm: float = 1.0) -> None:
@@ -43,6 +48,11 @@ class StopOnNonFiniteLoss:
 
     Raises:
         FloatingPointError: (while training) names epoch, iteration, loss and the files of the batch.
+
+    Example:
+        >>> trainer = Engine(lambda engine, batch: None)
+        >>> _ = trainer.register_events(*IterationEvents)
+        >>> StopOnNonFiniteLoss().attach(trainer)
     """
 
     def attach(self, engine: Engine) -> None:

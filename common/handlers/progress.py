@@ -25,6 +25,10 @@ class ProgressLog:
 
     Raises:
         ValueError: when ``interval`` is less than 1.
+
+    Example:
+        >>> ProgressLog(interval=50, name="train").interval
+        50
     """
 
     def __init__(self, interval: int = 20, name: str = "train") -> None:

@@ -32,6 +32,10 @@ class EpochSeeding:
 
     Raises:
         ValueError: when the data loader has no batch, or workers that live on from epoch to epoch.
+
+    Example:
+        >>> EpochSeeding(7, DataLoader([0.0, 1.0])).state_dict()
+        {'seed': 7}
     """
 
     def __init__(self, seed: int, dataloader: DataLoader, rank: int = 0) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from common.features.segmenter import Segmenter, build_segmenter
@@ -63,12 +64,16 @@ def test_missing_weights_stop_it_before_sampling(files, tmp_path):
     assert not (tmp_path / "eval" / "metrics.json").exists()
 
 
-def test_segmenter_config_trains_what_evaluation_loads(files, tmp_path):
+def test_segmenter_config_trains_what_evaluation_loads_and_writes_nothing_when_stopped(files, tmp_path):
     configs = [str(BUNDLE / "configs" / name) for name in ("train.json", "train_segmenter.json")]
     given = {key: files[key] for key in ("dataset_dir", "output_dir", "device")}
     workflow = ConfigWorkflow(
         configs, workflow_type="train", logging_file=False, segmenter_dir=str(tmp_path / "new"), max_epochs=1, **given
     )
     workflow.initialize()
+    trainer = workflow.parser.get_parsed_content("train#trainer")
+    with trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: 1 / 0), refused(ZeroDivisionError, "division"):
+        workflow.run()
+    assert not (tmp_path / "new" / "segmenter.pt").exists()
     workflow.run()
     Segmenter(build_segmenter(), tmp_path / "new" / "segmenter.pt")

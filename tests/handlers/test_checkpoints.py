@@ -15,17 +15,20 @@ from common.handlers.seeding import EpochSeeding
 class Run:
     """A linear network with dropout, Adam, a falling learning rate, an EMA with warm-up; five iterations an epoch."""
 
-    def __init__(self, folder, epochs: int, resume: bool = False, width: int = 3, cases: int = 10, **writer) -> None:
+    def __init__(
+        self, folder, epochs, resume: bool = False, width: int = 3, cases: int = 10, ema=True, **writer
+    ) -> None:
         torch.manual_seed(0)
         data = [{"image": torch.randn(width), "label": torch.randn(1)} for _ in range(cases)]
         loader = DataLoader(data, batch_size=2, shuffle=True)
         self.network = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Linear(width, 1))
         optimizer = torch.optim.Adam(self.network.parameters(), lr=0.1)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
-        self.ema = EMAHandler(self.network, momentum=0.1, momentum_warmup=0.5, warmup_iters=12)
+        self.ema = EMAHandler(self.network, momentum=0.1, momentum_warmup=0.5, warmup_iters=12) if ema else None
         seeding = EpochSeeding(0, loader)
         self.state = state = TrainingState(self.network, self.ema, optimizer, scheduler, seeding)
-        handlers = [seeding, LrScheduleHandler(scheduler, print_lr=False, epoch_level=False), self.ema]
+        handlers = [seeding, LrScheduleHandler(scheduler, print_lr=False, epoch_level=False)]
+        handlers += [self.ema] if ema else []
         handlers += [CheckpointWriter(folder, state, **writer)]
         handlers += [ResumeTraining(folder, state)] if resume else []
         self.trainer = SupervisedTrainer(
@@ -37,7 +40,7 @@ class Run:
         return self
 
     def weights(self) -> list[torch.Tensor]:
-        return [*self.network.state_dict().values(), *self.ema.ema_model.state_dict().values()]
+        return [*self.network.state_dict().values(), *self.state.model.state_dict().values()]
 
 
 def equal(a: Run, b: Run) -> bool:
@@ -61,6 +64,32 @@ def test_files_are_plain_and_the_oldest_go(tmp_path):
     model = torch.load(tmp_path / "model.pt", weights_only=True)
     assert all(torch.equal(value, model[name]) for name, value in run.ema.ema_model.state_dict().items())
     assert (tmp_path / "model.pt").stat().st_mode & 0o444 == 0o444
+
+
+@pytest.mark.parametrize("left", [None, b"weights of an earlier epoch"])
+def test_resuming_a_finished_run_writes_the_model_that_a_kill_prevented(tmp_path, left):
+    run = Run(tmp_path, 2)()
+    expected = (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "model.pt").unlink()
+    if left is not None:
+        (tmp_path / "model.pt").write_bytes(left)
+    resumed = Run(tmp_path, 2, resume=True)()
+    assert equal(run, resumed)
+    assert (tmp_path / "model.pt").read_bytes() == expected
+
+
+def test_a_run_without_ema_resumes_and_an_exception_writes_nothing(tmp_path):
+    whole = Run(tmp_path / "whole", 4, ema=False, model_name=None)()
+    stopped = Run(tmp_path / "parts", 4, ema=False, model_name=None)
+
+    def stop(engine):
+        raise KeyboardInterrupt
+
+    stopped.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=13), stop)
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [f"checkpoint_epoch={n}.pt" for n in (1, 2)]
+    assert equal(whole, Run(tmp_path / "parts", 4, resume=True, ema=False, model_name=None)())
 
 
 def test_epochs_are_ordered_by_number(tmp_path):
