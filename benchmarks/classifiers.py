@@ -13,7 +13,7 @@ import time
 import torch
 from torch import nn
 
-from common.networks.cnns import TITLES, chosen_architectures, cnn
+from common.networks.classifiers import TITLES, chosen_architectures, cnn
 from common.studies.fold_training import AutocastInferer, TrainingPlan
 
 from .denoising_step import hardware

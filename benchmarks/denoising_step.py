@@ -17,26 +17,28 @@ from pathlib import Path
 
 import torch
 
-from common.networks.med_ddpm import ARGUMENTS, med_ddpm
 from common.networks.unet import ConditionalDiffusionUNet
+from tests.networks.paper import config_network
 
 PLAIN = {"precision": "fp32", "memory_format": "contiguous"}
+AUTO = {"precision": "auto", "memory_format": "auto"}
+OVERLAYS = {"head": "paper.json", "brats": "brats.json"}
 
 
 def network(variant: str, plain: bool) -> ConditionalDiffusionUNet:
     """The paper's network with random weights, none of them zero."""
     torch.manual_seed(0)
-    made = med_ddpm(variant, **(PLAIN if plain else {})).eval()
+    made = config_network(OVERLAYS[variant], **(PLAIN if plain else AUTO)).eval()
     for parameter in made.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
     return made
 
 
-def step(made: ConditionalDiffusionUNet, variant: str, size: int, device: str) -> tuple[torch.Tensor, float]:
+def step(made: ConditionalDiffusionUNet, size: int, device: str) -> tuple[torch.Tensor, float]:
     """One prediction and its seconds."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(1, ARGUMENTS[variant]["in_channels"], size, size, size, generator=generator).to(device)
+    x = torch.randn(1, made.in_channels, size, size, size, generator=generator).to(device)
     start = time.perf_counter()
     with torch.no_grad():
         output = made(x, torch.tensor([100], device=device))
@@ -47,7 +49,7 @@ def step(made: ConditionalDiffusionUNet, variant: str, size: int, device: str) -
 
 def peak(variant: str, plain: bool, size: int, device: str) -> int:
     """Bytes at the peak of this process (CPU) or of the device, after one step."""
-    step(network(variant, plain).to(device), variant, size, device)
+    step(network(variant, plain).to(device), size, device)
     if device != "cpu":
         return torch.cuda.max_memory_allocated()
     # VmHWM and not getrusage's ru_maxrss, which a started process inherits from the one that started it
@@ -101,12 +103,12 @@ def main(
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for size in sizes if isinstance(sizes, tuple | list) else (int(sizes),):
         kinds = {plain: network(variant, plain).to(device) for plain in (True, False)}
-        outputs = {plain: step(made, variant, size, device)[0] for plain, made in kinds.items()}
+        outputs = {plain: step(made, size, device)[0] for plain, made in kinds.items()}
         difference = ((outputs[True] - outputs[False]).square().mean().sqrt() / outputs[True].std()).item()
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(repeats):
             for plain, made in kinds.items():
-                seconds[plain].append(step(made, variant, size, device)[1])
+                seconds[plain].append(step(made, size, device)[1])
         plain_s, auto_s = (statistics.median(seconds[plain]) for plain in (True, False))
         del kinds, outputs
         peaks = [

@@ -6,16 +6,12 @@ Estimated peak memory by volume size, as the bundles print it before a run that 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fire import Fire
-from monai.bundle import ConfigParser
 
-from common.networks.med_ddpm import med_ddpm
 from common.networks.memory import estimate_memory
 from common.networks.unet import ConditionalDiffusionUNet
+from tests.networks.paper import config_network
 
-CONFIG = Path(__file__).resolve().parents[1] / "bundles" / "med_ddpm_3d" / "configs" / "inference.json"
 ROWS = [("default", (40, 56, 40)), ("default", (128, 128, 128)), ("default", (192, 192, 144))]
 ROWS += [("head", (64, 64, 64)), ("head", (96, 96, 96)), ("head", (128, 128, 128)), ("head", (192, 192, 192))]
 ROWS += [("brats", (192, 192, 144))]
@@ -23,11 +19,7 @@ ROWS += [("brats", (192, 192, 144))]
 
 def network(name: str, **changes: object) -> ConditionalDiffusionUNet:
     """The bundle's default network, or one of the paper's."""
-    if name != "default":
-        return med_ddpm(name, **changes)
-    parser = ConfigParser.load_config_file(CONFIG)
-    arguments = {k: v for k, v in parser["network_def"].items() if not k.startswith("_")}
-    return ConditionalDiffusionUNet(**{**arguments, "in_channels": 1 + len(parser["labels"]), **changes})
+    return config_network({"head": "paper.json", "brats": "brats.json"}.get(name), **changes)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from ..networks.memory_check import check_inference
+from ..networks.memory import check_inference
 
 ENDINGS = (".nii.gz", ".nii")
 

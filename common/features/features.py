@@ -12,7 +12,7 @@ import torch
 from skimage import exposure
 from torch import Tensor, nn
 
-from ..networks.state_dict import load_strictly, read_checkpoint, state_dict_of
+from ..networks.weights import load_strictly, read_checkpoint, state_dict_of
 from ..utils.files import sha256_of
 from ..utils.images import plain_images
 from .backbones import PREPROCESSING

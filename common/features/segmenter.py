@@ -12,7 +12,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..networks.state_dict import load_weights
+from ..networks.weights import load_weights
 from ..utils.files import sha256_of
 
 

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from ..data.datalist import Case, paired_cases, split_cases
 from ..data.image_list import image_cases
-from ..networks.state_dict import save_weights
+from ..networks.weights import save_weights
 from ..utils.files import sha256_of, written_whole
 from .encoders import DEGRADATIONS, ENCODERS, Encoder, EncoderPlan, degrade
 

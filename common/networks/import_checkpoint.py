@@ -1,24 +1,26 @@
 """
-Convert weights that others released into the plain state dict that the bundles load.
+Convert the weights that the Med-DDPM authors released into the plain state dict that the bundles load.
 
-``python -m common.networks.import_checkpoint --checkpoint model.pt --out out.pt`` reads a checkpoint of the
-Med-DDPM authors; ``load_generative_weights`` reads one of monai-generative 0.2.3.
+``python -m common.networks.import_checkpoint --checkpoint model.pt --out out.pt``
 """
 
 from __future__ import annotations
 
-import os
+import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
-from torch import nn
+from torch import Tensor
 
-from .med_ddpm import ARGUMENTS, med_ddpm
-from .state_dict import difference, load_strictly, read_checkpoint, save_weights, state_dict_of
+from .unet import ConditionalDiffusionUNet
+from .weights import difference, read_checkpoint, save_weights, state_dict_of
 
 _PREFIX = "denoise_fn."
+_ENDS = "input_blocks.0.0.weight", "out.2.weight"
 _RESIDUAL = {
     "norm1": "in_layers.0",
     "conv1.conv": "in_layers.2",
@@ -31,69 +33,90 @@ _ATTENTION = {"norm": "norm", "attn.qkv": "qkv", "attn.out_proj": "proj_out"}
 
 
 def import_checkpoint(
-    checkpoint: str,
-    out: str,
-    variant: str = "auto",
-    swap_axes: bool = True,
-    entry: str = "ema",
-    overwrite: bool = False,
+    checkpoint: str, out: str, swap_axes: bool = True, entry: str = "ema", overwrite: bool = False
 ) -> str:
     """
     Convert a checkpoint of the Med-DDPM authors to a plain state dict of our network.
 
     Args:
-        checkpoint: their file, ``model_128.pt`` or ``model_brats.pt``.
+        checkpoint: their file, ``model_128.pt`` (for ``paper.json``), ``model_brats.pt`` (for ``brats.json``), or one
+            of a network of the same kind with other channels, levels and blocks.
         out: the file to write.
-        variant: "head", "brats", or "auto": by the channels of the first and the last convolution.
         swap_axes: turn their (z, y, x) convolutions for volumes in (x, y, z), as NIfTI files have them.
         entry: the entry of their file; "ema" holds the averaged weights that they sample with.
         overwrite: replace ``out`` if it is there.
 
     Returns:
-        A sentence that says what was written.
+        A sentence that says what was written, and the arguments of the network that it belongs to.
 
     Raises:
         FileNotFoundError: when ``checkpoint`` is no file.
         FileExistsError: when ``out`` is there and ``overwrite`` is off.
-        ValueError: when ``checkpoint`` is unreadable, or no complete checkpoint of that network.
+        ValueError: when ``checkpoint`` is unreadable or no complete checkpoint of such a network.
     """
     if Path(out).exists() and not overwrite:
         raise FileExistsError(f"{out} is already there; add --overwrite to replace it.")
-    state = state_dict_of(_entry(read_checkpoint(checkpoint), checkpoint, entry), checkpoint)
+    state = state_dict_of(read_checkpoint(checkpoint), checkpoint, entry)
     released = {name[len(_PREFIX) :]: value for name, value in state.items() if name.startswith(_PREFIX)}
     if not released:
         raise ValueError(f"{checkpoint} is no Med-DDPM checkpoint: no key of {entry!r} starts with {_PREFIX!r}.")
-    if variant == "auto":
-        variant = detect_variant(released, checkpoint)
+    arguments = network_arguments(released, checkpoint)
     with torch.device("meta"):  # the network gives names and shapes only
-        network = med_ddpm(variant)
+        network = ConditionalDiffusionUNet(**arguments)
     converted = convert_released(network, released, checkpoint, swap_axes)
     path = save_weights(converted, out)
     parameters = sum(value.numel() for value in converted.values())
-    return f"Wrote {path}: Med-DDPM {variant}, {len(converted)} tensors, {parameters:,} parameters."
+    return f"Wrote {path}: {len(converted)} tensors, {parameters:,} parameters of a network with {arguments}."
 
 
-def detect_variant(released: Mapping[str, torch.Tensor], source: str) -> str:
+def network_arguments(released: Mapping[str, Tensor], source: str) -> dict[str, Any]:
     """
-    Which of the paper's networks ``released`` (keys without ``denoise_fn.``) belongs to.
+    The arguments of ``ConditionalDiffusionUNet`` that a released network's keys and shapes stand for.
+
+    Args:
+        released: the authors' weights, keys without ``denoise_fn.``.
+        source: where they come from, for the message.
+
+    Returns:
+        Channels, levels, blocks and attention as the weights have them; the rest as in the paper.
 
     Raises:
-        ValueError: when its first and last convolutions are those of none.
+        ValueError: when the first or the last convolution or all blocks between are missing.
     """
-    ends = [name for name in ("input_blocks.0.0.weight", "out.2.weight") if name not in released]
-    if ends:
-        raise ValueError(f"{source} is no complete Med-DDPM checkpoint: {_PREFIX}{ends[0]} is missing.")
-    channels = (released["input_blocks.0.0.weight"].shape[1], released["out.2.weight"].shape[0])
-    known = {(entry["in_channels"], entry["out_channels"]): name for name, entry in ARGUMENTS.items()}
-    if channels not in known:
-        variants = ", ".join(f"{name} {pair[0]} to {pair[1]}" for pair, name in known.items())
-        raise ValueError(f"{source} goes from {channels[0]} to {channels[1]} channels; known variants: {variants}.")
-    return known[channels]
+    levels: list[list[int]] = [[]]  # the numbers of each level's residual blocks
+    for k in itertools.count(1):
+        if f"input_blocks.{k}.0.op.weight" in released:
+            levels.append([])
+        elif f"input_blocks.{k}.0.out_layers.3.weight" in released:
+            levels[-1].append(k)
+        else:
+            break
+    lacking = [name for name in _ENDS if name not in released]
+    if lacking or not all(levels):
+        raise ValueError(
+            f"{source} is no complete Med-DDPM checkpoint: "
+            f"{_PREFIX}{lacking[0] if lacking else f'input_blocks.{k}'} is missing."
+        )
+    channels = [len(released[f"input_blocks.{level[0]}.0.out_layers.3.weight"]) for level in levels]
+    return {
+        "spatial_dims": 3,
+        "in_channels": released[_ENDS[0]].shape[1],
+        "out_channels": released[_ENDS[1]].shape[0],
+        "channels": channels,
+        "num_res_blocks": [len(level) for level in levels],
+        "attention_levels": [f"input_blocks.{level[0]}.1.qkv.weight" in released for level in levels],
+        "num_head_channels": channels,  # one head a level
+        "norm_num_groups": math.gcd(32, *channels),
+        "norm_eps": 1e-5,
+        "use_combined_linear": True,
+        "max_period": 1000,
+        "upsample_mode": "linear",
+    }
 
 
 def convert_released(
-    network: DiffusionModelUNet, released: Mapping[str, torch.Tensor], source: str, swap_axes: bool = True
-) -> dict[str, torch.Tensor]:
+    network: DiffusionModelUNet, released: Mapping[str, Tensor], source: str, swap_axes: bool = True
+) -> dict[str, Tensor]:
     """
     Rename, and where needed reshape, the released weights to those of ``network``.
 
@@ -121,45 +144,6 @@ def convert_released(
     if problem:
         raise ValueError(f"{source} belongs to another network: {problem}.")
     return converted
-
-
-def load_generative_weights(
-    network: DiffusionModelUNet, path: str | os.PathLike[str], key: str | None = None
-) -> nn.Module:
-    """
-    Load a ``DiffusionModelUNet`` of monai-generative 0.2.3, strictly.
-
-    Its self-attention held a projection that its forward pass never applied: build ``network`` with
-    ``include_fc=False``, and the unused weights are dropped. Its transformer blocks (``with_conditioning=True``) did
-    apply theirs: leave ``include_fc=True`` there.
-
-    Args:
-        network: the network to fill, of the same arguments (``num_channels`` is now ``channels``).
-        path: a state dict, or a checkpoint whose entry ``key`` is one.
-        key: that entry.
-
-    Returns:
-        ``network``.
-
-    Raises:
-        FileNotFoundError: when ``path`` is no file.
-        ValueError: when it cannot be read or belongs to another network, with the first differing keys.
-    """
-    old = state_dict_of(read_checkpoint(path), path, key)
-    names = {_generative_name(name): name for name in network.state_dict()}
-    unused = (".proj_attn.weight", ".proj_attn.bias")
-    renamed = {
-        names.get(name, name): value for name, value in old.items() if name in names or not name.endswith(unused)
-    }
-    load_strictly(network, renamed, str(path))
-    return network
-
-
-def _entry(content: object, source: str, entry: str) -> object:
-    if not isinstance(content, Mapping) or entry not in content:
-        found = [str(name) for name in content][:4] if isinstance(content, Mapping) else type(content).__name__
-        raise ValueError(f"{source} is no Med-DDPM checkpoint: it has no entry {entry!r}, but {found}.")
-    return content[entry]
 
 
 def _released_name(network: DiffusionModelUNet, ours: str) -> str:
@@ -198,20 +182,10 @@ def _inside(names: list[str], attention: bool) -> str:
     return (_ATTENTION if attention else _RESIDUAL)[".".join(names)]
 
 
-def _turned(theirs: str, value: torch.Tensor, swap_axes: bool) -> torch.Tensor:
+def _turned(theirs: str, value: Tensor, swap_axes: bool) -> Tensor:
     if theirs.endswith(("qkv.weight", "proj_out.weight")) and value.ndim == 3 and value.shape[-1] == 1:
         return value.squeeze(-1).clone()  # a convolution of length one is a matrix
     return value.permute(0, 1, 4, 3, 2).contiguous() if swap_axes and value.ndim == 5 else value.clone()
-
-
-def _generative_name(ours: str) -> str:
-    """The monai-generative 0.2.3 key of our key."""
-    transformer = "transformer_blocks" in ours
-    name = ours.replace(".out_proj.", ".to_out.0.") if transformer else ours.replace(".attn.out_proj.", ".proj_attn.")
-    if not transformer:
-        for part in ("to_q", "to_k", "to_v"):
-            name = name.replace(f".attn.{part}.", f".{part}.")
-    return name.replace(".postconv.", ".conv.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""How much memory a network will need, found by running it on tensors without data."""
+"""How much memory a network will need, found by running it on tensors without data, and what to say about it."""
 
 from __future__ import annotations
 
+import logging
+import math
 import weakref
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,13 +15,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+logger = logging.getLogger(__name__)
 psutil, _HAS_PSUTIL = optional_import("psutil")
 
-_GIB = 2**30
+GIB = 2**30
+# Smaller inputs are not looked at: the estimate takes a second or two, and they need a few hundred MiB.
+_SMALL = 64**3
+WORTH_SAYING = 2 * GIB
+TRY_ANYWAY = "or --check_memory False to try all the same"
 # On CPUs, convolutions reorder their input and output into blocks of their own before and after they multiply.
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 # The interpreter with PyTorch and MONAI, before the first tensor.
-_PROCESS = int(0.45 * _GIB)
+_PROCESS = int(0.45 * GIB)
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -105,41 +113,75 @@ def available_memory(device: torch.device | str) -> int | None:
     return psutil.virtual_memory().available if device.type == "cpu" and _HAS_PSUTIL else None
 
 
-def check_memory(
-    network: nn.Module,
-    shape: tuple[int, ...],
-    training: bool = False,
-    device: torch.device | str | None = None,
-    available: int | None = None,
-) -> str:
+def check_inference(network: Any, shapes: Iterable[Sequence[int]], image_channels: int = 1) -> None:
     """
-    Stop before a run that will not fit in memory.
+    Log what the largest volume to be generated will need, where that is much.
+
+    Args:
+        network: called as ``network(x, timesteps=t)``, on its device; sides are padded to its ``divisor``.
+        shapes: (C, *spatial) of each condition.
+        image_channels: of what is generated, concatenated with the condition.
+
+    Raises:
+        MemoryError: when it needs more than is free.
+    """
+    divisor = getattr(network, "divisor", 1)
+    inputs = [(1, image_channels + s[0], *(-(-side // divisor) * divisor for side in s[1:])) for s in shapes]
+    if not inputs:
+        return
+    largest = max(inputs, key=_voxels)
+    needed, free, device = needed_memory(network, largest, training=False)
+    message = f"Generating a volume of {largest[2:]} needs about {needed / GIB:.1f} GiB on {device}"
+    tell_memory(message, needed, free, f"Try a smaller mask or a coarser spacing, {TRY_ANYWAY}.")
+
+
+def needed_memory(network: nn.Module, shape: tuple[int, ...], training: bool) -> tuple[int, int | None, Any]:
+    """
+    What one step of ``network`` needs and what there is, where its weights are.
 
     Args:
         network: called as ``network(x, timesteps=t)``.
         shape: of its input, (N, C, *spatial).
         training: as in ``estimate_memory``.
-        device: where it will run; None: where its weights are.
-        available: bytes that may be used; None: what is free now.
 
     Returns:
-        The estimate in words, for a log.
+        Bytes needed (0 for a small input, or where that cannot be told), bytes free or None, device.
+    """
+    device = next(network.parameters()).device
+    if _voxels(shape) < _SMALL:
+        return 0, None, device
+    try:
+        needed = estimate_memory(network, shape, training)
+    except Exception as error:  # no estimate is no reason not to run
+        logger.warning("The memory that this network needs cannot be estimated: %s", str(error).split("\n")[0])
+        return 0, None, device
+    return needed, available_memory(device), device
+
+
+def tell_memory(message: str, needed: int, free: int | None, advice: str) -> None:
+    """
+    Log ``message`` where much memory is needed.
+
+    Args:
+        message: who needs how much.
+        needed: bytes.
+        free: bytes, or None where that cannot be told.
+        advice: what to do where it is too much.
 
     Raises:
-        MemoryError: when the estimate is above what is available.
+        MemoryError: with message and advice, when more is needed than is free.
     """
-    device = torch.device(device) if device is not None else next(network.parameters()).device
-    needed = estimate_memory(network, shape, training, device)
-    available = available_memory(device) if available is None else available
-    what = f"{'Training' if training else 'Inference'} on an input of {tuple(shape)}"
-    message = f"{what} needs about {needed / _GIB:.1f} GiB on {device}"
-    if available is None:
-        return f"{message}."
-    message += f"; {available / _GIB:.1f} GiB are free."
-    if needed > available:
-        advice = "use_checkpointing=True, a smaller batch or a smaller volume" if training else "a smaller volume"
-        raise MemoryError(f"{message} Try {advice}.")
-    return message
+    if free is not None:
+        message += f"; {free / GIB:.1f} GiB are free"
+        if needed > free:
+            raise MemoryError(f"{message}. {advice}")
+    if needed > WORTH_SAYING:
+        logger.info("%s.", message)
+
+
+def _voxels(shape: Sequence[int]) -> int:
+    """Of all images of a batch (N, C, *spatial)."""
+    return shape[0] * math.prod(shape[2:])
 
 
 def _like(value: torch.Tensor, device: torch.device, training: bool) -> torch.Tensor:

@@ -36,8 +36,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         upsample_mode: "nearest" or "linear" (bilinear or trilinear, ``align_corners=False``).
         use_checkpointing: recompute the blocks' activations in the backward pass instead of keeping them.
         precision: of float32 weights: "fp32", "bf16", "fp16" (for inference) or "auto", see ``resolve_precision``; on a
-            CPU, images with a side of no more than ``divisor`` are always computed in fp32. Weights that were converted,
-            as by ``half()``, run in their own dtype. ``running_precision`` says which it is.
+            CPU, images with a side of no more than ``divisor`` are always computed in fp32. Converted weights, as by
+            ``half()``, run in their own dtype. ``running_precision`` says which it is.
         memory_format: "contiguous", "channels_last" or "auto", see ``resolve_memory_format``.
         kwargs: every other argument of ``DiffusionModelUNet``.
 
@@ -108,8 +108,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             timesteps: (N,), in [0, T).
             context: (N, L, cross_attention_dim), for a network made with ``with_conditioning=True``, or None.
             class_labels: (N,) integer or None.
-            down_block_additional_residuals: added to the skip connections, one for each, as MONAI's ``ControlNet`` gives
-                them, or None.
+            down_block_additional_residuals: added to the skip connections, one for each, as MONAI's ``ControlNet``
+                gives them, or None.
             mid_block_additional_residual: added to what the middle block returns, or None.
 
         Returns:
@@ -123,7 +123,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             raise ValueError("A context needs a network made with with_conditioning=True; this one would ignore it.")
         if any(side % self.divisor for side in x.shape[2:]):
             raise ValueError(f"Every side must be a multiple of {self.divisor}, got {tuple(x.shape[2:])}.")
-        dtype, weights, given = self._dtype(x), self.conv_in.conv.weight.dtype, x.dtype
+        dtype, weights, given = self._dtype(x), self._weight.dtype, x.dtype
         x = x.to(weights)
         with autocast(x.device.type, dtype, weights):
             h = pixelunshuffle(x, self.spatial_dims, self.patch_size) if self.patch_size > 1 else x
@@ -148,13 +148,18 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         Returns:
             "fp32", "bf16" or "fp16"; that of the weights themselves where they were converted, as by ``half()``.
         """
-        weight = self.conv_in.conv.weight
+        weight = self._weight
         dtype = resolve_precision(self.precision, torch.device(device or weight.device))
         return precision_name(dtype if weight.dtype is torch.float32 else weight.dtype)
 
+    @property
+    def _weight(self) -> torch.Tensor:
+        """Of the first convolution: all weights have its dtype and device."""
+        return self.conv_in.conv.weight  # type: ignore[union-attr, return-value]
+
     def _dtype(self, x: torch.Tensor) -> torch.dtype:
         """The dtype to compute in: that of the weights where they were converted, else by ``precision``."""
-        dtype = self.conv_in.conv.weight.dtype
+        dtype = self._weight.dtype
         # On CPUs with AMX, a strided bfloat16 convolution of maps at most two wide reads memory nothing wrote: NaN.
         narrow = x.device.type == "cpu" and min(x.shape[2:]) <= self.divisor
         if narrow and dtype is torch.bfloat16:

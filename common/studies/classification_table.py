@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.results import finite, versions, write_report
-from ..networks.cnns import TITLES
+from ..networks.classifiers import TITLES
 
 _COLUMNS = (
     "network",

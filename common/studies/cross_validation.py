@@ -15,7 +15,7 @@ from ..data.cases import check_folder
 from ..data.folds import stratified_folds
 from ..handlers.seeding import epoch_seed
 from ..metrics.classification import classification_scores
-from ..networks.cnns import chosen_architectures
+from ..networks.classifiers import chosen_architectures
 from .classification_table import write_table
 from .fold_files import (
     check_fold,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..data.datalist import Case
-from ..networks.classifier import write_classifier
+from ..networks.weights import save_weights
 from ..utils.files import sha256_of, written_whole
 from .sample_record import image_id, names_digest
 
@@ -81,7 +81,7 @@ def write_fold(stem: Path, record: Mapping[str, Any], found: np.ndarray, network
         The record with the SHA-256 of the other files at "files".
     """
     if network is not None:
-        write_classifier(network, stem.with_suffix(_WEIGHTS))
+        save_weights(network, stem.with_suffix(_WEIGHTS), half=True)
     with written_whole(stem.with_suffix(_FOUND)) as path:
         np.savez_compressed(path, probabilities=found)
     kept = [_FOUND] if network is None else [_FOUND, _WEIGHTS]

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from ..data.datalist import Case
-from ..networks.classifier import load_classifier
+from ..networks.classifiers import load_classifier
 from .fold_files import record_of
 from .fold_training import TrainingPlan, predict
 from .study import load_images

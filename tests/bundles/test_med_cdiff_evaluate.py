@@ -10,7 +10,8 @@ import torch
 from ignite.engine import Events
 
 from common.masks.phantom2d import chest_picture, head_slice
-from common.networks.classifier import grey_vgg11, write_classifier
+from common.networks.classifiers import grey_vgg11
+from common.networks.weights import save_weights
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import (
     BUNDLES,
@@ -55,7 +56,7 @@ def data(tmp_path_factory):
 def classifiers(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("classifiers")
-    return {b: str(write_classifier(grey_vgg11(len(names)), folder / f"{b}.pt")) for b, names in CLASSES.items()}
+    return {b: str(save_weights(grey_vgg11(len(names)), folder / f"{b}.pt", half=True)) for b, names in CLASSES.items()}
 
 
 def evaluation(bundle, data, tmp_path, *overlays, **overrides):

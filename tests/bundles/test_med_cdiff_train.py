@@ -8,7 +8,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.masks.phantom2d import head_slice
-from common.networks.classifier import grey_vgg11, load_classifier
+from common.networks.classifiers import grey_vgg11, load_classifier
 from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, folder_of, write_picture
 from tests.bundles.training import NETWORK, TINY, weights
 from tests.fixtures import write_nifti

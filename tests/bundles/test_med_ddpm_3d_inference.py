@@ -12,9 +12,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
 
-from common.networks.med_ddpm import med_ddpm
 from tests.bundles.inference_runs import TINY, inference_workflow, run_inference, save_tiny_weights
 from tests.fixtures import BUNDLE, REPOSITORY, oblique_affine, two_part_mask, write_nifti
+from tests.networks.paper import config_network
 
 CONFIGS = BUNDLE / "configs"
 VOCABULARY = {
@@ -83,8 +83,8 @@ def test_the_papers_networks_run_in_the_bundle(tmp_path, overlay, labels, channe
     path = write_nifti(tmp_path / "in" / "case.nii.gz", np.choose(mask, [0, *labels]).astype(np.uint8))
     narrow = {"network_def#channels": [8] * 5, "network_def#num_head_channels": 8}
     chosen = {"mask": str(path), "output_dir": str(tmp_path / "out"), **narrow}
-    preset = med_ddpm("head" if channels == 1 else "brats", channels=[8] * 5, num_head_channels=8, norm_num_groups=4)
-    torch.save(preset.state_dict(), tmp_path / "weights.pt")
+    network = config_network(overlay, channels=[8] * 5, num_head_channels=8)
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
     run_inference(overlay, weights=str(tmp_path / "weights.pt"), spacing=None, **chosen)
     result = nib.load(tmp_path / "out" / "case_mr.nii.gz")
     assert result.shape == (mask.shape if channels == 1 else (*mask.shape, channels))

@@ -7,7 +7,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from common.data.image_list import image_cases
-from common.networks.state_dict import load_weights, read_checkpoint
+from common.networks.weights import load_weights, read_checkpoint
 from common.studies.sample_record import names_digest, sample_of
 from common.studies.sample_share import sample_share
 from tests.fixtures import REPOSITORY, real_data

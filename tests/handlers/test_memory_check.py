@@ -9,7 +9,8 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from common.networks.memory_check import CheckMemory, check_inference
+from common.handlers.memory_check import CheckMemory
+from common.networks.memory import check_inference
 from common.networks.unet import ConditionalDiffusionUNet
 
 NUMBER = r"\d+\.\d"

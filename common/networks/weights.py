@@ -1,17 +1,21 @@
-"""Read weights from a file and load them strictly, naming the first keys that differ."""
+"""Weights as files: read without running code, loaded strictly with the first differing keys named, written whole."""
 
 from __future__ import annotations
 
+import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from ..utils.files import written_whole
 
 _SHOWN = 3
+# Of ``ConditionalDiffusionUNet``: the convolutions that read the input, first its image, then its conditions.
+_FIRST, _REFINER = "conv_in.conv.weight", "refiner.conv_in.conv.weight"
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike[str], key: str | None = None) -> nn.Module:
@@ -34,6 +38,41 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], key: str | No
     return network
 
 
+def load_initial(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+    """
+    Load weights to train on from; condition channels that the file's network lacked get zeros, so that both agree.
+
+    The channels of the file are taken to be the first ones of ``network``: the noisy image, then its conditions. An
+    inpainting network, whose last condition is the hole, starts so from one for denoising or super-resolution.
+
+    Args:
+        network: the network to fill, in place; channels are added to a ``ConditionalDiffusionUNet`` only.
+        path: a plain state dict, of ``network`` or of the same network with fewer input channels.
+
+    Returns:
+        ``network``.
+
+    Raises:
+        FileNotFoundError: when ``path`` is no file.
+        ValueError: when it cannot be read, or differs from ``network`` in more than its input channels.
+    """
+    state = state_dict_of(read_checkpoint(path), path)
+    wanted = network.state_dict()
+    folded = getattr(network, "patch_size", 1) ** getattr(network, "spatial_dims", 1)
+    known = missing = 0
+    if _FIRST in state and _FIRST in wanted:
+        known = state[_FIRST].shape[1]
+        missing = wanted[_FIRST].shape[1] - known
+    if missing > 0 and missing % folded == 0 and known % folded == 0:
+        state[_FIRST] = _with_zeros(state[_FIRST], known, missing)
+        if _REFINER in state:
+            state[_REFINER] = _with_zeros(state[_REFINER], known // folded, missing // folded)
+    load_strictly(network, state, str(path))
+    if missing > 0:
+        logging.getLogger(__name__).info("%s has %d conditions fewer: zeros.", path, missing // folded)
+    return network
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> Any:
     """
     What ``torch.save`` wrote to ``path``, on the CPU; tensors and plain containers only (``weights_only=True``).
@@ -53,7 +92,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{path} cannot be read as PyTorch weights (tensors only): {reason}") from error
 
 
-def state_dict_of(content: Any, path: str | os.PathLike[str], key: str | None = None) -> dict[str, torch.Tensor]:
+def state_dict_of(content: Any, path: str | os.PathLike[str], key: str | None = None) -> dict[str, Tensor]:
     """
     The state dict in ``content``: itself, or its entry ``key``.
 
@@ -69,7 +108,7 @@ def state_dict_of(content: Any, path: str | os.PathLike[str], key: str | None = 
         raise ValueError(
             f"{path} holds no state dict but {type(content).__name__}{'' if key is None else f' at {key!r}'}."
         )
-    strangers = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    strangers = [name for name, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
         entries = [name for name in strangers if isinstance(content[name], Mapping)]
         hint = f" It looks like a training checkpoint: name its entry with key=, one of {entries}." if entries else ""
@@ -77,7 +116,7 @@ def state_dict_of(content: Any, path: str | os.PathLike[str], key: str | None = 
     return dict(content)
 
 
-def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """
     Copy ``state`` into ``network``, or say which keys do not fit; on error the network is left as it was.
 
@@ -96,7 +135,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], source:
     network.load_state_dict(dict(state))
 
 
-def difference(network: nn.Module, state: Mapping[str, torch.Tensor]) -> str:
+def difference(network: nn.Module, state: Mapping[str, Tensor]) -> str:
     """The first missing, unexpected and differently shaped keys of ``state``, in words; empty when it fits."""
     expected = network.state_dict()
     missing = [name for name in expected if name not in state]
@@ -110,37 +149,33 @@ def difference(network: nn.Module, state: Mapping[str, torch.Tensor]) -> str:
     return "; ".join(f"{len(names)} keys {what} ({_first(names)})" for what, names in parts.items() if names)
 
 
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
-def save_weights(state: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> Path:
+def save_weights(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], half: bool = False) -> Path:
     """
-    Write a plain state dict under its final name only once it is complete.
+    Write a plain state dict, under its final name only once it is complete.
 
     Args:
-        state: names and tensors.
+        network: the network, or names and tensors.
         path: the file; its folder is made if needed.
+        half: matrices and kernels in half precision; normalisation and biases stay as they are.
 
     Returns:
         The path written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(dict(state), file)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
+    given = network.state_dict() if isinstance(network, nn.Module) else network
+    state = {name: value.detach().cpu() for name, value in given.items()}
+    if half:
+        state = {name: value.half() if value.ndim > 1 else value for name, value in state.items()}
+    # Through an open file: given a name, PyTorch writes it into the file, whose bytes would differ from run to run.
+    with written_whole(Path(path)) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
+    return Path(path)
 
 
-def _umask() -> int:
-    """The process's file mode mask: files made by ``mkstemp`` are private, weights need not be."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _with_zeros(weight: Tensor, position: int, channels: int) -> Tensor:
+    """A convolution's ``weight`` for ``channels`` more input channels, without effect, from ``position`` on."""
+    zeros = weight.new_zeros(weight.shape[0], channels, *weight.shape[2:])
+    return torch.cat([weight[:, :position], zeros, weight[:, position:]], dim=1)

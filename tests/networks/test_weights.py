@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from common.networks.state_dict import load_weights, save_weights
+from common.networks.unet import ConditionalDiffusionUNet
+from common.networks.weights import load_initial, load_weights, save_weights
 
 
 def network(width: int = 3) -> nn.Sequential:
@@ -75,3 +76,40 @@ def test_failed_write_leaves_the_old_file(tmp_path):
         save_weights({"a": lambda: None}, path)  # type: ignore[dict-item]
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_half_precision_is_for_matrices_alone_and_the_same_weights_give_the_same_bytes(tmp_path):
+    source = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
+    files = [save_weights(source, tmp_path / f"{name}.pt", half=True) for name in "ab"]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    dtypes = {name: value.dtype for name, value in torch.load(files[0], weights_only=True).items()}
+    assert dtypes == {"0.weight": torch.float16} | dict.fromkeys(("0.bias", "1.weight", "1.bias"), torch.float32)
+    assert load_weights(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)), files[0])[0].weight.dtype is torch.float32
+
+
+def denoiser(conditions: int, refine_channels: int = 8) -> ConditionalDiffusionUNet:
+    torch.manual_seed(conditions)
+    arguments = {"channels": [8, 16], "num_res_blocks": 1, "attention_levels": [False, False], "norm_num_groups": 4}
+    arguments |= {"patch_size": 2, "refine_channels": refine_channels}
+    made = ConditionalDiffusionUNet(2, 1 + conditions, 1, **arguments)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.1)  # the last convolutions start at zero: nothing would be compared
+    return made.eval()
+
+
+@pytest.mark.parametrize("refine_channels", [0, 8])
+@pytest.mark.parametrize("conditions", [1, 2, 3])
+def test_more_conditions_predict_the_same(tmp_path, refine_channels, conditions):
+    old, new = denoiser(1, refine_channels), denoiser(conditions, refine_channels)
+    load_initial(new, save_weights(old.state_dict(), tmp_path / "old.pt"))
+    x, steps = torch.randn(2, 1 + conditions, 16, 16), torch.tensor([3, 700])
+    with torch.no_grad():
+        torch.testing.assert_close(new(x, steps), old(x[:, :2], steps), rtol=1e-4, atol=1e-5)
+
+
+def test_other_differences_are_refused(tmp_path):
+    file = save_weights(denoiser(1, refine_channels=0).state_dict(), tmp_path / "old.pt")
+    with pytest.raises(ValueError, match="refiner"):
+        load_initial(denoiser(2), file)
+    with pytest.raises(ValueError, match=r"conv_in\.conv\.weight"):  # more conditions than the network has
+        load_initial(denoiser(1), save_weights(denoiser(2).state_dict(), tmp_path / "more.pt"))
