@@ -15,8 +15,8 @@ from monai.networks.nets import resnet as monai_resnet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..networks.weights import read_checkpoint
 from ..networks.torchvision import import_torchvision
+from ..networks.weights import read_checkpoint
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 ALEXNET_AT = f"https://download.pytorch.org/models/{ALEXNET_FILE}"

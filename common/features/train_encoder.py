@@ -180,7 +180,7 @@ def train(
     shares = split_cases(encoder_cases(plan, dataset_dir), [1 - held_out, held_out], seed=0)
     started = time.monotonic()
     network = fitted(plan, shares[0], steps, batch_size, learning_rate, seed)
-    save_weights({key: v.half() if v.ndim > 1 else v for key, v in network.state_dict().items()}, out)
+    save_weights(network, out, half=True)
     result = {"name": name, "steps": steps, "batch_size": batch_size, "seed": seed, "sha256": sha256_of(out)}
     result |= held_out_quality(network.eval(), plan, shares[1], batch_size)
     result["seconds"] = round(time.monotonic() - started)
