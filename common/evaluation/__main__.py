@@ -11,12 +11,12 @@ from typing import Any
 
 from ..features.registry import REGISTRY, SHIPPED
 from ..utils.files import written_whole
+from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
 from .choice import Options, check_together, load_networks, plan
 from .compare import Comparison
 from .folders import ImageFolder, folder_facts
 from .memorisation import AuditSettings
-from .memorisation_page import run_audit
 from .observer import run as run_forced_choice
 from .page import page, tables
 from .results import markdown_table, write_report
@@ -167,7 +167,7 @@ def audit(
     settings = AuditSettings(seed=int(seed))
     sets = (folders["fake"], folders["train"], folders["held_out"])
     result = run_audit(*sets, where, features, settings=settings, context=context)  # type: ignore[arg-type]
-    print(result.verdict)
+    print(verdict(result))
     print(f"\nWorst pairs: {where / 'worst_pairs.png'}, audit.md, audit.json")
     return result.exit_code
 

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from ..features.features import FeatureNetwork
 from ..metrics.heap import release_memory
 from ..metrics.intervals import bootstrap_interval, bootstrap_interval_of_sets
+from .audit import audit_entry, run_audit
 from .cache import FeatureCache, Features, same_files
 from .choice import Options, Plan
 from .folders import ImageFolder, folder_facts
 from .memorisation import AuditResult, AuditSettings
-from .memorisation_page import run_audit
 from .results import document, entry_of, per_case_values, ratio_of_means, result_of
 from .table import METRICS
 
@@ -247,19 +247,6 @@ class Comparison:
             "paired": plan.paired,
             "seed": self.options.seed,
         }
-
-
-def audit_entry(audit: AuditResult) -> dict[str, Any]:
-    """What stands in the results for an audit."""
-    return {
-        "value": audit.share,
-        "interval95": audit.interval95,
-        "n": audit.n,
-        "copies": len(audit.copies),
-        "chance": audit.chance,
-        "p_value": audit.p_value,
-        "verdict": audit.verdict,
-    }
 
 
 def _ratio_interval(fake: np.ndarray, real: np.ndarray, paired: bool, seed: int) -> list[float] | None:

@@ -3,29 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..metrics.nearest import Comparison, Matches, comparable, comparison_of, flips, nearest
-from .memorisation_statistics import (
-    AuditSettings,
-    Control,
-    copy_threshold,
-    share_nearer,
-    share_nearer_in_features,
-    unflipped,
-)
+from ..metrics.intervals import binomial_interval, binomial_p_value
+from ..metrics.nearest import Comparison, Matches, comparable, comparison_of, flips, nearest, nearest_features
 
 COPIES_FOUND = 3
+LEAST_CONTROLS = 10
 _SETS = ("synthetic", "train", "held_out")
+_TIE = 1e-5  # of squared distances: the rounding of correlations in float32
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """
+    Choices of an audit, all recorded.
+
+    Attributes:
+        false_alarm: probability that a set that copies nothing has one image called a copy.
+        longest_side: of the grid on which pixels are compared; None for 64 in 2D, 32 in 3D.
+        fit: "crop" or "resize", see ``nearest.comparison_of``; None for "crop" in 3D, "resize" in 2D.
+        shift: largest shift in grid points.
+        candidates: nearest images, of each kind, whose pixels are aligned.
+        seed: of bootstrap and permutations.
+        resamples: of both.
+
+    >>> AuditSettings(seed=1).false_alarm
+    0.01
+    """
+
+    false_alarm: float = 0.01
+    longest_side: int | None = None
+    fit: str | None = None
+    shift: int = 1
+    candidates: int = 5
+    seed: int = 0
+    resamples: int = 1000
+
+
+@dataclass(frozen=True)
+class Control:
+    """
+    What real held-out images say about the distance of an image that is no copy.
+
+    Attributes:
+        threshold: distance to the nearest training image below which a synthetic image is a copy.
+        dimension: exponent of the Weibull law of these distances.
+        scale: its scale.
+        n: held-out images that the law was fitted to.
+        nearest: least distance among them.
+        copies: held-out images that are themselves copies of training images, left out of the fit.
+
+    >>> copy_threshold(np.linspace(0.5, 1.0, 40), n=10).copies
+    []
+    """
+
+    threshold: float
+    dimension: float
+    scale: float
+    n: int
+    nearest: float
+    copies: list[int]
 
 
 @dataclass(frozen=True)
 class Match:
-    """A nearest image: index, name, distance, spatial axes along which it is flipped, shift in grid points."""
+    """
+    A nearest image: index, name, distance, spatial axes along which it is flipped, shift in grid points.
+
+    >>> Match(0, "a.png", 0.1, flip=(1,), shift=(0, 0)).flip
+    (1,)
+    """
 
     index: int
     name: str
@@ -36,7 +89,13 @@ class Match:
 
 @dataclass(frozen=True)
 class AuditPair:
-    """A synthetic image, its nearest training image, its nearest held-out image, and whether it is a copy."""
+    """
+    A synthetic image, its nearest training image, its nearest held-out image, and whether it is a copy.
+
+    >>> near, far = (Match(0, name, distance, (), (0, 0)) for name, distance in (("a", 0.1), ("b", 0.9)))
+    >>> AuditPair(0, "generated", train=near, held_out=far, copy=True).train.name
+    'a'
+    """
 
     index: int
     name: str
@@ -65,6 +124,10 @@ class AuditResult:
         feature_share: the same share in feature space, with its interval; None without features.
         comparison: grid and band of the pixel distance.
         settings: of the audit.
+
+    >>> images = torch.rand(40, 1, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    >>> len(audit(synthetic=images[:5], train=images[:20], held_out=images[20:]).copies)
+    5
     """
 
     pairs: list[AuditPair]
@@ -90,16 +153,6 @@ class AuditResult:
     def exit_code(self) -> int:
         """0 without copies, 3 with."""
         return COPIES_FOUND if self.copies else 0
-
-    @property
-    def verdict(self) -> str:
-        """In words: copies or none, share against chance, state of the control."""
-        return "\n".join(filter(None, (_on_copies(self), _on_share(self), _on_control(self))))
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
-        extra = {"verdict": self.verdict, "exit_code": self.exit_code, "number_of_copies": len(self.copies)}
-        return {**extra, **asdict(self)}
 
 
 def audit(
@@ -150,7 +203,7 @@ def audit(
     of = [_names(names[i] if names else None, images) for i, images in enumerate(sets)]
 
     def match(a: int, b: int) -> Matches:
-        near = None if features is None else (features[a], unflipped(features[b]))
+        near = None if features is None else (features[a], _unflipped(features[b]))
         return nearest(on_grid[a], on_grid[b], near, settings.shift, settings.candidates)
 
     to_train, to_held_out, control_distances = match(0, 1), match(0, 2), match(2, 1).distance
@@ -166,7 +219,7 @@ def audit(
         n={name: len(images) for name, images in zip(_SETS, sets)},
         **share_nearer(to_train, to_held_out, len(train), len(held_out), settings),
         chance=chance,
-        feature_share=None if features is None else share_nearer_in_features(features, chance),
+        feature_share=None if features is None else _share_in_features(features, chance),
         comparison=how,
         settings=settings,
     )
@@ -211,40 +264,115 @@ def _shapes(images: Sequence[Tensor]) -> list[tuple[int, ...]]:
     return [tuple(sides) for sides in known] if known else [tuple(images[i].shape[1:]) for i in range(len(images))]
 
 
-def _on_copies(result: AuditResult) -> str:
-    n, control, copies = result.n, result.control, result.copies
-    rule = (
-        f"A copy is nearer to a training image than {control.threshold:.3f}; the nearest of {control.n} held-out "
-        f"images is at {control.nearest:.3f}. A set of {n['synthetic']} images that copies nothing has one called a "
-        f"copy with a probability of about {result.settings.false_alarm:g}."
-    )
-    if not copies:
-        least = result.pairs[0].train.distance
-        return f"NO COPIES FOUND among {n['synthetic']} synthetic images; the nearest is at {least:.3f}. {rule}"
-    both = sum(pair.held_out.distance < control.threshold for pair in copies)
-    also = f" {both} of them are copies of held-out images too: the two sets share images." if both else ""
-    return (
-        f"COPIES FOUND: {len(copies)} of {n['synthetic']} synthetic images are copies of training images. {rule}{also}"
-    )
+def copy_threshold(distances: np.ndarray, n: int, settings: AuditSettings | None = None) -> Control:
+    """
+    Distance below which an image is a copy, from distances of images that are none, save a minority.
+
+    The law is first fitted to the upper half of the distances, which copies among the controls do not reach; what lies
+    below its threshold is left out, and the fit repeated on percentiles 5 to 75 of the rest until nothing changes.
+
+    Args:
+        distances: of the controls to their nearest training images, (m,), m at least 10.
+        n: images to be judged.
+        settings: false alarm, seed, resamples.
+
+    Raises:
+        ValueError: for fewer than 10 controls, or when most of them are copies.
+    """
+    settings = settings or AuditSettings()
+    least_n = f"the audit needs at least {LEAST_CONTROLS} held-out images as control"
+    if len(distances) < LEAST_CONTROLS:
+        raise ValueError(f"{least_n}, got {len(distances)}.")
+    logs = np.log(np.maximum(distances, 1e-6))
+    if np.median(distances) < 0.05:
+        raise ValueError("Most held-out images are copies of training images; they are no control.")
+    at = _log_log(settings.false_alarm / max(n, len(logs)))
+    intercept, slope = _weibull_fit(np.sort(logs), 0.5, 0.9)
+    clean = logs >= intercept + slope * at
+    for _ in range(10):
+        if clean.sum() < LEAST_CONTROLS:
+            raise ValueError(f"{least_n}; {int((~clean).sum())} of {len(logs)} are copies of training images.")
+        intercept, slope = _weibull_fit(np.sort(logs[clean]), 0.05, 0.75)
+        before, clean = clean, logs >= intercept + slope * at
+        if (before == clean).all():
+            break
+    rng = np.random.default_rng(settings.seed)
+    kept = np.sort(logs[clean])
+    drawn = np.sort(rng.choice(kept, (settings.resamples, len(kept))), axis=1)
+    intercepts, slopes = _weibull_fit(drawn, 0.05, 0.75)
+    lower = np.percentile(intercepts + slopes * _log_log(settings.false_alarm / n), 10)
+    threshold = min(float(np.exp(lower)), float(np.exp(kept[0])))
+    copies = [int(i) for i in np.flatnonzero(~clean)]
+    scale, least = float(np.exp(intercept)), float(np.exp(kept[0]))
+    return Control(threshold, float(1 / max(slope, 1e-6)), scale, len(kept), least, copies)
 
 
-def _on_share(result: AuditResult) -> str:
-    if result.share is None or result.interval95 is None or result.p_value is None:
-        return "No synthetic image is nearer to one of the two real sets."
-    low, high = result.interval95
-    judged = "MORE than chance allows." if result.p_value < 0.05 else "no more than chance allows."
-    if result.p_value_less is not None and result.p_value_less < 0.025:
-        judged = "LESS than chance: training and held-out images are different mixes, so this share says nothing."
-    return (
-        f"{result.closer} of {result.counted} ({result.share:.1%}, 95 % interval {low:.1%} to {high:.1%}) are nearer "
-        f"to a training than to any held-out image; chance is {result.chance:.1%} (training images among all real "
-        f"ones), p = {result.p_value:.2g}: {judged}"
-    )
+def _log_log(p: Any) -> Any:
+    """Place of a probability on a Weibull plot."""
+    return np.log(-np.log1p(-np.asarray(p)))
 
 
-def _on_control(result: AuditResult) -> str:
-    copies = result.control.copies
-    if not copies:
-        return ""
-    are = "image is itself a copy" if len(copies) == 1 else "images are themselves copies"
-    return f"{len(copies)} held-out {are} of training images, left out of the control; check the split."
+def _weibull_fit(ordered: np.ndarray, low: float, high: float) -> tuple[Any, Any]:
+    """Intercept and slope (1 / exponent) of sorted log distances, (..., n), against their places on a Weibull plot."""
+    n = ordered.shape[-1]
+    p = (np.arange(n) + 0.7) / (n + 0.4)
+    used = (p >= low) & (p <= high)
+    x, y = ordered[..., used], _log_log(p[used])
+    slope = ((x - x.mean(-1, keepdims=True)) * (y - y.mean())).mean(-1) / y.var()
+    return x.mean(-1) - slope * y.mean(), slope
+
+
+def share_nearer(
+    to_train: Matches, to_held_out: Matches, n_train: int, n_held: int, settings: AuditSettings
+) -> dict[str, Any]:
+    """
+    Share of synthetic images that are nearer to training than to held-out images.
+
+    Args:
+        to_train: nearest training image of each synthetic one.
+        to_held_out: nearest held-out image of each.
+        n_train: training images.
+        n_held: held-out images.
+        settings: seed and number of permutations.
+
+    Returns:
+        ``counted``, ``closer``, ``share``, ``interval95``, ``p_value`` and ``p_value_less`` as in ``AuditResult``.
+    """
+    # Distances without shifts: there all pairs are compared, so that the size of a set has no other influence.
+    a, b = to_train.unmoved, to_held_out.unmoved
+    decided = (a**2 - b**2).abs() > _TIE
+    closer, counted = int((a < b)[decided].sum()), int(decided.sum())
+    share = {"counted": counted, "closer": closer, **_share(closer, counted)}
+    if not counted:
+        return {**share, "p_value": None, "p_value_less": None}
+    # Several synthetic images may share a nearest real image, and are then no independent trials.
+    nearest_real = torch.where(a < b, to_train.unmoved_index, n_train + to_held_out.unmoved_index)[decided]
+    times = np.bincount(nearest_real.numpy())
+    times = times[times > 0]
+    rng = np.random.default_rng(settings.seed)
+    roles = np.arange(n_train + n_held) < n_train
+    drawn = np.array([times @ rng.permutation(roles)[: len(times)] for _ in range(settings.resamples)])
+    p = [
+        max(binomial_p_value(closer, counted, n_train / len(roles), side), float((1 + extreme) / (1 + len(drawn))))
+        for side, extreme in (("greater", (drawn >= closer).sum()), ("less", (drawn <= closer).sum()))
+    ]
+    return {**share, "p_value": p[0], "p_value_less": p[1]}
+
+
+def _share_in_features(features: Sequence[Tensor], chance: float) -> dict[str, Any]:
+    """The same share by distances of features, (N, d) or (flips, N, d), of synthetic, training, held-out images."""
+    a, b = (nearest_features(features[0], _unflipped(features[i])) for i in (1, 2))
+    closer, counted = int((a < b).sum()), int((a != b).sum())
+    p_value = binomial_p_value(closer, counted, chance) if counted else None
+    return {**_share(closer, counted), "p_value": p_value, "counted": counted}
+
+
+def _share(closer: int, counted: int) -> dict[str, Any]:
+    if not counted:
+        return {"share": None, "interval95": None}
+    return {"share": closer / counted, "interval95": binomial_interval(closer, counted)}
+
+
+def _unflipped(features: Tensor) -> Tensor:
+    """(N, d) of features that may be (flips, N, d), no flip first."""
+    return features[0] if features.ndim == 3 else features

@@ -11,9 +11,8 @@ from matplotlib.image import imread
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from common.evaluation.memorisation import AuditSettings, audit
-from common.evaluation.memorisation_page import run_audit, worst_pairs_page
-from common.evaluation.memorisation_statistics import copy_threshold, share_nearer
+from common.evaluation.audit import run_audit, verdict, worst_pairs_page
+from common.evaluation.memorisation import AuditSettings, audit, copy_threshold, share_nearer
 from common.metrics.nearest import Matches, comparable, comparison_of, flips, nearest
 from tests.fixtures import real_data
 
@@ -47,7 +46,7 @@ def check_planted(result, planted: dict[int, tuple[int, tuple[int, ...]]]) -> No
     assert found == planted
     assert [pair.index for pair in result.pairs[: len(planted)]] == [pair.index for pair in result.copies]
     assert result.exit_code == 3
-    assert f"COPIES FOUND: {len(planted)} of {result.n['synthetic']}" in result.verdict
+    assert f"COPIES FOUND: {len(planted)} of {result.n['synthetic']}" in verdict(result)
 
 
 def test_every_planted_copy_is_found_flips_included_and_none_of_500_clean_images():
@@ -55,7 +54,7 @@ def test_every_planted_copy_is_found_flips_included_and_none_of_500_clean_images
     result = audit(clean, train, held_out)
     assert result.copies == []
     assert result.exit_code == 0
-    assert "NO COPIES FOUND among 500" in result.verdict
+    assert "NO COPIES FOUND among 500" in verdict(result)
 
     kinds = flips(2)
     planted = {i: (7 * i, kinds[i % 4]) for i in range(40)}
@@ -146,8 +145,8 @@ def test_held_out_images_that_are_copies_are_reported_and_do_not_lower_the_thres
     assert result.control.copies == list(range(41))
     assert result.control.threshold == pytest.approx(clean.control.threshold, rel=0.25)
     assert [pair.index for pair in result.copies] == [7]
-    assert "41 held-out images are themselves copies" in result.verdict
-    assert "1 of them are copies of held-out images too" in result.verdict
+    assert "41 held-out images are themselves copies" in verdict(result)
+    assert "1 of them are copies of held-out images too" in verdict(result)
     with pytest.raises(ValueError, match="no control"):
         audit(synthetic, train, train)
 
@@ -181,14 +180,14 @@ def test_chance_is_the_share_of_training_images_not_a_half():
     assert np.mean(shares) == pytest.approx(0.75, abs=3 * np.std(shares) / 6**0.5)
     assert np.mean(shares) == pytest.approx(0.75, abs=0.1)
     assert result.p_value > 0.05
-    assert "no more than chance allows" in result.verdict
+    assert "no more than chance allows" in verdict(result)
     # A third of the way to a training image each: no copies, but nearer to training.
     drawn = 0.35 * train[:80] + 0.65 * synthetic
     result = audit(drawn, train, held_out)
     assert result.copies == []
     assert result.share > 0.9
     assert result.p_value < 0.01
-    assert "MORE than chance allows" in result.verdict
+    assert "MORE than chance allows" in verdict(result)
 
 
 def test_many_synthetic_images_near_one_training_image_are_one_trial():

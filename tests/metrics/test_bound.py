@@ -12,7 +12,7 @@ from monai.metrics import compute_roc_auc
 from scipy.integrate import trapezoid
 from scipy.stats import norm
 
-from common.evaluation.memorisation_metric import MemorisationMetric
+from common.evaluation.audit import MemorisationMetric
 from common.metrics.bound import BoundTerm, term_of
 from common.metrics.ood import (
     ControlledInferer,
