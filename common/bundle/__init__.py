@@ -1,1 +1,7 @@
 """Configs shared and packed, and bundles opened from Python."""
+
+from ..utils import exported
+
+__getattr__, __dir__, __all__ = exported(
+    __name__, {"config": ["from_config"], "in_memory": ["OpenedBundle", "open_bundle"], "package": ["package_bundle"]}
+)

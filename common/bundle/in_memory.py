@@ -1,0 +1,187 @@
+"""A bundle opened from Python: its network, its inferer, and images generated without reading or writing any."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import difflib
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import Compose
+from monai.utils import convert_to_tensor
+from torch import Tensor
+
+_PICTURE = np.diag([-1.0, -1.0, -1.0, 1.0])  # x to the right, y down, as the readers of PNG and JPEG say it
+
+
+def open_bundle(root: str | Path, *configs: str, **settings: Any) -> OpenedBundle:
+    """
+    Open a bundle to use it from Python: build its network, load its weights.
+
+    Args:
+        root: folder of the bundle, of the repository or unpacked from a zip.
+        configs: names of files in its ``configs``, later ones over earlier ones; "inference.json" where none is given.
+        settings: values of the config, named as on the command line, e.g. ``device="cpu"``.
+
+    Returns:
+        The opened bundle.
+
+    Raises:
+        FileNotFoundError: when there is no such config or there are no weights.
+        KeyError: for a setting that the config does not have; names the nearest that it has.
+
+    Example:
+        >>> open_bundle("no_such_folder")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: no_such_folder is no bundle: it has no configs/inference.json.
+    """
+    return OpenedBundle(root, configs or ("inference.json",), settings)
+
+
+class OpenedBundle:
+    """
+    What ``open_bundle`` returns: a bundle's inference config, run on images in memory.
+
+    Preprocessing, inferer and postprocessing are those of the config, less the transforms that read and write files:
+    a result is the one that the command line writes, before it is rounded to the file's type.
+
+    Attributes:
+        network: with its weights.
+        inferer: called as ``inferer(inputs, network)``, with inputs as the preprocessing makes them.
+        inputs: what ``generate`` needs: ("image",), ("image", "hole"), or () where images are drawn from noise alone.
+    """
+
+    def __init__(self, root: str | Path, configs: Sequence[str], settings: Mapping[str, Any]) -> None:
+        self.root = Path(root).resolve()
+        for name in configs:
+            if not (self.root / "configs" / name).is_file():
+                raise FileNotFoundError(f"{root} is no bundle: it has no configs/{name}.")
+        self._config = ConfigParser.load_config_files([str(self.root / "configs" / name) for name in configs])
+        self._settings = {**settings, "bundle_root": str(self.root)}
+        with self._own_code():
+            parser = self._parser({})
+            parser.get_parsed_content("checkpointloader")
+            self.network = parser.get_parsed_content("network")
+            self.inferer = parser.get_parsed_content("inferer")
+            readers = _take_out(parser.get_parsed_content("preprocessing"), "Load")
+        self.inputs = tuple(key for reader in readers for key in reader.keys)
+
+    def generate(self, image: Any = None, count: int | None = None, **settings: Any) -> Tensor:
+        """
+        Generate one image under a condition, or several from noise alone.
+
+        Args:
+            image: the condition: a volume (1, X, Y, Z), in the place that its affine says if it is a ``MetaTensor``,
+                or a picture (1, X, Y), x to the right and y down.
+            count: number of images (of each class, or of ``class_name``), for bundles without ``inputs``.
+            settings: further ``inputs`` (``hole``), and values of the config for this call, e.g. ``seed=1``.
+
+        Returns:
+            The result on the grid of ``image``, with its affine, in the units that the bundle writes; or images
+            (N, C, *spatial) in [0, 1], class by class.
+
+        Raises:
+            ValueError: for a missing input, one too many, or one of another shape.
+            KeyError: for an unknown setting.
+        """
+        if (image if not self.inputs else count) is not None:
+            raise ValueError(
+                f"{self.root.name} generates from {' and '.join(self.inputs) or 'noise alone: give count'}."
+            )
+        if not self.inputs:
+            drawn = self.run(None, **settings, **({} if count is None else {"num_samples": count}))
+            return torch.stack([convert_to_tensor(case["pred"]) for case in drawn])
+        case = {"image": image, **{key: settings.pop(key) for key in self.inputs if key in settings}}
+        pred = self.run([case], **settings)[0]["pred"]
+        return pred[..., 0] if np.ndim(image) < pred.ndim else pred
+
+    def run(self, cases: Sequence[Mapping[str, Any]] | None = None, **settings: Any) -> list[dict[str, Any]]:
+        """
+        Run cases, with all that the postprocessing makes of them: "pred", and with several samples "mean" and "std".
+
+        Args:
+            cases: the ``inputs`` of each, see ``generate``; None for those of the config, where there are no inputs.
+            settings: see ``generate``, as for errors.
+        """
+        results: list[dict[str, Any]] = []
+        with self._own_code(), tempfile.TemporaryDirectory() as empty:
+            parser = self._parser({**settings, "output_dir": empty})
+            parser.update({"network_def": self.network, "network": self.network, "handlers": []})
+            parser["postprocessing"] = {"_target_": "Compose", "transforms": [parser["postprocessing"]]}
+            if self.inputs:
+                parser["cases"] = [{key: _as_read(case.get(key), key) for key in self.inputs} for case in cases or ()]
+            _take_out(parser.get_parsed_content("preprocessing"), "Load")
+            _take_out(parser.get_parsed_content("postprocessing"), "Save")
+            evaluator = parser.get_parsed_content("evaluator")
+            evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: results.extend(engine.state.output))
+            evaluator.run()
+        return results
+
+    def _parser(self, settings: Mapping[str, Any]) -> ConfigParser:
+        """The config with settings, those of a call over those of the bundle."""
+        every = {**self._settings, **settings}
+        for name in (re.split("#|::", name)[0] for name in every):
+            if name not in self._config:
+                near = difflib.get_close_matches(name, self._config, 1)
+                raise KeyError(f"{self.root.name} has no setting {name!r}" + (f"; is it {near[0]!r}?" if near else "."))
+        parser = ConfigParser(copy.deepcopy(self._config))
+        parser.update(every)
+        return parser
+
+    @contextlib.contextmanager
+    def _own_code(self) -> Iterator[None]:
+        """Let ``scripts`` be this bundle's, not another's opened before, and errors be what they were raised as."""
+        own, loaded = (self.root / "scripts").resolve(), sys.modules.get("scripts")
+        if loaded is not None and own not in [Path(folder).resolve() for folder in loaded.__path__]:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "scripts"]:
+                del sys.modules[name]
+        sys.path.insert(0, str(self.root))
+        try:
+            yield
+        except RuntimeError as error:  # MONAI's "Failed to instantiate" and "applying transform"
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise cause from None
+        finally:
+            sys.path.remove(str(self.root))
+
+
+def _take_out(compose: Compose, kind: str) -> list[Any]:
+    """
+    Remove transforms from ``compose``, in place and at every depth, and return them.
+
+    Those of a class that is named ``kind`` ("Load" or "Save"), or inherits from one: a bundle brings its own classes.
+    """
+    found: list[Any] = []
+    for transform in compose.transforms:
+        if any(base.__name__.startswith(kind) for base in type(transform).__mro__):
+            found.append(transform)
+        elif isinstance(transform, Compose):
+            found += _take_out(transform, kind)
+    compose.transforms = tuple(transform for transform in compose.transforms if transform not in found)
+    return found
+
+
+def _as_read(image: Any, key: str) -> MetaTensor:
+    """(1, X, Y, Z) float64 with its affine alone, as a file's reader gives it."""
+    if image is None:
+        raise ValueError(f"{key} is missing.")
+    values = torch.as_tensor(image)
+    if values.ndim not in (3, 4) or len(values) != 1:
+        raise ValueError(f"{key}: (1, X, Y, Z) or (1, X, Y) was expected, got {tuple(values.shape)}.")
+    affine = torch.as_tensor(_PICTURE if values.ndim == 3 else getattr(image, "affine", torch.eye(4))).double()
+    plain = values.as_tensor() if isinstance(values, MetaTensor) else values
+    meta = {"filename_or_obj": key}  # for messages
+    return MetaTensor(plain.reshape(1, *plain.shape[1:3], -1).double(), affine=affine, meta=meta)
