@@ -63,7 +63,8 @@ class ImageFolder(Sequence[Tensor]):
             raise ValueError(f"{path} holds NIfTI files and pictures; one kind was expected.")
         if scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}.")
-        self.scaling = scaling if scaling != "auto" else "percentiles" if kinds.pop() else "dtype"
+        self.stored_as_shown = kinds == {False}
+        self.scaling = scaling if scaling != "auto" else "dtype" if self.stored_as_shown else "percentiles"
         self.grey = grey
         self.size = tuple(size) if size else None
         self.names = [stem(file) for file in self.files]

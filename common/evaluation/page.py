@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
-from .folders import ImageFolder, is_nifti
+from ..visualize.pictures import image_panel, slice_panels, thumbnail
+from .folders import ImageFolder
 from .results import table_rows
 from .table import METRICS
 
@@ -80,51 +78,23 @@ def tables(content: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, s
     return list(groups.items())
 
 
-def picture(image: Tensor, spacing: Sequence[float], stored_as_shown: bool, height: int = 112) -> str:
-    """
-    An image as a PNG in a data address: 2D as it is, 3D as three middle slices, the patient's right on the left.
-
-    Args:
-        image: (1, *spatial), in [-1, 1]; -1 is black.
-        spacing: voxel sides; slices keep their proportions.
-        stored_as_shown: rows are the first axis (PNG, JPEG); otherwise axes point to right, anterior, superior.
-        height: least height of the picture in pixels.
-    """
-    array = np.clip((image[0].numpy() + 1) * 127.5, 0, 255).astype(np.uint8)
-    if stored_as_shown:
-        panels = [(array, tuple(spacing))]
-    else:
-        planes = [(0, 1), (0, 2), (1, 2)][: 1 if array.ndim == 2 else 3]
-        panels = [
-            (_middle(array, plane).T[::-1, ::-1], tuple(spacing[axis] for axis in plane[::-1])) for plane in planes
-        ]
-    tallest = max(panel.shape[0] * step[0] for panel, step in panels)
-    scale = max(height / tallest, 1 / min(min(step) for _, step in panels))
-    shown = [_resized(panel, step, scale) for panel, step in panels]
-    sheet = Image.new("L", (sum(p.width for p in shown) + 4 * (len(shown) - 1), max(p.height for p in shown)))
-    left = 0
-    for panel in shown:
-        sheet.paste(panel, (left, (sheet.height - panel.height) // 2))
-        left += panel.width + 4
-    sheet.thumbnail((640, 640))
-    return _address(sheet)
+def picture(folder: ImageFolder, index: int) -> str:
+    """An image as a PNG in a data address: 2D as it is, 3D as three middle slices, the patient's right on the left."""
+    image, spacing = folder[index], folder.spacings[index]
+    if folder.spatial_dims == 3:
+        panels = slice_panels(image, affine=np.diag([*spacing, 1.0]))[0]
+    else:  # the axes of a stored slice point to the right and to the front
+        panel = image_panel(image, upright=True) if folder.stored_as_shown else image_panel(image.flip(1, 2))
+        panels = [panel if folder.stored_as_shown else panel._replace(size=_extent(image.shape[1:], spacing))]
+    return _address(thumbnail([panel._replace(window=(-1.0, 1.0), labels=None) for panel in panels]))
 
 
-def _middle(array: np.ndarray, plane: tuple[int, int]) -> np.ndarray:
-    """The middle slice that holds both axes of ``plane``; a 2D image itself."""
-    axis = [a for a in range(array.ndim) if a not in plane]
-    return np.take(array, array.shape[axis[0]] // 2, axis[0]) if axis else array
+def _extent(shape: Sequence[int], spacing: Sequence[float]) -> tuple[float, float]:
+    return shape[0] * spacing[0], shape[1] * spacing[1]
 
 
-def _resized(panel: np.ndarray, step: tuple[float, ...], scale: float) -> Image.Image:
-    height, width = (max(1, round(side * mm * scale)) for side, mm in zip(panel.shape, step))
-    return Image.fromarray(np.ascontiguousarray(panel)).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def _address(sheet: Image.Image) -> str:
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _address(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _images(real: ImageFolder, fake: ImageFolder, paired: bool, count: int = 8) -> list[str]:
@@ -143,7 +113,7 @@ def _sample_of(images: Sequence[Any], count: int) -> list[int]:
 
 
 def _figure(folder: ImageFolder, index: int) -> str:
-    address = picture(folder[index], folder.spacings[index], not is_nifti(folder.files[index]))
+    address = picture(folder, index)
     kind = ' class="wide"' if folder.spatial_dims == 3 else ""
     name = _safe(folder.names[index])
     return f'<figure{kind}><img alt="{name}" src="{address}"><figcaption>{name}</figcaption></figure>'
@@ -156,8 +126,8 @@ def _verdict(metrics: Mapping[str, Any], audit_picture: str | Path | None) -> li
     kind = "copies" if entry["copies"] else "clean"
     parts = ["<h2>Copies of training images</h2>", f'<p class="{kind}">{_safe(entry["verdict"])}</p>']
     if audit_picture is not None:
-        data = base64.b64encode(Path(audit_picture).read_bytes()).decode()
-        parts.append(f'<img class="audit" alt="worst pairs" src="data:image/png;base64,{data}">')
+        address = _address(Path(audit_picture).read_bytes())
+        parts.append(f'<img class="audit" alt="worst pairs" src="{address}">')
     return parts
 
 
