@@ -12,7 +12,8 @@ import fire
 import torch
 from torch import Tensor
 
-from common.data.datalist import Case, split_cases
+from common.data.lists import Case
+from common.data.splits import split_cases
 from common.features.encoders import ENCODERS, blur, resample
 from common.features.features import FeatureNetwork
 from common.features.train_encoder import encoder_cases, load_slices, load_volumes

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .image_file import ImageFile, ImageHeader, Unsuitable
+from .raster import AS_SHOWN
+
 SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.1": "CR",
     "1.2.840.10008.5.1.4.1.1.1.1": "DX for presentation",
@@ -29,10 +32,6 @@ _TAKEN = (
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 
-class Unsuitable(ValueError):
-    """A file that can be read, but not restored; the message names it and says what was expected."""
-
-
 def import_pydicom() -> Any:
     """pydicom; an ImportError that says how to get it where it is missing."""
     try:
@@ -43,23 +42,29 @@ def import_pydicom() -> Any:
     return pydicom
 
 
-def is_dicom(path: str | Path) -> bool:
-    """Whether the file has DICOM's mark, "DICM" after 128 bytes."""
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
-def read_dicom(path: str | Path) -> tuple[np.ndarray, float, float, tuple[float, float]]:
+def read_dicom_header(path: Path) -> ImageHeader:
     """
-    Pixels of a single-frame image, bright where the image shows bright.
+    Sides, affine and channels of a single-frame image; its pixels are not decoded.
+
+    Raises:
+        ImportError: without pydicom.
+        Unsuitable: as ``read_dicom``.
+    """
+    source = import_pydicom().dcmread(str(path), stop_before_pixels=True)
+    _check(path, source)
+    shape = (int(source.Columns), int(source.Rows), 1)
+    return ImageHeader(path, "dicom", shape, AS_SHOWN, int(source.get("SamplesPerPixel", 1)))
+
+
+def read_dicom(path: Path) -> ImageFile:
+    """
+    A single-frame image, bright where it shows bright.
 
     Args:
         path: of the file.
 
     Returns:
-        The stored pixels, (rows, columns) or (rows, columns, 3); slope and inter of value = slope * stored + inter,
-        with the rescale of the file, turned over for MONOCHROME1 (the slope is negative then); the smallest and the
-        largest stored value.
+        The image; values have the rescale of the file, turned over for MONOCHROME1 (the slope is negative then).
 
     Raises:
         ImportError: without pydicom.
@@ -68,6 +73,8 @@ def read_dicom(path: str | Path) -> tuple[np.ndarray, float, float, tuple[float,
     pydicom = import_pydicom()
     source = pydicom.dcmread(str(path))
     _check(path, source)
+    if "PixelData" not in source:
+        raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
     stored = np.asarray(source.pixel_array)
     bits, signed = int(source.BitsStored), int(source.PixelRepresentation)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
@@ -75,18 +82,19 @@ def read_dicom(path: str | Path) -> tuple[np.ndarray, float, float, tuple[float,
     inter = float(source.get("RescaleIntercept") or 0.0)
     if source.PhotometricInterpretation == "MONOCHROME1":
         slope, inter = -slope, inter + slope * (low + high)
-    return stored, slope, inter, (float(low), float(high))
+    channels = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
+    values = (channels.astype(np.float64) * slope + inter).transpose(0, 2, 1)[..., None]
+    limits = (float(low), float(high))
+    return ImageFile(path, "dicom", values, AS_SHOWN, stored.dtype, slope, inter, limits, stored.shape[:2])
 
 
-def _check(path: str | Path, source: Any) -> None:
+def _check(path: Path, source: Any) -> None:
     kind = str(source.get("SOPClassUID", ""))
     if kind not in SOP_CLASSES:
         names = ", ".join(SOP_CLASSES.values())
         raise Unsuitable(f"{path}: {names} was expected, got SOP class {kind or 'none'} ({source.get('Modality')}).")
     if int(source.get("NumberOfFrames") or 1) != 1:
         raise Unsuitable(f"{path}: one frame was expected, got {source.NumberOfFrames}; export them one by one.")
-    if "PixelData" not in source:
-        raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
     if source.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2", "RGB"):
         found = source.PhotometricInterpretation
         raise Unsuitable(f"{path}: MONOCHROME1, MONOCHROME2 or RGB was expected, got {found}.")
@@ -118,7 +126,7 @@ def write_dicom(
         rescale: slope and intercept of an unsigned map in MONOCHROME2; None for the source's own.
     """
     pydicom = import_pydicom()
-    source = pydicom.dcmread(str(source_path))
+    source = pydicom.dcmread(str(source_path), stop_before_pixels=True)
     new = pydicom.dataset.Dataset()
     for name in _TAKEN:
         if name in source:

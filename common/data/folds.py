@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
-from .datalist import Case
+from .lists import Case
 
 
 def stratified_folds(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list[tuple[list[Case], list[Case]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +32,18 @@ def provenance(bundle_root: str | Path, weights: str | Path, **settings: Any) ->
         "weights_sha256": sha256_of(weights) if Path(weights).is_file() else None,
         **settings,
     }
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """
+    A provenance as one line.
+
+    Example:
+        >>> describe({"bundle": "med_ddpm_3d", "version": "0.1.0", "seed": 7, "steps": 20})
+        'synthetic med_ddpm_3d 0.1.0 seed 7 steps 20'
+    """
+    parts = ["synthetic", str(record.get("bundle") or ""), str(record.get("version") or "")]
+    parts += [f"{name} {record[name]}" for name in ("seed", "steps") if record.get(name) is not None]
+    if record.get("weights_sha256"):
+        parts.append(f"weights {record['weights_sha256'][:12]}")
+    return " ".join(filter(None, parts))

@@ -25,8 +25,8 @@ from sklearn.metrics import accuracy_score, r2_score, recall_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.datalist import Case, paired_cases, split_cases
-from ..data.image_list import image_cases
+from ..data.lists import Case, image_cases, paired_cases
+from ..data.splits import split_cases
 from ..networks.weights import save_weights
 from ..utils.files import sha256_of, written_whole
 from .encoders import DEGRADATIONS, ENCODERS, Encoder, EncoderPlan, degrade

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.cases import check_folder
+from ..data.checks import check_folder
 from ..data.folds import stratified_folds
 from ..handlers.seeding import epoch_seed
 from ..metrics.classification import classification_scores

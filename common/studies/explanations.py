@@ -12,7 +12,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import nn
 
-from ..data.datalist import at_strides
+from ..data.splits import at_strides
 from ..evaluation.results import finite, versions, write_report
 from ..metrics.intervals import bootstrap_interval
 from ..utils.files import written_whole

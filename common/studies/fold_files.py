@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.datalist import Case
+from ..data.lists import Case
 from ..networks.weights import save_weights
 from ..utils.files import sha256_of, written_whole
 from .sample_record import image_id, names_digest

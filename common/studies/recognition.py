@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..data.datalist import Case
+from ..data.lists import Case
 from ..networks.classifiers import load_classifier
 from .fold_files import record_of
 from .fold_training import TrainingPlan, predict

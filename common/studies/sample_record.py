@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.datalist import Case
+from ..data.lists import Case
 from ..utils.files import sha256_of, written_whole
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Sequence
 
-from ..data.datalist import Case
+from ..data.lists import Case
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..data.datalist import Case, at_strides, split_cases
+from ..data.lists import Case
+from ..data.splits import at_strides, split_cases
 
 
 def split_of_classes(

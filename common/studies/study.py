@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.datalist import Case
+from ..data.lists import Case
 from .sample_record import check_origin
 from .sample_share import sample_share
 from .synthetic import refuse_synthetic, synthetic_cases

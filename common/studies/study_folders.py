@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.datalist import Case
-from ..data.image_list import image_cases
+from ..data.lists import Case, image_cases
 from .study import copies_of_sample, study_sets
 from .synthetic import synthetic_cases
 

@@ -13,8 +13,8 @@ import nibabel as nib
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ..data.image_list import SUFFIXES
-from ..data.images import describe
+from ..data.finder import ending_of
+from ..data.provenance import describe
 from ..utils.files import written_whole
 
 MANIFEST = "manifest.csv"
@@ -113,7 +113,7 @@ def synthetic_cases(folder: str | Path, classes: Sequence[str] | None = None) ->
     records = {row["path"]: _check(root, row) for row in rows}
     if len(records) < len(rows):
         raise ValueError(f"{root / MANIFEST} lists {len(rows) - len(records)} of its images twice.")
-    pictures = {path for path in root.rglob("[!.]*") if path.name.lower().endswith(SUFFIXES)}
+    pictures = {path for path in root.rglob("[!.]*") if ending_of(path)}
     strangers = sorted({path.relative_to(root).as_posix() for path in pictures} - set(records))
     strangers = [path for path in strangers if "/" in path]  # sheets of the whole set lie beside the classes
     if strangers:

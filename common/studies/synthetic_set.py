@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.cases import check_folder
+from ..data.checks import check_folder
 from .synthetic import image_name, synthetic_record, write_manifest
 
 logger = logging.getLogger(__name__)

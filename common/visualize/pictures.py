@@ -17,7 +17,7 @@ from monai.utils import convert_to_numpy
 from PIL import Image
 from scipy import ndimage
 
-from ..data.images import read_image
+from ..data.reader import read_image
 from ..utils.files import written_whole
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from common.data.image_list import image_cases
+from common.data.lists import image_cases
 from common.masks.phantom2d import head_slice
 from common.studies.sample_record import sample_of
 from common.studies.study import study_sets

@@ -39,21 +39,24 @@ def with_value(value, dtype=np.uint8):
 
 
 BAD_MASKS = {
-    "truncated file": (truncated, "damaged, cut off, or no NIfTI file"),
-    "no NIfTI file": (lambda path: path.write_bytes(b"no image"), "damaged, cut off, or no NIfTI file"),
+    "truncated file": (truncated, "damaged, cut off, or not a PNG, JPEG, NIfTI"),
+    "no NIfTI file": (lambda path: path.write_bytes(b"no image"), "damaged, cut off, or not a PNG, JPEG, NIfTI"),
     "2D image": (
         lambda path: write_nifti(path, two_part_mask()[:, :, 6]),
-        "a 3D volume was expected, got 17 x 22 voxels",
+        "a 3D volume was expected, got 17 x 22 x 1 voxels",
     ),
     "single slice": (lambda path: write_nifti(path, two_part_mask()[:, :, 6:7]), "a 3D volume was expected"),
-    "4D image": (lambda path: write_nifti(path, np.stack([two_part_mask()] * 2, -1)), "1 channel was expected, got 2"),
+    "4D image": (
+        lambda path: write_nifti(path, np.stack([two_part_mask()] * 2, -1)),
+        "got 17 x 22 x 13 x 2",
+    ),
     "label 7": (with_value(7), r"label values \[7\] are not in the label dictionary .*'anterior': 1"),
     "empty mask": (lambda path: write_nifti(path, np.zeros((9, 9, 9), np.uint8)), "The mask is empty"),
     "missing label": (
         lambda path: write_nifti(path, (two_part_mask() == 1).astype(np.uint8)),
         r"required labels \['posterior'\] are missing",
     ),
-    "NaN": (with_value(np.nan, np.float32), "1 of 4862 voxels are NaN or infinite"),
+    "NaN": (with_value(np.nan, np.float32), "1 of 4862 pixels are NaN or infinite"),
     "fractions": (with_value(0.5, np.float32), r"whole numbers was expected, got \[0.5\]"),
 }
 
@@ -93,7 +96,7 @@ def test_a_missing_file_is_named(tmp_path, weights):
 
 
 def test_a_folder_without_masks_is_named(tmp_path, weights):
-    with refused(FileNotFoundError, f"No .nii.gz or .nii file in {re.escape(str(tmp_path))}"):
+    with refused(FileNotFoundError, f"No image in {re.escape(str(tmp_path))} .*a NIfTI label map"):
         run_inference(dataset_dir=str(tmp_path), output_dir=str(tmp_path / "out"), weights=weights, **NO_SAMPLING)
 
 

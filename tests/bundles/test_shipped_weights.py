@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from common.data.image_list import image_cases
+from common.data.lists import image_cases
 from common.networks.weights import load_weights, read_checkpoint
 from common.studies.sample_record import names_digest, sample_of
 from common.studies.sample_share import sample_share

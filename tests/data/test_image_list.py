@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.data.datalist import split_cases
-from common.data.image_list import image_cases
+from common.data.lists import image_cases
+from common.data.splits import split_cases
 
 
 def make(root, names):

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.image_transforms import LoadImageFiled
-from common.data.load_slice import LoadSliced
-from common.data.slice_list import slice_cases
+from common.data.lists import slice_cases
+from common.data.reader import LoadImaged, LoadSliced
 from common.transforms.geometry import SlicesLastd
 from tests.fixtures import oblique_affine, write_nifti
 
@@ -31,7 +30,7 @@ def test_one_case_a_slice_and_one_group_a_volume(folder):
 
 def test_a_slice_is_what_inference_makes_of_the_volume(folder):
     for case in slice_cases(folder / "plain"):
-        volume = SlicesLastd("image", plane="axial")(LoadImageFiled("image")({"image": case["image"]}))["image"]
+        volume = SlicesLastd("image", plane="axial")(LoadImaged("image")({"image": case["image"]}))["image"]
         picture = LoadSliced("image")(case)["image"]
         order = range(volume.shape[3])
         at = [k for k in order if torch.equal(volume.as_tensor()[..., k].float(), picture.as_tensor())]

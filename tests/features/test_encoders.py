@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import center_of_mass, gaussian_filter
 
-from common.data.datalist import split_cases
+from common.data.splits import split_cases
 from common.features.encoders import DEGRADATIONS, ENCODERS, blur, degrade, resample, smooth_patch
 from common.features.features import FeatureNetwork
 from common.features.registry import SHIPPED

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from common.data.image_list import image_cases
+from common.data.lists import image_cases
 from common.studies.sample_share import sample_share
 from tests.fixtures import real_data
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.data.datalist import split_cases
+from common.data.splits import split_cases
 from common.studies.shares import numbered_sets, split_of_classes
 
 CASES = [

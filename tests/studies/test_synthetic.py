@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.image_list import image_cases
+from common.data.lists import image_cases
 from common.studies.synthetic import (
     MANIFEST,
     image_name,

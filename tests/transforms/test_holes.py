@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import CopyItemsd
 
-from common.data.image_transforms import LoadImageFiled
+from common.data.reader import LoadImaged
 from common.transforms.conditions import ScaleIntensityByd
 from common.transforms.holes import KINDS, CheckHoled, HoledConditiond, KeepKnownd, random_hole
 from tests.bundles.restoration_runs import grey, write_picture
@@ -45,7 +45,7 @@ def test_the_hole_is_blank_and_marked():
 def holed_case(tmp_path, hole, name="hole.png"):
     path = write_picture(tmp_path / name, hole)
     image = write_picture(tmp_path / "image.png", grey())
-    return LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(path)})
+    return LoadImaged(["image", "hole"])({"image": str(image), "hole": str(path)})
 
 
 def box(value=255):
@@ -78,7 +78,7 @@ def test_what_is_no_hole_is_named(tmp_path, hole, message):
 def test_a_hole_on_another_grid_is_named(tmp_path):
     image = write_nifti(tmp_path / "image.nii", grey((9, 10, 5)))
     hole = write_nifti(tmp_path / "hole.nii", (grey((9, 10, 5)) > 200).astype(np.uint8), np.eye(4))
-    case = LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(hole)})
+    case = LoadImaged(["image", "hole"])({"image": str(image), "hole": str(hole)})
     with pytest.raises(ValueError, match=r"hole.nii and .*image.nii lie on different grids"):
         CheckHoled()(case)
 
@@ -86,7 +86,7 @@ def test_a_hole_on_another_grid_is_named(tmp_path):
 def test_a_picture_is_no_hole_for_a_volume_and_the_other_way_round(tmp_path):
     picture = write_picture(tmp_path / "hole.png", box())
     image = write_nifti(tmp_path / "image.nii", grey((44, 30)))
-    case = LoadImageFiled(["image", "hole"])({"image": str(image), "hole": str(picture)})
+    case = LoadImaged(["image", "hole"])({"image": str(image), "hole": str(picture)})
     with pytest.raises(ValueError, match=r"hole.png: a NIfTI hole was expected for .*image.nii"):
         CheckHoled()(case)
     with pytest.raises(ValueError, match=r"image.nii: a hole as a picture .* was expected for .*hole.png"):

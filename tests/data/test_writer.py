@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from common.data.sample_cases import sample_cases
-from common.data.save_generated import SaveGeneratedd
+from common.data.lists import sample_cases
+from common.data.writer import SaveImaged
 
 MADE = {"bundle": "b", "seed": 3, "steps": 7}
 
@@ -22,7 +22,9 @@ def image(channels: int = 1) -> torch.Tensor:
 
 @pytest.mark.parametrize("image_format", ["png", "nifti"])
 def test_pixels_and_record_come_back(tmp_path, image_format):
-    SaveGeneratedd("pred", tmp_path, image_format, provenance=MADE)({"pred": image(), "case": "x", "class": "c"})
+    SaveImaged("pred", tmp_path, image_format=image_format, provenance=MADE)(
+        {"pred": image(), "case": "x", "class": "c"}
+    )
     expected = np.rint(image()[0].numpy() * 255).astype(np.uint8)
     if image_format == "png":
         with Image.open(tmp_path / "x.png") as file:
@@ -36,7 +38,7 @@ def test_pixels_and_record_come_back(tmp_path, image_format):
 
 
 def test_several_channels_are_several_images(tmp_path):
-    SaveGeneratedd("pred", tmp_path, output_postfix="mixed")({"pred": image(3), "case": "x"})
+    SaveImaged("pred", tmp_path, "mixed", "png")({"pred": image(3), "case": "x"})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x_mixed.json", *(f"x_mixed_{i}.png" for i in range(3))]
 
 
@@ -50,10 +52,10 @@ def test_several_channels_are_several_images(tmp_path):
 )
 def test_what_is_no_image_is_not_written(tmp_path, pred, message):
     with pytest.raises(ValueError, match=message):
-        SaveGeneratedd("pred", tmp_path)({"pred": pred, "case": "x"})
+        SaveImaged("pred", tmp_path, image_format="png")({"pred": pred, "case": "x"})
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="image_format must be one of"):
-        SaveGeneratedd("pred", tmp_path, "jpeg")
+        SaveImaged("pred", tmp_path, image_format="jpeg")
 
 
 def test_a_full_disk_leaves_no_half_image(tmp_path, monkeypatch):
@@ -62,8 +64,8 @@ def test_a_full_disk_leaves_no_half_image(tmp_path, monkeypatch):
 
     monkeypatch.setattr("PIL.Image.Image.save", full)
     with pytest.raises(OSError, match="No space left"):
-        SaveGeneratedd("pred", tmp_path)({"pred": image(), "case": "x"})
-    assert [p.name for p in tmp_path.iterdir()] == ["x.json"], "without its image, the case counts as pending"
+        SaveImaged("pred", tmp_path, image_format="png")({"pred": image(), "case": "x"})
+    assert not list(tmp_path.iterdir())
     assert len(sample_cases(1, tmp_path)) == 1
 
 

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from common.data.datalist import paired_cases, split_cases
+from common.data.lists import paired_cases
+from common.data.splits import split_cases
 
 FOLDERS = {"image": "images", "label": "labels"}
 
@@ -40,7 +41,7 @@ def test_missing_and_empty_folders_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="dataset_dir"):
         paired_cases(tmp_path, FOLDERS)
     _files(tmp_path, [])
-    with pytest.raises(FileNotFoundError, match=r"No \*\.nii\.gz"):
+    with pytest.raises(FileNotFoundError, match=r"No NIfTI file \(.nii.gz, .nii\)"):
         paired_cases(tmp_path, FOLDERS)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.dicom import read_dicom
-from common.data.image_cases import check_images, find_hole, find_images, pending_images
-from common.data.images import image_stem, output_ending, read_image, write_image
+from common.data.checks import CheckedDataset, check_run
+from common.data.finder import find_images, find_partner, output_ending, pending_cases, stem_of
+from common.data.reader import read_image
+from common.data.writer import write_image
 from tests.bundles.restoration_runs import CR, MR, grey, pixels, write_dicom, write_picture
 from tests.fixtures import oblique_affine, write_nifti
 
@@ -20,7 +21,7 @@ pydicom = pytest.importorskip("pydicom")
 
 
 def written(path, image, values=None):
-    target = path.with_name(f"{image_stem(path)}_new{output_ending(path)}")
+    target = path.with_name(f"{stem_of(path)}_new{output_ending(path)}")
     write_image(target, image.values[0] if values is None else values, image, image.affine, RECORD)
     return target
 
@@ -225,7 +226,7 @@ def test_a_colour_dicom_has_three_channels(tmp_path):
     colour = np.stack([grey(seed=seed) for seed in range(3)], -1)
     tags = {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0}
     path = write_dicom(tmp_path / "a.dcm", colour, CR, 8, **tags)
-    assert read_dicom(path)[0].shape == colour.shape
+    assert read_image(path).values.shape == (3, colour.shape[1], colour.shape[0], 1)
     new = pydicom.dcmread(written(path, read_image(path)))
     assert new.pixel_array.shape == colour.shape[:2]
 
@@ -240,16 +241,16 @@ def test_images_are_found_by_ending_or_mark_and_skipped_when_done(tmp_path):
     assert [path.split("/")[-1] for path in files] == ["1.2.840", "a.JPEG", "b.png"]
     assert find_images(folder, only="x.png") == ["x.png"]
     write_picture(out / "b_sr.png", grey())
-    assert [case["image"] for case in pending_images(files, out, "sr")] == files[:2]
-    assert len(pending_images(files, out, "sr", num_samples=2)) == 3, "its maps are missing"
-    assert len(pending_images(files, out, "sr", overwrite=True)) == 3
-    assert find_hole(folder / "holes", files[2]) == str(folder / "holes" / "b.png")
-    assert find_hole(folder / "holes", files[1]) == str(folder / "holes" / "a.JPEG")
+    assert [case["image"] for case in pending_cases(files, out, "sr")] == files[:2]
+    assert len(pending_cases(files, out, "sr", num_samples=2)) == 3, "its maps are missing"
+    assert len(pending_cases(files, out, "sr", overwrite=True)) == 3
+    assert find_partner(folder / "holes", files[2]) == str(folder / "holes" / "b.png")
+    assert find_partner(folder / "holes", files[1]) == str(folder / "holes" / "a.JPEG")
 
 
 def test_a_run_without_images_or_with_two_of_one_name_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No image in /nowhere .*set dataset_dir to a folder of images"):
-        check_images([], [], dict, tmp_path, "/nowhere")
+    with pytest.raises(FileNotFoundError, match=r"No image in /nowhere .*or image to one file"):
+        check_run([], CheckedDataset([], dict), tmp_path, "/nowhere")
     files = [str(write_picture(tmp_path / name, grey())) for name in ("a.png", "a.jpg")]
     with pytest.raises(ValueError, match="the same output: rename one of them"):
-        check_images(files, [], dict, tmp_path)
+        check_run(files, CheckedDataset([], dict), tmp_path)

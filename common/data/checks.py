@@ -1,0 +1,155 @@
+"""What a run looks at before it starts: each input once, the output folder, the memory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.data import Dataset
+from torch import Tensor
+
+from ..networks.memory import check_inference
+from .finder import EXPECTED, stem_of
+
+_KEPT_BYTES = 2**30
+
+logger = logging.getLogger(__name__)
+
+
+class CheckedDataset(Dataset):
+    """
+    A dataset that can transform all of its cases before a run, and keeps what fits, so that each file is read once.
+
+    Args:
+        data: the cases.
+        transform: the preprocessing, deterministic.
+        keep_bytes: of transformed tensors kept from the check until they are asked for; further cases are read again.
+
+    Example:
+        >>> dataset = CheckedDataset([{"image": 1}, {"image": -1}], lambda case: 1 / max(0, case["image"]))
+        >>> dataset.check()
+        Traceback (most recent call last):
+        ValueError: 1 of 2 inputs cannot be used:
+          division by zero
+    """
+
+    def __init__(self, data: Sequence[Any], transform: Callable[[Any], Any], keep_bytes: int = _KEPT_BYTES) -> None:
+        super().__init__(data, transform)
+        self.keep_bytes = keep_bytes
+        self._kept: dict[int, Any] = {}
+
+    def check(self) -> list[tuple[int, ...]]:
+        """
+        Transform every case, and report all that fail at once.
+
+        Returns:
+            The shape of each transformed image, (C, *spatial).
+
+        Raises:
+            ValueError: names every file that cannot be used, and why.
+        """
+        problems: list[str] = []
+        shapes: list[tuple[int, ...]] = []
+        room = self.keep_bytes
+        for index, case in enumerate(self.data):
+            try:
+                transformed = super()._transform(index)
+            except Exception as error:
+                problems.append(f"  {_root(error)}")
+                continue
+            if not isinstance(transformed, Mapping):
+                continue
+            shapes.extend(tuple(transformed[key].shape) for key in case)
+            room -= sum(v.numel() * v.element_size() for v in transformed.values() if isinstance(v, Tensor))
+            if room >= 0:
+                self._kept[index] = transformed
+        if problems:
+            raise ValueError(f"{len(problems)} of {len(self.data)} inputs cannot be used:\n" + "\n".join(problems))
+        return shapes
+
+    def _transform(self, index: int) -> Any:
+        return self._kept.pop(index) if index in self._kept else super()._transform(index)
+
+
+def check_run(
+    files: Sequence[str],
+    dataset: CheckedDataset,
+    output_dir: str | Path,
+    dataset_dir: str | Path = "",
+    network: Any = None,
+    spatial_dims: int = 3,
+    expected: str = EXPECTED,
+    argument: str = "image",
+) -> int:
+    """
+    Look at everything that a run needs before it starts: its inputs, one by one, and its output folder.
+
+    Args:
+        files: all inputs.
+        dataset: of the cases to be done, see ``pending_cases``.
+        output_dir: made where it is missing.
+        dataset_dir: where the inputs were looked for, for the message.
+        network: whose memory is estimated for the largest case; None for no estimate.
+        spatial_dims: of what the network sees at once; further axes of a case are taken one by one.
+        expected: what was looked for, for the message, as ``argument``, which names one file.
+
+    Returns:
+        The number of cases to be done.
+
+    Raises:
+        FileNotFoundError: when there is no input at all.
+        ValueError: when inputs cannot be used, or two would have the same output; every file is named with its reason.
+        OSError: when the output folder cannot be written.
+        MemoryError: when the largest case needs more memory than is free.
+    """
+    if not files:
+        where = f"set dataset_dir to a folder of them, or {argument} to one file"
+        raise FileNotFoundError(f"No image in {dataset_dir} ({expected} was expected): {where}.")
+    check_names(files)
+    shapes = dataset.check()
+    check_folder(output_dir)
+    if network is not None:
+        check_inference(network, [shape[: spatial_dims + 1] for shape in shapes])
+    pending = {value for case in dataset.data for value in case.values()}
+    skipped = [Path(file).name for file in files if file not in pending]
+    if skipped:
+        names = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
+        logger.info(
+            f"{len(skipped)} of {len(files)} already in {output_dir}, skipped ({names}); --overwrite True redoes them."
+        )
+    return len(dataset.data)
+
+
+def check_names(files: Collection[str]) -> None:
+    """Raises ValueError when two of ``files`` have the same stem, and so the same output."""
+    seen: dict[str, str] = {}
+    for file in files:
+        other = seen.setdefault(stem_of(file), file)
+        if other != file:
+            raise ValueError(f"{other} and {file} would be written to the same output: rename one of them.")
+
+
+def check_folder(folder: str | Path) -> None:
+    """
+    Make a folder and write to it, as a run will.
+
+    Raises:
+        OSError: when it cannot be made or written; the message names it.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(error.errno, f"output_dir cannot be written ({error.strerror})", str(folder)) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first error of a chain: MONAI wraps what a transform raises."""
+    while error.__cause__ is not None and isinstance(error, RuntimeError):
+        error = error.__cause__
+    return error

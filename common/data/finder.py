@@ -1,0 +1,190 @@
+"""The one finder: which files are images, what they and their outputs are called, and which are still to be done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+ENDINGS = {
+    "raster": (".png", ".jpg", ".jpeg"),
+    "nifti": (".nii.gz", ".nii"),
+    "dicom": (".dcm", ".ima"),
+}
+"""File name endings of each kind of image, in any case; a DICOM file may have any name."""
+
+EXPECTED = "a PNG, JPEG, NIfTI or DICOM image"
+MAPS = ("mean", "std")
+
+logger = logging.getLogger(__name__)
+
+
+def ending_of(path: str | Path) -> str:
+    """
+    The ending of an image's file name as it stands there; "" where it has none.
+
+    Example:
+        >>> ending_of("a.b.NII.GZ"), ending_of("1.2.840")
+        ('.NII.GZ', '')
+    """
+    name = Path(path).name
+    every = sorted((end for ends in ENDINGS.values() for end in ends), key=len, reverse=True)
+    return next((name[-len(end) :] for end in every if name.lower().endswith(end)), "")
+
+
+def stem_of(path: str | Path) -> str:
+    """
+    File name without the ending of an image; other dots, as in the UIDs that name DICOM files, stay.
+
+    Example:
+        >>> stem_of("in/case.1.NII.GZ")
+        'case.1'
+    """
+    return Path(path).name.removesuffix(ending_of(path))
+
+
+def kind_of(path: str | Path) -> str:
+    """ "raster", "nifti", or "dicom" for any other name."""
+    ending = ending_of(path).lower()
+    return next((kind for kind, endings in ENDINGS.items() if ending in endings), "dicom")
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether the file has DICOM's mark, "DICM" after 128 bytes."""
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def is_image(path: str | Path, kinds: Collection[str] = tuple(ENDINGS)) -> bool:
+    """
+    True for a file, not hidden, with the ending of an image of these kinds, or without any but with DICOM's mark.
+
+    Args:
+        path: need not exist.
+        kinds: of ``ENDINGS``.
+    """
+    path = Path(path)
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    if ending_of(path):
+        return kind_of(path) in kinds
+    return "dicom" in kinds and is_dicom(path)
+
+
+def find_images(
+    folder: str | Path,
+    only: str | Path | Sequence[str | Path] | None = None,
+    kinds: Collection[str] = tuple(ENDINGS),
+    recursive: bool = False,
+) -> list[str]:
+    """
+    Images of a folder, sorted by name, or the files named in ``only``.
+
+    Args:
+        folder: one that does not exist holds nothing.
+        only: one file or several instead of the folder's; they need not exist (``check_run`` says so).
+        kinds: of ``ENDINGS``; files of other kinds are left out, with a notice that counts them.
+        recursive: whether sub-folders are searched.
+
+    Returns:
+        The paths.
+    """
+    if only:
+        return [str(path) for path in ([only] if isinstance(only, (str, Path)) else only)]
+    inside = sorted(path for path in Path(folder).glob("**/*" if recursive else "*") if not path.name.startswith("."))
+    found = [str(path) for path in inside if is_image(path, kinds)]
+    others = [path for path in inside if ending_of(path) and str(path) not in found]
+    if others:
+        names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
+        logger.warning("%s: %d left out, no file of the kinds %s: %s", folder, len(others), "/".join(kinds), names)
+    return found
+
+
+def find_partner(where: str | Path, image: str | Path) -> str:
+    """
+    The hole, mask or other file that belongs to an image.
+
+    Args:
+        where: the file itself, or a folder that holds one with the stem of ``image``.
+        image: whose stem is looked for.
+
+    Returns:
+        Its path; the file may be missing.
+    """
+    folder = Path(where)
+    if not folder.is_dir():
+        return str(where)
+    found = [path for path in sorted(folder.glob("*")) if is_image(path) and stem_of(path) == stem_of(image)]
+    return str(found[0] if found else folder / Path(image).name)
+
+
+def output_ending(path: str | Path) -> str:
+    """
+    Ending of the output for an input: the same format, PNG for JPEG.
+
+    JPEG would change the restored pixels again, and known pixels with them.
+    """
+    if kind_of(path) == "nifti":
+        return ".nii.gz" if ending_of(path).lower() == ".nii.gz" else ".nii"
+    return {"raster": ".png", "dicom": ".dcm"}[kind_of(path)]
+
+
+def output_paths(
+    image: str | Path, output_dir: str | Path, postfix: str, maps: Sequence[str] = (), ending: str | None = None
+) -> dict[str, Path]:
+    """
+    Where the results of an image go.
+
+    Args:
+        image: that they are made from.
+        output_dir: folder of the outputs.
+        postfix: what follows the stem of ``image``, after "_".
+        maps: names of further results, which follow once more.
+        ending: of all; None for ``output_ending``.
+
+    Returns:
+        ``{"pred": path}``, with one path a map.
+
+    Example:
+        >>> paths = output_paths("a.jpg", "out", "sr", ["std"])
+        >>> [path.as_posix() for path in paths.values()]
+        ['out/a_sr.png', 'out/a_sr_std.png']
+    """
+    start, ending = f"{stem_of(image)}_{postfix}", output_ending(image) if ending is None else ending
+    names = {"pred": start, **{name: f"{start}_{name}" for name in maps}}
+    return {key: Path(output_dir) / f"{name}{ending}" for key, name in names.items()}
+
+
+def pending_cases(
+    files: Sequence[str],
+    output_dir: str | Path,
+    postfix: str,
+    num_samples: int = 1,
+    ending: str | None = None,
+    also: Sequence[str] = (),
+    hole: str | Path | None = None,
+    overwrite: bool = False,
+) -> list[dict[str, str]]:
+    """
+    One case for each file that lacks one of its outputs.
+
+    Args:
+        files: inputs.
+        output_dir: folder of the outputs.
+        postfix: see ``output_paths``, as ``ending``.
+        num_samples: with more than one, mean and standard deviation are outputs too.
+        also: what further outputs end in, after stem and postfix, e.g. "_preview.png".
+        hole: see ``find_partner``; None for cases without.
+        overwrite: take every file, whatever is there.
+
+    Returns:
+        ``{"image": file}`` a case, with "hole" where ``hole`` is given, in the order of ``files``.
+    """
+    cases = []
+    for file in files:
+        paths = output_paths(file, output_dir, postfix, MAPS if num_samples > 1 else (), ending)
+        wanted = [*paths.values(), *(Path(output_dir) / f"{stem_of(file)}_{postfix}{end}" for end in also)]
+        # a missing file is named by check_run
+        if overwrite or not Path(file).is_file() or not all(path.is_file() for path in wanted):
+            cases.append({"image": file} if hole is None else {"image": file, "hole": find_partner(hole, file)})
+    return cases

@@ -1,0 +1,128 @@
+"""An image as numbers, with what it takes to store others like it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MAX_VOXELS = 512**3
+"""Larger images are refused from their header: they would take gigabytes before any error."""
+
+
+class Unsuitable(ValueError):
+    """A file that can be read, but not used; the message names it and says what was expected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageHeader:
+    """
+    What the first bytes of an image file say.
+
+    Attributes:
+        path: of the file.
+        kind: "raster", "nifti" or "dicom".
+        shape: (X, Y, Z), Z = 1 for a single image, whose x runs to the right and y down.
+        affine: (4, 4), mm, RAS; that of an axial picture where the file has none.
+        channels: 1, or 3 in colour (equal channels count as colour here: only pixels tell).
+
+    Example:
+        >>> header = ImageHeader(Path("a.png"), "raster", (4, 6, 1), np.diag([-1.0, -1, -1, 1]), 1)
+        >>> header.spacing
+        (1.0, 1.0, 1.0)
+    """
+
+    path: Path
+    kind: str
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    channels: int = 1
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Voxel sides, mm, as the axes are stored; 1 for pictures, whose unit is the pixel."""
+        return tuple(float(side) for side in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+
+@dataclasses.dataclass
+class ImageFile:
+    """
+    An image as numbers, with what it takes to store others alike: value = slope * stored + inter.
+
+    MONAI's readers and writers know neither bit depth nor MONOCHROME1 nor the scale of stored integers, without which
+    an image cannot be written back as it came.
+
+    Attributes:
+        path: of the file.
+        kind: "raster", "nifti" or "dicom".
+        values: (C, X, Y, Z), float64; one channel, or three where it is in colour; Z = 1 for a single image, whose x
+            runs to the right and y down.
+        affine: (4, 4), mm, RAS; that of an axial picture where the file has none.
+        dtype: of the stored values.
+        slope: value of one stored unit.
+        inter: value of a stored 0.
+        limits: smallest and largest stored value.
+        shape: sides of the stored array, as many as the file has.
+        deviation: whether it is to hold standard deviations.
+        extra: what else the format keeps: codes and unit of NIfTI.
+
+    Example:
+        >>> image = np.zeros((1, 2, 2, 1))
+        >>> like = ImageFile(Path("a.png"), "raster", image, np.eye(4), np.dtype("u1"), limits=(0, 255))
+        >>> like.stored(np.array([3.6, 300.0])).tolist()
+        [4, 255]
+    """
+
+    path: Path
+    kind: str
+    values: np.ndarray
+    affine: np.ndarray
+    dtype: np.dtype
+    slope: float = 1.0
+    inter: float = 0.0
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    shape: tuple[int, ...] = (0, 0)
+    deviation: bool = False
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def stored(self, values: np.ndarray) -> np.ndarray:
+        """``values`` as they are stored: scaled back and, for integers, rounded and limited."""
+        array = (np.asarray(values, dtype=np.float64) - self.inter) / self.slope
+        if np.issubdtype(self.dtype, np.integer):
+            array = np.clip(np.rint(array), *self.limits)
+        return array.astype(self.dtype)
+
+    def for_deviation(self, largest: float) -> ImageFile:
+        """As this file for maps from 0 to ``largest``, which becomes the largest stored integer; floats in NIfTI."""
+        if self.kind == "nifti":
+            return dataclasses.replace(self, dtype=np.dtype(np.float32), slope=1.0, inter=0.0, deviation=True)
+        slope = largest / self.limits[1] if largest > 0 else 1.0
+        return dataclasses.replace(self, slope=slope, inter=0.0, deviation=True)
+
+    def as_text(self) -> str:
+        """Everything but the values, as JSON: it goes through MONAI's collation of metadata unchanged."""
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("values", "affine")}
+        return json.dumps({**kept, "path": str(self.path), "dtype": self.dtype.str})
+
+    @classmethod
+    def from_text(cls, text: str) -> ImageFile:
+        """The file of ``as_text``, without values."""
+        kept = json.loads(text)
+        kept |= {"path": Path(kept["path"]), "dtype": np.dtype(kept["dtype"]), "limits": tuple(kept["limits"])}
+        return cls(**{**kept, "shape": tuple(kept["shape"])}, values=np.empty(0), affine=np.eye(4))
+
+
+def integer_limits(dtype: Any) -> tuple[float, float]:
+    """Smallest and largest value of a type; infinite for floats."""
+    if not np.issubdtype(dtype, np.integer):
+        return -np.inf, np.inf
+    return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+
+
+def sides(shape: Sequence[int]) -> str:
+    """Such as "12 x 9 x 5", for messages."""
+    return " x ".join(str(int(side)) for side in shape)

@@ -1,0 +1,237 @@
+"""Lists of cases from folders: pairs, labelled images, slices of volumes, numbers of images to draw."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .checks import check_folder
+from .finder import ENDINGS, EXPECTED, find_images, stem_of
+from .nifti import nifti_shape
+
+Case = dict[str, str]
+FORMATS = {"png": ".png", "nifti": ".nii.gz"}
+
+logger = logging.getLogger(__name__)
+
+
+def paired_cases(
+    dataset_dir: str | Path, folders: dict[str, str], group_of: Callable[[str], object] | None = None
+) -> list[Case]:
+    """
+    One case for each stem that stands in every folder, sorted by name.
+
+    Args:
+        dataset_dir: the folder that holds ``folders``.
+        folders: key of the case -> folder of NIfTI files, e.g. ``{"image": "images", "label": "labels"}``.
+        group_of: stem -> what it must not be split from (the subject); by default the stem.
+
+    Returns:
+        ``{key: path, …, "case": stem, "group": group}`` a case.
+
+    Raises:
+        FileNotFoundError: when a folder is missing or holds no such file.
+        ValueError: when a file has no partner, or a folder holds two of one stem; the message names the first ones.
+    """
+    files: dict[str, dict[str, str]] = {}
+    for key, folder in folders.items():
+        path = Path(dataset_dir) / folder
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"No folder {path}: set dataset_dir to a folder that holds {sorted(folders.values())}."
+            )
+        found = find_images(path, kinds=("nifti",))
+        if not found:
+            raise FileNotFoundError(f"No NIfTI file ({', '.join(ENDINGS['nifti'])}) in {path}.")
+        twice = [name for name, times in Counter(map(stem_of, found)).items() if times > 1]
+        if twice:
+            raise ValueError(f"{path} holds several files of one name: {twice[:5]} ({len(twice)} in all).")
+        files[key] = {stem_of(file): file for file in found}
+    names = sorted(set().union(*files.values()))
+    for key, stems in files.items():
+        missing = [name for name in names if name not in stems]
+        if missing:
+            raise ValueError(
+                f"No {key} in {Path(dataset_dir) / folders[key]} for {missing[:5]} ({len(missing)} in all)."
+            )
+    group = group_of or (lambda name: name)
+    return [{**{key: files[key][name] for key in folders}, "case": name, "group": str(group(name))} for name in names]
+
+
+def image_cases(
+    dataset_dir: str | Path,
+    group_by: str | None = None,
+    classes: Sequence[str] | None = None,
+    manifest: str = "manifest.csv",
+    key: str = "image",
+) -> list[Case]:
+    """
+    One case an image, sorted by path.
+
+    Args:
+        dataset_dir: folder with images, at any depth; the class of an image is the folder it lies in.
+        group_by: column of the manifest that says what must not be split (patient, group of near copies); an empty
+            entry is a group of its own. None: each image is its own group.
+        classes: the classes to take; None for all.
+        manifest: a CSV file in ``dataset_dir`` with the columns "path" (relative to it), "class" and ``group_by``.
+        key: of the image's path in a case.
+
+    Returns:
+        ``{key: path, "case": name, "class": class, "group": group}`` an image.
+
+    Raises:
+        FileNotFoundError: when there is no folder, no image, no manifest for ``group_by``, or a file of it is missing.
+        ValueError: when the manifest lacks a column or lists an image twice, or a class has no image.
+    """
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        raise FileNotFoundError(f"No folder {root}: set dataset_dir to a folder of images.")
+    listed = (root / manifest).is_file()
+    if group_by and not listed:
+        raise FileNotFoundError(
+            f"No {root / manifest}, which says what belongs together ({group_by}); "
+            "--group_by '$None' takes every image for itself."
+        )
+    if listed:
+        rows = _manifest_rows(root / manifest, group_by)
+    else:
+        found = [Path(path) for path in find_images(root, recursive=True)]
+        rows = [(path.relative_to(root).as_posix(), path.parent.name, "") for path in found]
+    twice = sorted(path for path, times in Counter(row[0] for row in rows).items() if times > 1)
+    if twice:
+        raise ValueError(f"{root / manifest} lists {len(twice)} images more than once, such as {twice[0]}.")
+    others = Counter(name for _, name, _ in rows if classes is not None and name not in classes)
+    if others:
+        logger.info(f"Classes of {root} that are left out: {dict(sorted(others.items()))}")
+    cases = [
+        {key: str(root / path), "case": stem_of(path), "class": name, "group": group or path}
+        for path, name, group in sorted(rows)
+        if classes is None or name in classes
+    ]
+    empty = sorted(set(classes or ()) - {case["class"] for case in cases})
+    if empty:
+        raise ValueError(f"No image of the classes {empty} in {root}; there are {sorted({row[1] for row in rows})}.")
+    if not cases:
+        raise FileNotFoundError(f"No image in {root}: {EXPECTED} was expected.")
+    missing = [case[key] for case in cases if listed and not Path(case[key]).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{root / manifest} lists {len(missing)} files that are missing, such as {missing[0]}.")
+    return cases
+
+
+def _manifest_rows(path: Path, group_by: str | None) -> list[tuple[str, str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        wanted = ["path", "class", *([group_by] if group_by else [])]
+        absent = [name for name in wanted if name not in (reader.fieldnames or [])]
+        if absent:
+            raise ValueError(f"{path} has no column {absent}; it has {reader.fieldnames}.")
+        return [(row["path"], row["class"], row[group_by] if group_by else "") for row in reader]
+
+
+def slice_cases(
+    dataset_dir: str | Path, axis: int = 2, channel: int | None = None, skip: int = 0, key: str = "image"
+) -> list[dict[str, Any]]:
+    """
+    One case a slice of each NIfTI volume in a folder, sorted by file name and position; slices of a volume are a group.
+
+    For the Decathlon's Task05_Prostate: ``dataset_dir`` is its imagesTr, ``channel`` 0 the T2-weighted image. A folder
+    of single slices is what ``image_cases`` lists.
+
+    Args:
+        dataset_dir: folder with .nii.gz or .nii files; subfolders are not searched.
+        axis: of the array that the slices are stacked along: 0, 1 or 2.
+        channel: of 4D files; None where files are 3D.
+        skip: slices to leave out at each end.
+        key: of the volume's path in a case.
+
+    Returns:
+        ``{key: path, "slice": index, "axis": axis, "channel": channel or -1, "case": name_index, "group": name}``.
+
+    Raises:
+        FileNotFoundError: when there is no folder or no such file.
+        ValueError: for another axis, a file of other dimensions, or one that has no slice left; names it.
+    """
+    if axis not in (0, 1, 2) or skip < 0:
+        raise ValueError(f"axis 0, 1 or 2 and skip of at least 0 were expected, got {axis} and {skip}.")
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        raise FileNotFoundError(f"No folder {root}: set dataset_dir to a folder of NIfTI volumes.")
+    files = [Path(path) for path in find_images(root, kinds=("nifti",))]
+    if not files:
+        raise FileNotFoundError(f"No NIfTI volume ({', '.join(ENDINGS['nifti'])}) in {root}.")
+    cases = []
+    for path in files:
+        name = stem_of(path)
+        number = _slices(path, axis, channel)
+        if number <= 2 * skip:
+            raise ValueError(
+                f"{path}: {number} slices along axis {axis} leave none when {skip} are skipped at each end."
+            )
+        place = {key: str(path), "axis": axis, "channel": -1 if channel is None else channel, "group": name}
+        cases += [{**place, "slice": k, "case": f"{name}_{k:03d}"} for k in range(skip, number - skip)]
+    return cases
+
+
+def _slices(path: Path, axis: int, channel: int | None) -> int:
+    shape = nifti_shape(path)
+    wanted = 3 if channel is None else 4
+    if len(shape) != wanted or (channel is not None and not 0 <= channel < shape[3]):
+        expected = "a 3D volume" if channel is None else f"a 4D file with channel {channel}"
+        raise ValueError(f"{path}: {expected} was expected, got shape {tuple(shape)}.")
+    return int(shape[axis])
+
+
+def sample_cases(
+    num_samples: int,
+    output_dir: str | Path = "",
+    image_format: str = "png",
+    first: int = 0,
+    classes: Sequence[str] | None = None,
+    class_name: str | None = None,
+    overwrite: bool = False,
+) -> list[dict[str, Any]]:
+    """
+    One case for each image that lacks one of its outputs.
+
+    Args:
+        num_samples: number of images, at least 1.
+        output_dir: folder of the outputs, made where it is missing.
+        image_format: "png" or "nifti".
+        first: number of the first image; a number gives the same image in every run with the same seed.
+        classes: of a model of classes, drawn in turns; None for a model without.
+        class_name: the one class to draw instead.
+        overwrite: take every number, whatever is there.
+
+    Returns:
+        ``{"image": number, "case": name}`` a case, with its "class" where there are any.
+
+    Raises:
+        ValueError: for no image, a negative number, an unknown format or class.
+        OSError: when the folder cannot be written.
+    """
+    if num_samples < 1 or first < 0:
+        raise ValueError(f"num_samples must be at least 1 and first at least 0, got {num_samples} and {first}.")
+    if image_format not in FORMATS:
+        raise ValueError(f"image_format must be one of {sorted(FORMATS)}, got {image_format!r}.")
+    if class_name is not None and class_name not in (classes or ()):
+        raise ValueError(f"class_name must be one of {list(classes or ())}, got {class_name!r}.")
+    check_folder(output_dir)
+    drawn = [class_name] if class_name is not None else list(classes or ())
+    every: list[dict[str, Any]] = [{"image": n, "case": f"sample_{n:05d}"} for n in range(first, first + num_samples)]
+    if drawn:
+        every = [{**case, "class": drawn[case["image"] % len(drawn)]} for case in every]
+    cases = [case for case in every if overwrite or not _complete(Path(output_dir), case["case"], image_format)]
+    if len(cases) < len(every):
+        logger.info(
+            f"{len(every) - len(cases)} of {len(every)} already in {output_dir}, skipped; --overwrite True redoes them."
+        )
+    return cases
+
+
+def _complete(folder: Path, name: str, image_format: str) -> bool:
+    return all((folder / f"{name}{ending}").is_file() for ending in (FORMATS[image_format], ".json"))

@@ -1,0 +1,171 @@
+"""NIfTI images in and out: read to the gzip checksum, checked from the header first, written back as they came."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from .image_file import MAX_VOXELS, ImageFile, ImageHeader, Unsuitable, integer_limits, sides
+
+_HEADER_BYTES = 544  # of NIfTI-2, the longer one, with the four bytes that announce extensions
+_PLAUSIBLE_MM = (1e-3, 1e3)  # of a voxel's side
+_DESCRIP = 79  # bytes of the header's free text
+_EXACT = 2**53  # integers up to here have a float64 of their own
+
+logger = logging.getLogger(__name__)
+
+
+def read_nifti_header(path: Path) -> ImageHeader:
+    """
+    Sides, affine and number of channels of a NIfTI file, from its first bytes alone.
+
+    Raises:
+        Unsuitable: for more than three dimensions, complex numbers, more than ``MAX_VOXELS``, or an affine that gives
+            no place; the message names the file.
+        Exception: of nibabel, when this is no NIfTI file.
+    """
+    with gzip.open(path) if _is_gzip(path) else path.open("rb") as file:
+        return _header(path, _image_class(start := file.read(_HEADER_BYTES)).header_class(start[: _length(start)]))
+
+
+def nifti_shape(path: Path) -> tuple[int, ...]:
+    """Sides of the stored array, as many as the file has."""
+    return tuple(int(side) for side in nib.load(path).shape)  # type: ignore[attr-defined]
+
+
+def read_nifti_slice(path: Path, axis: int, index: int, channel: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """
+    One slice of a volume, read alone (of a compressed file, what lies before it too).
+
+    Args:
+        path: of a 3D file, or of a 4D one where ``channel`` is given.
+        axis: of the stored array that the slices are stacked along.
+        index: of the slice.
+        channel: of a 4D file.
+
+    Returns:
+        The slice, 3D with one entry along ``axis``, float32, and the affine of the file.
+    """
+    file: Any = nib.load(path)  # type: ignore[attr-defined]
+    place: list[Any] = [slice(None)] * 3
+    place[axis] = slice(index, index + 1)
+    return np.array(
+        file.dataobj[(*place, *([] if channel is None else [channel]))], dtype=np.float32
+    ), file.affine.copy()
+
+
+def read_nifti(path: Path) -> ImageFile:
+    """
+    Read a 2D image or a 3D volume; further axes of one entry are left out, and come back when it is written.
+
+    The place of the voxels is that of the sform, else of the qform, else of the voxel sides alone, as in nibabel; a
+    notice says so where they disagree. nibabel itself does not compare the checksum of compressed files.
+
+    Raises:
+        Unsuitable: as ``read_nifti_header``, and for integers beyond 2**53.
+        Exception: of gzip or nibabel, when the file is damaged.
+    """
+    about = read_nifti_header(path)
+    content = gzip.decompress(path.read_bytes()) if _is_gzip(path) else path.read_bytes()
+    image: Any = _image_class(content).from_bytes(content)
+    stored = np.asanyarray(image.dataobj.get_unscaled())
+    slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
+    dtype = stored.dtype.newbyteorder("=")
+    shape = stored.shape
+    if dtype.fields:
+        stored, dtype = np.stack([stored[name] for name in "RGB"]), np.dtype(np.uint8)
+    else:
+        stored = stored[None]
+    if dtype.kind in "iu" and dtype.itemsize == 8 and max(abs(int(stored.min())), abs(int(stored.max()))) > _EXACT:
+        raise Unsuitable(f"{path}: integers of at most 2**53 were expected, got {stored.min()} to {stored.max()}.")
+    _note_disagreement(path, image.header)
+    codes = {name: int(image.header[f"{name}_code"]) for name in ("sform", "qform")}
+    return ImageFile(
+        path=path,
+        kind="nifti",
+        values=stored.reshape(len(stored), *about.shape).astype(np.float64) * slope + inter,
+        affine=about.affine,
+        dtype=dtype,
+        slope=slope,
+        inter=inter,
+        limits=integer_limits(dtype),
+        shape=tuple(shape),
+        extra={**codes, "unit": image.header.get_xyzt_units()[0], "version": 2 if _length(content) == 540 else 1},
+    )
+
+
+def write_nifti(path: Path, stored: np.ndarray, like: ImageFile, affine: np.ndarray, description: str) -> None:
+    """
+    Write stored values, (X, Y, Z), with the type, scale, codes, unit and number of axes of ``like``.
+
+    Args:
+        path: ends in .nii or .nii.gz.
+        stored: of the dtype of ``like``.
+        like: see ``ImageFile``.
+        affine: (4, 4), of ``stored``.
+        description: goes to the header, cut to its 79 bytes.
+    """
+    array = stored[..., 0] if len(like.shape) == 2 and stored.shape[2] == 1 else stored
+    array = array.reshape(*array.shape, *[1] * max(0, len(like.shape) - 3))
+    kind: Any = nib.Nifti2Image if like.extra.get("version") == 2 else nib.Nifti1Image  # type: ignore[attr-defined]
+    image = kind(array, affine, dtype=array.dtype)
+    image.set_sform(affine, like.extra.get("sform", 1))
+    image.set_qform(affine, like.extra.get("qform", 1), strip_shears=True)
+    image.header.set_xyzt_units(like.extra.get("unit", "mm"))
+    image.header["descrip"] = description.encode()[:_DESCRIP]
+    image.header.set_slope_inter(like.slope, like.inter)  # so that nibabel writes the values as they are
+    nib.save(image, path)  # type: ignore[attr-defined]
+
+
+def _header(path: Path, header: Any) -> ImageHeader:
+    shape, dtype = [int(side) for side in header.get_data_shape()], header.get_data_dtype()
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    if len(shape) not in (2, 3) or dtype.kind == "c":
+        found = f"{sides(shape)} {dtype}"
+        raise Unsuitable(f"{path}: a 2D image or a 3D volume of real numbers was expected, got {found}.")
+    if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
+        raise Unsuitable(f"{path}: at most {MAX_VOXELS:,} voxels were expected, the header says {sides(shape)}.")
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise Unsuitable(f"{path}: an affine that places every voxel was expected, got {affine[:3].tolist()}.")
+    if spacing.min() < _PLAUSIBLE_MM[0] or spacing.max() > _PLAUSIBLE_MM[1]:
+        found = " x ".join(f"{side:g}" for side in spacing)
+        raise Unsuitable(f"{path}: voxel sides in millimetres were expected, got {found}: another unit?")
+    return ImageHeader(path, "nifti", (*shape, *[1] * (3 - len(shape))), affine, 3 if dtype.fields else 1)
+
+
+def _note_disagreement(path: Path, header: Any) -> None:
+    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    if sform is None:
+        return
+    if qform is not None and not np.allclose(sform, qform, rtol=1e-3, atol=1e-2):
+        logger.warning("%s: sform and qform differ; the sform is taken.", path)
+        return
+    zooms = header.get_zooms()[:3]
+    found = np.linalg.norm(sform[:3, :3], axis=0)[: len(zooms)]
+    if not np.allclose(found, zooms, rtol=1e-2):
+        logger.warning("%s: the header's voxel sides are not the sform's; the sform's, %s mm, are taken.", path, found)
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _length(content: bytes) -> int:
+    """348 for NIfTI-1, 540 for NIfTI-2, in either byte order."""
+    found = {int.from_bytes(content[:4], order) for order in ("little", "big")} & {348, 540}
+    if not found:
+        raise ValueError("no NIfTI header")
+    return found.pop()
+
+
+def _image_class(content: bytes) -> Any:
+    return nib.Nifti2Image if _length(content) == 540 else nib.Nifti1Image  # type: ignore[attr-defined]

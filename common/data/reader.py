@@ -1,0 +1,215 @@
+"""The one reader: NIfTI, PNG, JPEG and DICOM images by the same rules, for inference, training and evaluation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import LoadImaged as MonaiLoadImaged
+from monai.transforms import MapTransform
+from monai.utils import SpaceKeys
+
+from ..transforms.geometry import SlicesLastd
+from . import dicom
+from .finder import EXPECTED, kind_of
+from .image_file import ImageFile, ImageHeader, Unsuitable, sides
+from .nifti import read_nifti, read_nifti_header, read_nifti_slice
+from .raster import read_raster, read_raster_header
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+logger = logging.getLogger(__name__)
+
+
+def read_image(path: str | Path) -> ImageFile:
+    """
+    Read an image of any of the formats to its end.
+
+    Args:
+        path: .png, .jpg, .jpeg, .nii, .nii.gz, in any case, or a DICOM file by any name.
+
+    Returns:
+        Its numbers, (C, X, Y, Z), and what it takes to write others like it.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ImportError: for DICOM without pydicom.
+        ValueError: when it is damaged, of a kind that cannot be used, or holds NaN; the message begins with the path.
+    """
+    path = _existing(path)
+    readers = {"raster": read_raster, "nifti": read_nifti, "dicom": dicom.read_dicom}
+    image = _named(path, readers[kind_of(path)])
+    wrong = int((~np.isfinite(image.values)).sum())
+    if wrong:
+        raise ValueError(f"{path}: {wrong} of {image.values.size} pixels are NaN or infinite; numbers were expected.")
+    if min(image.values.shape[1:3]) < 2 and image.values.shape[3] < 2:
+        raise ValueError(f"{path}: at least 2 x 2 pixels were expected, got {sides(image.values.shape[1:3])}.")
+    return image
+
+
+def image_header(path: str | Path) -> ImageHeader:
+    """
+    What the first bytes of an image file say: sides, affine and channels; no pixel is decoded.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: as ``read_image``.
+    """
+    path = _existing(path)
+    readers = {"raster": read_raster_header, "nifti": read_nifti_header, "dicom": dicom.read_dicom_header}
+    return _named(path, readers[kind_of(path)])
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        inside = ", ".join(sorted(p.name for p in path.iterdir())[:3]) or "nothing"
+        raise FileNotFoundError(f"{path}: a file was expected, this is a folder (it holds {inside}).")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {EXPECTED} was expected.")
+    return path
+
+
+def _named(path: Path, read: Any) -> Any:
+    """Call a reader, whose errors do not know the file."""
+    try:
+        return read(path)
+    except (ImportError, Unsuitable, PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: damaged, cut off, or not {EXPECTED} ({reason}).") from error
+
+
+class LoadImaged(MonaiLoadImaged):
+    """
+    Read images by ``read_image``, as (C, X, Y), (C, X, Y, Z), with all that is needed to write others like them.
+
+    MONAI's own ``LoadImaged`` tries one reader after the other and hides what each says; none of them turns
+    MONOCHROME1 over or heeds EXIF, and what is lost (bit depth, scale, codes) cannot be written back.
+
+    Args:
+        keys: a path each, or several, whose images become the channels of one.
+        spatial_dims: 2 for (C, X, Y) of a single image, as in print: x to the right, y down; 3 for a volume
+            (C, X, Y, Z); None for (C, X, Y, Z) with Z = 1 for a single one.
+        channels: 1 for grey, 3 for colour. Equal channels are grey.
+        luminance: whether colour becomes its luminance, with a notice, where grey is expected; otherwise an error.
+        dtype: of the result.
+
+    Returns (when called):
+        A copy of the case with ``MetaTensor`` images, whose metadata has "filename_or_obj" and "format"
+        (``ImageFile.as_text``).
+
+    Raises:
+        ValueError: and others of ``read_image`` (when called); for another number of dimensions, colour among grey
+            images or grey among colour ones, by file.
+
+    Example:
+        >>> import tempfile; from PIL import Image
+        >>> folder = tempfile.TemporaryDirectory(); path = f"{folder.name}/a.png"
+        >>> Image.new("L", (6, 4), 7).save(path)
+        >>> tuple(LoadImaged("image", spatial_dims=2)({"image": path})["image"].shape)
+        (1, 6, 4)
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spatial_dims: int | None = None,
+        channels: int = 1,
+        luminance: bool = True,
+        dtype: torch.dtype = torch.float32,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        if spatial_dims not in (None, 2, 3) or channels not in (1, 3):
+            raise ValueError(f"spatial_dims 2, 3 or None and 1 or 3 channels, got {spatial_dims} and {channels}.")
+        self.spatial_dims = spatial_dims
+        self.channels = channels
+        self.luminance = luminance
+        self.dtype = dtype
+        self._upright = SlicesLastd("image")
+        self._noted: set[str] = set()
+
+    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
+        """Returns a copy of ``data`` with the images of its paths."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            several = isinstance(result[key], (list, tuple))
+            images = [self._load(read_image(path)) for path in (result[key] if several else [result[key]])]
+            result[key] = self._together(images) if several else images[0]
+        return result
+
+    def _together(self, images: Sequence[MetaTensor]) -> MetaTensor:
+        first = images[0]
+        for other in images[1:]:
+            if other.shape != first.shape or not torch.allclose(other.affine, first.affine, atol=1e-3):
+                names = " and ".join(str(image.meta["filename_or_obj"]) for image in (first, other))
+                raise Unsuitable(f"{names}: images on one grid were expected, to be the channels of one case.")
+        return MetaTensor(torch.cat([image.as_tensor() for image in images]), affine=first.affine, meta=first.meta)
+
+    def _load(self, image: ImageFile) -> MetaTensor:
+        values = self._in_channels(image)
+        single = values.shape[3] == 1
+        if self.spatial_dims == 3 and image.kind != "nifti":
+            raise Unsuitable(f"{image.path}: a 3D volume was expected, got a picture.")
+        if self.spatial_dims == 2 and not single:
+            raise Unsuitable(f"{image.path}: a 2D image was expected, got {sides(values.shape[1:])} voxels.")
+        named = {"filename_or_obj": str(image.path), "format": image.as_text()}
+        space = {"spatial_shape": np.array(values.shape[1:]), "space": SpaceKeys.RAS}
+        meta = {**named, **space, "original_affine": image.affine.copy()}
+        tensor = torch.from_numpy(np.ascontiguousarray(values)).to(self.dtype)
+        loaded = MetaTensor(tensor, affine=torch.from_numpy(image.affine.copy()), meta=meta)
+        if self.spatial_dims != 2:
+            return loaded
+        shown = self._upright({"image": loaded})["image"].as_tensor()
+        return MetaTensor(shown[..., 0].contiguous(), meta=named)
+
+    def _in_channels(self, image: ImageFile) -> np.ndarray:
+        values, path = image.values, str(image.path)
+        apart = float(np.abs(values - values[:1]).max()) if len(values) > 1 else 0.0
+        if self.channels == 3:
+            if apart == 0:
+                raise Unsuitable(f"{path}: a colour image was expected, got grey.")
+            return values
+        if apart > 0:
+            if not self.luminance:
+                found = f"channels differ by up to {apart:g}"
+                raise Unsuitable(f"{path}: a grey image was expected, got colour ({found}).")
+            if path not in self._noted:  # once a file, though a run may read it twice
+                self._noted.add(path)
+                logger.warning("%s is in colour; grey was expected: its luminance is taken, and written in grey.", path)
+            return np.rint(np.tensordot(_LUMA, values, axes=1))[None]
+        return values[:1]
+
+
+class LoadSliced(MapTransform):
+    """
+    Read the slice of a case of ``slice_cases``, and that slice alone (of a compressed file, what lies before it too).
+
+    It lies as in print, x to the right and y down, as inference takes slices (``SlicesLastd``).
+
+    Args:
+        keys: path of a NIfTI file; the case has "axis", "slice" and "channel" (-1 for a 3D file) as well.
+
+    Example:
+        >>> LoadSliced("image").keys
+        ('image',)
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns the case with (1, X, Y) float32 images."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            channel = data["channel"] if data["channel"] >= 0 else None
+            values, affine = read_nifti_slice(Path(result[key]), data["axis"], data["slice"], channel)
+            meta = {"filename_or_obj": str(result[key])}
+            volume = MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(affine), meta=meta)
+            shown = SlicesLastd("image")({"image": volume})["image"]
+            result[key] = MetaTensor(shown.as_tensor()[..., 0].contiguous(), meta={**meta})
+        return result

@@ -1,0 +1,212 @@
+"""Splits of a data set that are the same on every machine: whole groups, shares of each class, folds, strides."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from .lists import Case
+
+logger = logging.getLogger(__name__)
+_AnyCase = TypeVar("_AnyCase", bound=Mapping[str, Any])
+
+
+def split_cases(
+    cases: Sequence[Case], fractions: Sequence[float], seed: int = 0, classes: Sequence[str] | None = None
+) -> list[list[Case]]:
+    """
+    Shares of the cases with whole groups, the same for the same groups and seed whatever the order.
+
+    Args:
+        cases: each with a "group" and, for ``classes``, a "class".
+        fractions: of the groups, one a share, adding up to 1.
+        seed: of the shuffle of the groups.
+        classes: to keep; None for all. They are chosen after the split of all, so that a model of one class and a model
+            of all classes hold out the same images.
+
+    Returns:
+        One list a fraction, each sorted as ``cases`` are.
+
+    Raises:
+        ValueError: when the fractions do not add up to 1, a share would be empty, or a share has no case of a class.
+    """
+    if abs(sum(fractions) - 1) > 1e-9:
+        raise ValueError(f"fractions must add up to 1, got {list(fractions)}.")
+    groups = sorted({case["group"] for case in cases})
+    random.Random(seed).shuffle(groups)
+    shares, start = [], 0
+    for index, fraction in enumerate(fractions):
+        end = len(groups) if index == len(fractions) - 1 else start + round(fraction * len(groups))
+        chosen = set(groups[start:end])
+        if not chosen:
+            raise ValueError(f"Share {index} of {list(fractions)} is empty: there are only {len(groups)} groups.")
+        shares.append([case for case in cases if case["group"] in chosen])
+        start = end
+    for name in classes or ():
+        if not all(any(case["class"] == name for case in share) for share in shares):
+            raise ValueError(
+                f"Cases of class {name!r} were expected in every share of {list(fractions)}; there are "
+                f"{sorted(by_key(cases))} in {len(cases)} cases. The class of an image is its folder, or stands in the "
+                "manifest; --classes '$None' takes all."
+            )
+    return [[case for case in share if classes is None or case["class"] in classes] for share in shares]
+
+
+def sample_share(
+    cases: Sequence[Case],
+    fraction: float = 0.2,
+    seed: int = 0,
+    by: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> tuple[list[Case], list[Case]]:
+    """
+    Draw a share of the images of each class, the same for the same images and seed whatever their order.
+
+    Args:
+        cases: each with an "image" and a "class", as ``image_cases`` gives them.
+        fraction: of the images of a class, in (0, 1), rounded; at least one image on each side.
+        seed: of the draw; without ``by``, a class is drawn alike whatever other classes there are.
+        by: key of a case that says what must not be split, such as "group": whole groups, of all classes, then go to
+            one side. None draws single images, near copies of which stay on the other side (the paper).
+        classes: that must be there; None for those that are.
+
+    Returns:
+        The sample and the rest, each sorted as ``cases`` are.
+
+    Raises:
+        ValueError: for a fraction outside (0, 1), a class with no image or too few, cases without ``by``, or a ``by``
+            in which no two images belong together.
+
+    Source: Nafi et al. 2024, section 4.2 and table 1.
+    """
+    found = by_key(cases)
+    _check_share(cases, fraction, by, sorted(set(classes or ()) - set(found)))
+    side: dict[str, bool] = {}
+    for name in sorted(found):
+        _draw(found[name], name, fraction, seed, by or "image", side)
+    sample, rest = ([case for case in cases if side[case[by or "image"]] == taken] for taken in (True, False))
+    for name in sorted(found):
+        counts = [sum(case["class"] == name for case in share) for share in (sample, rest)]
+        if not all(counts):
+            raise ValueError(
+                f"Class {name!r} has {sum(counts)} images{f' in groups of {by!r}' if by else ''}, too few for "
+                f"{fraction} of them: {counts[0]} in the sample and {counts[1]} in the rest."
+            )
+    return sample, rest
+
+
+def of_class(sample: Sequence[Case], name: str | None, classes: Sequence[str]) -> list[Case]:
+    """The images of one class, or all for None; ValueError for a name that is not among ``classes``."""
+    if name is not None and name not in classes:
+        raise ValueError(f"class_name must be one of {list(classes)}, got {name!r}.")
+    if name is not None:
+        logger.info(f"One model a class: training on {name}")
+    return [case for case in sample if name in (None, case["class"])]
+
+
+def stratified_folds(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list[tuple[list[Case], list[Case]]]:
+    """
+    Training and validation cases of each fold; every case is validated on once.
+
+    Args:
+        cases: each with a "class" and a "group"; a group that lies in several classes is dealt with the class that most
+            of its images have.
+        folds: number of folds, at least 2.
+        seed: of the shuffle of the groups.
+
+    Returns:
+        ``(training, validation)`` a fold, each in the order of ``cases``.
+
+    Raises:
+        ValueError: for fewer than two folds, or a class with fewer groups than folds.
+    """
+    if folds < 2:
+        raise ValueError(f"At least 2 folds were expected, got {folds}.")
+    members = by_key(cases, "group")
+    by_class: dict[str, list[str]] = {case["class"]: [] for case in cases}
+    for group in sorted(members):
+        counts = Counter(case["class"] for case in members[group])
+        by_class[min(counts, key=lambda name: (-counts[name], name))].append(group)
+    small = {name: len(groups) for name, groups in sorted(by_class.items()) if len(groups) < folds}
+    if small:
+        raise ValueError(f"Each class needs at least {folds} images (or groups of images) for {folds} folds: {small}.")
+    fold_of: dict[str, int] = {}
+    for start, name in enumerate(sorted(by_class)):
+        groups = by_class[name]
+        random.Random(f"{seed} {name}").shuffle(groups)
+        # Largest groups first, each to the fold that has the fewest images of the class.
+        sizes = [0] * folds
+        for group in sorted(groups, key=lambda g: -len(members[g])):
+            chosen = min(range(folds), key=lambda k: (sizes[k], (k - start) % folds))
+            fold_of[group] = chosen
+            sizes[chosen] += len(members[group])
+    return [
+        ([c for c in cases if fold_of[c["group"]] != k], [c for c in cases if fold_of[c["group"]] == k])
+        for k in range(folds)
+    ]
+
+
+def at_strides(cases: Sequence[_AnyCase], limit: int | None) -> list[_AnyCase]:
+    """At most ``limit`` of the cases, at equal strides from the first; all of them for None."""
+    stride = 1 if limit is None else max(1, len(cases) // limit)
+    return list(cases[::stride][:limit])
+
+
+def numbered_sets(sets: Mapping[str, Sequence[Case]], limit: int | None = None) -> list[dict[str, Any]]:
+    """
+    Several sets of cases in one list, each case with its "set_name" and the number of its "set".
+
+    Args:
+        sets: name -> cases.
+        limit: most cases of a set, at equal strides; None for all.
+
+    Raises:
+        ValueError: for an empty set, by name.
+    """
+    result: list[dict[str, Any]] = []
+    for number, (name, cases) in enumerate(sets.items()):
+        if not cases:
+            raise ValueError(f"The set {name!r} has no case; there are { ({k: len(v) for k, v in sets.items()}) }.")
+        result += [{**case, "set_name": name, "set": number} for case in at_strides(cases, limit)]
+    return result
+
+
+def by_key(cases: Sequence[_AnyCase], key: str = "class") -> dict[str, list[_AnyCase]]:
+    """The cases of each value of ``key``, in their order."""
+    found: dict[str, list[_AnyCase]] = {}
+    for case in cases:
+        found.setdefault(case[key], []).append(case)
+    return found
+
+
+def _check_share(cases: Sequence[Case], fraction: float, by: str | None, absent: Sequence[str]) -> None:
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1, got {fraction}.")
+    if absent or not cases:
+        found = sorted(by_key(cases))
+        raise ValueError(f"No image of {absent or 'any class'} to draw from; there are {found} in {len(cases)} cases.")
+    unmarked = [case["image"] for case in cases if by is not None and by not in case]
+    if unmarked:
+        raise ValueError(f"{len(unmarked)} cases have no {by!r} to split by, such as {unmarked[0]}.")
+    if by is not None and len(by_key(cases, by)) == len(cases):
+        raise ValueError(
+            f"By {by!r} every image is a group of its own, so nothing says what belongs together: set group_by to a "
+            "column of the manifest, or split at random."
+        )
+
+
+def _draw(cases: Sequence[Case], name: str, fraction: float, seed: int, key: str, side: dict[str, bool]) -> None:
+    """Give each group of a class its ``side``, True for the sample; groups that another class placed stay there."""
+    sizes = {group: len(members) for group, members in by_key(cases, key).items()}
+    order = sorted(sizes)
+    random.Random(f"{seed} {name}").shuffle(order)
+    wanted = max(1, round(fraction * len(cases)))
+    taken = sum(size for group, size in sizes.items() if side.get(group, False))
+    for group in order:
+        if group not in side:
+            # a group too large for what is left is passed over, so that the share is met to the image where it can be
+            side[group] = taken + sizes[group] <= wanted
+            taken += sizes[group] * side[group]

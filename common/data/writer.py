@@ -1,0 +1,284 @@
+"""The one writer: images in the format of their source, complete or not there at all, with a record of their making."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import uuid
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import DtypeLike, KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.transforms import SaveImaged as MonaiSaveImaged
+
+from ..utils.files import written_whole
+from .dicom import write_dicom
+from .finder import MAPS, output_paths, stem_of
+from .image_file import ImageFile, integer_limits, sides
+from .lists import FORMATS
+from .nifti import write_nifti
+from .provenance import describe
+from .raster import write_png
+
+_GREYS = 255
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Output:
+    """
+    One file to write.
+
+    Attributes:
+        path: of the file.
+        values: (X, Y, Z), or (X, Y, Z, C) for a 4D NIfTI file, in the units of ``like``.
+        like: how it is stored.
+        affine: (4, 4), of ``values``.
+        name: of a map beside the result, "" for the result.
+    """
+
+    path: Path
+    values: np.ndarray
+    like: ImageFile
+    affine: np.ndarray
+    name: str = ""
+
+
+def write_image(
+    path: str | Path, values: np.ndarray, like: ImageFile, affine: np.ndarray, record: Mapping[str, Any]
+) -> None:
+    """
+    Write an image in the format of another.
+
+    Args:
+        path: of the file, ending as ``output_ending`` says.
+        values: (X, Y, Z), in the units of ``like.values``.
+        like: the image that it was made from, or ``for_deviation`` of that.
+        affine: (4, 4), of ``values``; written to NIfTI. DICOM keeps the position of the source, with finer pixels
+            where ``values`` has more of them.
+        record: provenance; goes in short to the file's header.
+    """
+    array = like.stored(values)
+    if like.kind == "nifti":
+        write_nifti(Path(path), array, like, affine, describe(record))
+        return
+    pixels = np.ascontiguousarray(array[..., 0].T)
+    if like.kind == "raster":
+        write_png(path, pixels, {"Description": describe(record)})
+    else:
+        rescale = (like.slope, like.inter) if like.deviation else None
+        write_dicom(path, pixels, like.path, record, describe(record), rescale)
+
+
+def write_outputs(outputs: Sequence[Output], record: Mapping[str, Any], record_path: Path, run: str = "") -> None:
+    """
+    Write the files of one case, the last of them after the record: where it stands, everything does.
+
+    Args:
+        outputs: the maps first, the result last.
+        record: goes to ``record_path`` as JSON.
+        record_path: of the JSON file.
+        run: of the files that belong together, for new DICOM identifiers.
+
+    Raises:
+        OSError: when a file cannot be written; none of this case is left.
+    """
+    written: list[Path] = []
+    try:
+        for output in outputs:
+            if output is outputs[-1]:
+                with written_whole(record_path) as temporary:
+                    temporary.write_text(json.dumps(record, indent=4, default=str) + "\n")
+                written.append(record_path)
+            with written_whole(output.path) as temporary:
+                about = {**record, "run": run, "map": output.name}
+                write_image(temporary, output.values, output.like, output.affine, about)
+            written.append(output.path)
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        target = str(outputs[-1].path)
+        raise type(error)(error.errno, f"the image cannot be written ({error.strerror})", target) from error
+    shape = outputs[-1].values.shape
+    seed = "" if record.get("seed") is None else f", seed {record['seed']}"
+    unit = "pixels" if shape[2] == 1 else "voxels"
+    logger.info(f"Wrote {outputs[-1].path} ({sides(shape[:2] if shape[2] == 1 else shape)} {unit}{seed})")
+
+
+class KeepSeedd(MapTransform):
+    """
+    Copy the seed that the sampler left in an image's metadata to a key of its own, since ``Invertd`` replaces metadata.
+
+    Args:
+        keys: generated images.
+        seed_key: where the seed goes.
+
+    Example:
+        >>> case = {"pred": MetaTensor(torch.zeros(1, 2, 2), meta={"seed": 7})}
+        >>> KeepSeedd("pred")(case)["seed"]
+        7
+    """
+
+    def __init__(self, keys: KeysCollection, seed_key: str = "seed", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.seed_key = seed_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns a copy of ``data``, with ``seed_key`` (an int) if the metadata has a seed."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            seed = result[key].meta.get("seed") if isinstance(result[key], MetaTensor) else None
+            if seed is not None:
+                result[self.seed_key] = int(seed)
+        return result
+
+
+class SaveImaged(MonaiSaveImaged):
+    """
+    Write images, their maps where they are there, and a JSON file with the provenance.
+
+    MONAI's ``SaveImaged`` writes in place, so that a full disk leaves half a file, in one format for all, loses bit
+    depth and the scale of stored integers, and reports every error as a missing writer. This is a subclass, since
+    MONAI Label takes ``SaveImaged`` out. An image whose metadata names no source is passed on unwritten.
+
+    Args:
+        keys: the result. With a source: (C, X, Y, Z), in the units and the orientation of the file that its metadata
+            names; mean and standard deviation stand under the keys "mean" and "std". With ``image_format``:
+            (C, X, Y) in [0, 1], black is 0, under the name ``case["case"]``; several channels are several images,
+            whose names end in their numbers.
+        output_dir: folder of the outputs.
+        output_postfix: after the name and an underscore; none if empty.
+        image_format: "png" or "nifti" (8 bits, voxels of 1 mm) for images without a source; None for the source's.
+        output_dtype: of NIfTI volumes that are no restorations of their source (an MR volume for a mask); values are
+            rounded and limited. None for the type and scale of the source.
+        provenance: what made the images.
+        hole_key: of an image whose file name goes to the record, if the case has it.
+        source_name: of the source's file in the record.
+        seed_key: of the case's seed, which goes to the record.
+
+    Raises:
+        ValueError: for an unknown format; (when called) for a generated image outside [0, 1], NaN or of another shape.
+        OSError: (when called) when a file cannot be written; none of this case is left.
+
+    Example:
+        >>> import tempfile; folder = tempfile.TemporaryDirectory()
+        >>> save = SaveImaged("pred", folder.name, image_format="png", provenance={"seed": 0})
+        >>> _ = save({"pred": torch.zeros(1, 6, 4), "case": "x"})
+        >>> sorted(path.name for path in Path(folder.name).iterdir())
+        ['x.json', 'x.png']
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | Path,
+        output_postfix: str = "",
+        image_format: str | None = None,
+        output_dtype: DtypeLike = None,
+        provenance: Mapping[str, Any] | None = None,
+        hole_key: str = "original_hole",
+        source_name: str = "image",
+        seed_key: str = "seed",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        if image_format is not None and image_format not in FORMATS:
+            raise ValueError(f"image_format must be one of {sorted(FORMATS)}, got {image_format!r}.")
+        self.output_dir = Path(output_dir)
+        self.output_postfix = output_postfix
+        self.image_format = image_format
+        self.output_dtype = None if output_dtype is None else np.dtype(output_dtype)  # type: ignore[arg-type]
+        self.provenance = dict(provenance or {})
+        self.hole_key = hole_key
+        self.source_name = source_name
+        self.seed_key = seed_key
+        self.run = uuid.uuid4().hex
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns a copy of ``data``, unchanged."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            if self.image_format is not None:
+                self._save_generated(result[key], result, self.image_format)
+            elif isinstance(result[key], MetaTensor) and result[key].meta.get("format"):
+                self._save_like_source(result[key], result, ImageFile.from_text(result[key].meta["format"]))
+        return result
+
+    def _save_like_source(self, image: MetaTensor, data: Mapping[Any, Any], source: ImageFile) -> None:
+        like, ending = source, None
+        if self.output_dtype is not None:
+            like, ending = _volume(source, self.output_dtype), ".nii.gz"
+        maps = {name: data[name] for name in MAPS if name in data}
+        paths = output_paths(source.path, self.output_dir, self.output_postfix, list(maps), ending)
+        outputs = []
+        for name, one in {**dict(reversed(maps.items())), "pred": image}.items():
+            values = one.as_tensor().detach().cpu().numpy()
+            values = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)  # a 4D file
+            own = like.for_deviation(float(values.max())) if name == "std" else like
+            affine = np.asarray(one.affine.cpu(), dtype=np.float64)
+            outputs.append(Output(paths[name], values, own, affine, "" if name == "pred" else name))
+        record: dict[str, Any] = {self.source_name: source.path.name}
+        if self.seed_key in data:
+            record["seed"] = data[self.seed_key]
+        record |= {**self.provenance, "outputs": {name: path.name for name, path in paths.items()}}
+        if "std" in maps and source.kind != "nifti":
+            record["std_of_one_step"] = source.for_deviation(float(maps["std"].max())).slope
+        if self.hole_key in data:
+            record["hole"] = Path(str(data[self.hole_key].meta["filename_or_obj"])).name
+        write_outputs(outputs, record, paths["pred"].with_name(f"{stem_of(paths['pred'])}.json"), self.run)
+
+    def _save_generated(self, image: Any, data: Mapping[Any, Any], image_format: str) -> None:
+        name = f"{data['case']}_{self.output_postfix}" if self.output_postfix else str(data["case"])
+        images = in_unit_range(image, name)
+        names = [name] if len(images) == 1 else [f"{name}_{index}" for index in range(len(images))]
+        like = _eight_bits(image_format)
+        outputs = [
+            Output(self.output_dir / f"{one}{FORMATS[image_format]}", values[..., None] * _GREYS, like, like.affine)
+            for one, values in zip(names, images)
+        ]
+        about = {k: data[k] for k in ("case", "class") if k in data}
+        record = {**self.provenance, **about, "outputs": [output.path.name for output in outputs]}
+        write_outputs(outputs, record, self.output_dir / f"{name}.json")
+
+
+def in_unit_range(image: Any, name: str) -> np.ndarray:
+    """
+    A generated image, checked before it is stored.
+
+    Args:
+        image: (C, X, Y).
+        name: for the message.
+
+    Returns:
+        The same, float32, in [0, 1].
+
+    Raises:
+        ValueError: for another shape, NaN, or values outside [0, 1].
+    """
+    values = torch.as_tensor(image).detach().cpu().float().numpy()
+    if values.ndim != 3:
+        raise ValueError(f"{name}: an image (C, X, Y) was expected, got shape {values.shape}.")
+    if not (values.min() >= 0 and values.max() <= 1):  # NaN fails too
+        raise ValueError(f"{name}: values in [0, 1] were expected, got {values.min():g} to {values.max():g}.")
+    return values
+
+
+def _volume(source: ImageFile, dtype: np.dtype) -> ImageFile:
+    """As ``source``, for a volume of another kind: its place is kept, its scale is not."""
+    return dataclasses.replace(
+        source, kind="nifti", dtype=dtype, slope=1.0, inter=0.0, limits=integer_limits(dtype), shape=(0, 0, 0)
+    )
+
+
+def _eight_bits(image_format: str) -> ImageFile:
+    """Of a generated image, in grey levels."""
+    kind, limits = "raster" if image_format == "png" else "nifti", (0, _GREYS)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    return ImageFile(Path(), kind, np.empty(0), affine, np.dtype(np.uint8), limits=limits)
