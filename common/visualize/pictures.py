@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 from monai.data import MetaTensor
-from monai.utils import convert_to_numpy
+from monai.data.utils import affine_to_spacing
+from monai.transforms import Orientation, ResampleToMatch
+from monai.utils import convert_to_numpy, convert_to_tensor
 from PIL import Image
 from scipy import ndimage
 
@@ -72,22 +74,18 @@ def slice_panels(volume: Any, mask: Any = None, affine: np.ndarray | None = None
         ValueError: when ``volume`` is not 3D.
     """
     if isinstance(volume, (str, Path)):
-        image = read_image(volume)
-        volume, affine = image.values, image.affine
-    array = np.nan_to_num(_channels_first(volume))
-    if array.ndim != 4:
-        raise ValueError(f"A preview needs a 3D volume (C, X, Y, Z), got shape {array.shape}.")
-    matrix = _affine(volume) if affine is None else np.asarray(affine, dtype=np.float64)
-    orientation = nib.orientations.io_orientation(matrix)
-    labels, *channels = (
-        nib.orientations.apply_orientation(item, orientation)
-        for item in (_label_map(mask, array.shape[1:], matrix), *array)
-    )
-    spacing = np.empty(3)
-    spacing[orientation[:, 0].astype(int)] = np.linalg.norm(matrix[:3, :3], axis=0)
+        file = read_image(volume)
+        volume, affine = file.values, file.affine
+    matrix = getattr(volume, "affine", np.eye(4)) if affine is None else affine
+    image = _ras(volume, matrix)
+    labels = np.zeros(image.shape[1:], dtype=np.int64)
+    if mask is not None:
+        alike = mask.shape[-3:] == volume.shape[-3:]
+        labels = _label_map(_ras(mask, getattr(mask, "affine", matrix if alike else np.eye(4))), image)
+    spacing = affine_to_spacing(image.affine)
     centre = _centre(labels)
     rows = []
-    for channel in channels:
+    for channel in np.nan_to_num(image.numpy()):
         low, high = np.percentile(channel, (0.5, 99.5))
         row = []
         for _, (axis, across, down), letters in _PLANES:
@@ -166,8 +164,8 @@ def preview_figure(
         title: written above.
     """
     rows = slice_panels(volume, mask, affine)
-    values = [] if mask is None else [int(v) for v in np.unique(_label_map(mask)) if v]
     plain = [[panel._replace(labels=None) for panel in row] for row in rows]
+    values = sorted({int(v) for panel in rows[0] for v in np.unique(panel.labels) if v})  # type: ignore[arg-type]
     if values:
         plain = [left + right for left, right in zip(plain, rows)]
     plain[0] = [panel._replace(title=_PLANES[index % 3][0]) for index, panel in enumerate(plain[0])]
@@ -303,32 +301,24 @@ def _colour(value: int) -> str:
     return COLOURS[(value - 1) % len(COLOURS)]
 
 
-def _channels_first(item: Any) -> np.ndarray:
-    array = convert_to_numpy(item).astype(np.float32)
-    return array[None] if array.ndim == 3 else array
+def _ras(item: Any, affine: Any) -> MetaTensor:
+    """(C, X, Y, Z) float32, with axes that point nearly to the right, the front and the top."""
+    array = convert_to_tensor(item, dtype=torch.float32, device="cpu")
+    array = array[None] if array.ndim == 3 else array
+    if array.ndim != 4:
+        raise ValueError(f"A preview needs a 3D volume (C, X, Y, Z), got shape {tuple(array.shape)}.")
+    volume = MetaTensor(array, affine=convert_to_tensor(affine, dtype=torch.float64, device="cpu"))
+    return Orientation("RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))(volume)  # type: ignore[return-value]
 
 
-def _affine(item: Any) -> np.ndarray:
-    return np.asarray(item.affine.cpu(), dtype=np.float64) if isinstance(item, MetaTensor) else np.eye(4)
-
-
-def _label_map(mask: Any, shape: Sequence[int] = (), matrix: np.ndarray | None = None) -> np.ndarray:
-    """(X, Y, Z) whole numbers on the grid of ``matrix``, if given; later channels lie over earlier ones."""
-    if mask is None:
-        return np.zeros(shape, dtype=np.int64)
-    array = _channels_first(mask)
+def _label_map(mask: MetaTensor, image: MetaTensor) -> np.ndarray:
+    """(X, Y, Z) whole numbers on the grid of ``image``; later channels lie over earlier ones."""
+    if mask.shape[1:] != image.shape[1:] or not torch.allclose(mask.affine, image.affine, rtol=0, atol=1e-3):
+        mask = ResampleToMatch(mode="nearest", padding_mode="zeros")(mask, image)  # type: ignore[assignment]
+    array = mask.numpy()
     if len(array) == 1:
-        labels = np.maximum(np.rint(array[0]), 0).astype(np.int64)
-    else:
-        labels = np.max([(channel > 0) * (index + 1) for index, channel in enumerate(array)], axis=0)
-    if matrix is None:
-        return labels
-    if labels.shape != tuple(shape) or (
-        isinstance(mask, MetaTensor) and not np.allclose(_affine(mask), matrix, atol=1e-3)
-    ):
-        to_mask = np.linalg.inv(_affine(mask)) @ matrix
-        labels = ndimage.affine_transform(labels, to_mask, output_shape=tuple(shape), order=0)
-    return labels
+        return np.maximum(np.rint(array[0]), 0).astype(np.int64)
+    return np.max([(channel > 0) * (index + 1) for index, channel in enumerate(array)], axis=0)
 
 
 def _centre(mask: np.ndarray) -> np.ndarray:

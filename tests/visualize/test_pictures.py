@@ -73,6 +73,7 @@ def test_radiological_convention_whatever_the_axes_of_the_file(flips):
         assert pixels.shape == ((12, 10), (14, 10), (14, 12))[plane]
         assert pixels[0, 0] == 1
         assert pixels[-1, 0] == pixels[0, -1] == pixels[-1, -1] == 0
+    assert [panel.size for panel in slice_panels(stored, affine=affine)[0]] == [(10, 12), (10, 14), (12, 14)]
 
 
 def test_voxels_are_drawn_with_their_sizes():
