@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 
+from ..networks.weights import save_weights
 from ..utils.files import written_whole
 from .seeding import EpochSeeding
 
@@ -52,7 +53,9 @@ class TrainingState:
     ) -> None:
         self.ema: Any = ema
         self.model: Any = network if ema is None else ema.ema_model
-        self.parts: dict[str, Any] = {"network": network} | ({} if ema is None else {"ema": ema.ema_model})
+        self.parts: dict[str, Any] = {"network": network}
+        if ema is not None:
+            self.parts["ema"] = ema.ema_model
         self.parts |= {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "seeding": seeding}
 
     def collect(self, engine: Engine) -> dict[str, Any]:
@@ -163,7 +166,8 @@ class CheckpointWriter:
             return
         state = self.state.collect(engine)
         check_finite({name: state[name] for name in ("network", "ema") if name in state}, epoch)
-        save_whole(state, self.output_dir / _NAME.format(epoch=epoch))
+        with written_whole(self.output_dir / _NAME.format(epoch=epoch)) as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
         self._write_model()
         for old in checkpoints(self.output_dir)[self.keep :]:
             old.unlink()
@@ -178,7 +182,7 @@ class CheckpointWriter:
     def _write_model(self) -> None:
         self._written = True
         if self.model_name is not None:
-            save_whole(self.state.model.state_dict(), self.output_dir / self.model_name)
+            save_weights(self.state.model, self.output_dir / self.model_name)
 
 
 class ResumeTraining:
@@ -267,12 +271,6 @@ def check_finite(parts: Mapping[str, Mapping[str, torch.Tensor]], epoch: int) ->
                     f"after epoch {epoch}: nothing is written, an earlier checkpoint stays as it is. Lower "
                     "learning_rate, set max_grad_norm, or set precision to fp32."
                 )
-
-
-def save_whole(content: Any, path: Path) -> None:
-    """``torch.save`` to a temporary name that becomes ``path`` when the file is complete."""
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)  # given a name, it would write that into the file, and with it a process's number
 
 
 def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:

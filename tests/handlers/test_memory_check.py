@@ -9,7 +9,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from common.handlers.memory_check import CheckMemory
+from common.handlers.guards import CheckMemory
 from common.networks.memory import check_inference
 from common.networks.unet import ConditionalDiffusionUNet
 
