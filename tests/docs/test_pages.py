@@ -6,6 +6,7 @@ import importlib
 import re
 
 import pytest
+from monai.bundle import ConfigParser
 
 from tests.fixtures import REPOSITORY
 
@@ -82,3 +83,16 @@ def test_what_pages_name_exists(page):
     if about := BUNDLE_OF.match(page):
         files += [f"bundles/{about[1] or about[2]}/{name}" for name in re.findall(r"(?<![\w/])configs/\w+\.json", text)]
     assert [name for name in files if not (REPOSITORY / name).is_file()] == []
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_commands_of_bundle_pages_set_keys_of_their_configs(bundle):
+    root = REPOSITORY / "bundles" / bundle
+    commands = re.findall(r"^.*-m monai\.bundle run .*$", text_of(f"bundles/{bundle}/docs/README.md"), re.MULTILINE)
+    assert len(commands) > 4
+    for command in commands:
+        names = re.findall(r"configs/\w+\.json", command)
+        content = ConfigParser.load_config_files([str(root / name) for name in names])
+        known = {key.split("#")[0] for key in content} | {"config_file"}
+        given = re.findall(r"--([a-z]\w*)", command.partition(" run ")[2])
+        assert [key for key in given if key not in known] == [], command
