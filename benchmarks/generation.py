@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from common.diffusion.class_condition import ClassPrepareBatch
+from common.inferers.training import ClassPrepareBatch
 from common.studies.save_synthetic import SaveSyntheticd
 from common.studies.synthetic_set import SyntheticSet
 

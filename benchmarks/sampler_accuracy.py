@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from common.diffusion.schedules import NoiseSchedule
-from common.diffusion.steps import DDIM, SPACINGS, Ancestral, DPMSolverPP2M, StepRule
+from common.diffusion.schedules import SPACINGS, NoiseSchedule
+from common.diffusion.steps import DDIM, Ancestral, DPMSolverPP2M, StepRule
 from common.inferers.sampler import DiffusionSampler
 
 RULES: dict[str, StepRule] = {

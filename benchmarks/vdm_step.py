@@ -18,8 +18,9 @@ import torch
 from monai.engines import SupervisedTrainer
 from torch import Tensor
 
-from common.diffusion.variational import VariationalInferer, VariationalLoss
-from common.inferers.variational_sampler import VariationalSampler
+from common.diffusion.variational import VariationalLoss
+from common.inferers.training import VariationalInferer
+from common.inferers.variational import VariationalSampler
 from common.networks.gamma import FixedLinearGamma, MonotoneGamma
 from common.networks.vdm import VariationalDiffusionModel
 from common.networks.vdm_dense import dense_vdm

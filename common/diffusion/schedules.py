@@ -1,14 +1,45 @@
-"""Noise schedules of discrete-time diffusion: beta_t and alpha_bar_t, in float64, with t = 0 the least noisy step."""
+"""
+Noise schedules and the noise levels that a sampling run visits.
+
+Discrete-time diffusion has alpha_bar_t in float64, with t = 0 the least noisy step; a variational model has a learned
+gamma(t) = -log SNR. Both give a list of ``Step``, so that one loop (``steps.denoise``) serves both.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 MAX_BETA = 0.999
+SPACINGS = ("logsnr", "trailing", "linspace")
+# Half log-SNR log(alpha / sigma) below which "logsnr" places no level but the first: there x_t is noise to the eye, and
+# cosine schedules would spend a third of the steps on it.
+_MIN_LEVEL = -3.0
+
+
+class Step(NamedTuple):
+    """
+    From one noise level to the next: what the network is told, and alpha_bar of both, so that no rule guesses.
+
+    Args:
+        t: the level of x_t as the network knows it: the time step, or gamma_t of a variational model.
+        s: the level of x_s; -1 is the clean image.
+        alpha_bar_t: alpha_bar at t, in (0, 1), a Python float (float64).
+        alpha_bar_s: alpha_bar at s, in (0, 1]; 1 is the clean image.
+
+    >>> NoiseSchedule("linear", 1000).steps(2, "trailing")[-1][:2]
+    (499, -1)
+    """
+
+    t: float
+    s: float
+    alpha_bar_t: float
+    alpha_bar_s: float
 
 
 def linear_betas(num_train_timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Tensor:
@@ -50,6 +81,10 @@ class NoiseSchedule:
 
     Raises:
         ValueError: for an unknown schedule, T < 1, or a beta outside (0, 1).
+
+    >>> schedule = NoiseSchedule("linear", 1000, beta_start=1e-4, beta_end=0.02)
+    >>> print(f"{schedule.alpha_bar[0]:.4f} {schedule.alpha_bar[-1]:.6f}")
+    0.9999 0.000040
     """
 
     def __init__(self, schedule: str = "cosine", num_train_timesteps: int = 250, **kwargs: float) -> None:
@@ -78,3 +113,74 @@ class NoiseSchedule:
         """v_t = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022, appendix D)."""
         alpha, sigma = self.coefficients(timesteps, sample)
         return alpha * noise - sigma * sample
+
+    def steps(self, num_inference_steps: int | None = None, spacing: str = "logsnr") -> list[Step]:
+        """The steps of a sampling run, see ``step_pairs``; every level for ``num_inference_steps`` None."""
+        total = self.num_train_timesteps if num_inference_steps is None else num_inference_steps
+        alpha_bar = [*self.alpha_bar.tolist(), 1.0]  # the last, at index -1, is the clean image
+        pairs = step_pairs(self.alpha_bar, total, spacing)
+        return [Step(t, s, alpha_bar[t], alpha_bar[s]) for t, s in pairs]
+
+
+def gamma_steps(gamma: Any, num_inference_steps: int, start: float = 1.0) -> list[Step]:
+    """
+    The steps of a sampling run with a variational model, at equal strides of time.
+
+    Args:
+        gamma: the model's noise schedule, a ``networks.gamma.Gamma``.
+        num_inference_steps: N, at least 1, for the whole way from time 1 to 0; a shorter way takes fewer.
+        start: time to start from, in [0, 1].
+
+    Returns:
+        round(start N) steps, at least one unless ``start`` is 0; the network is told gamma_t.
+    """
+    steps = max(round(start * num_inference_steps), 1) if start > 0 else 0
+    times = torch.linspace(start, 0, steps + 1, device=gamma.endpoints()[0].device)
+    levels = [(float(level), float(torch.sigmoid(-level))) for level in gamma(times).double().cpu()]
+    return [Step(t, s, alpha_bar_t, alpha_bar_s) for (t, alpha_bar_t), (s, alpha_bar_s) in pairwise(levels)]
+
+
+def step_pairs(alpha_bar: Tensor, num_inference_steps: int, spacing: str = "logsnr") -> list[tuple[int, int]]:
+    """
+    The pairs (t, s) of a sampling run, from full noise t = T - 1 to the clean image s = -1 (alpha_bar = 1).
+
+    Args:
+        alpha_bar: of the noise schedule, (T,) float64, falling.
+        num_inference_steps: N, in [1, T]; N = T visits every step.
+        spacing: "logsnr": T - 1, then equal strides of the half log-SNR log(alpha / sigma) down to t = 0 (as near as
+            whole t allow); "trailing": equal strides of t; "linspace": equal strides of t from T - 1 to 0, then clean.
+
+    Returns:
+        N pairs; each s is the next pair's t.
+
+    Raises:
+        ValueError: for N outside [1, T] or an unknown spacing.
+
+    Source: Lu et al. 2022 (DPM-Solver), section 3.3 (logsnr); Lin et al. 2024 (Common Diffusion Noise Schedules and
+        Sample Steps are Flawed), table 2 (the others).
+    """
+    total, steps = len(alpha_bar), num_inference_steps
+    if not 1 <= steps <= total:
+        raise ValueError(f"num_inference_steps must lie in [1, {total}] (the training steps), got {steps}.")
+    if spacing == "logsnr":
+        levels = _log_snr_levels(alpha_bar, steps)
+    elif spacing == "trailing":
+        levels = [round(total * (steps - i) / steps) - 1 for i in range(steps)]
+    elif spacing == "linspace":
+        levels = [round((total - 1) * (1 - i / max(steps - 1, 1))) for i in range(steps)]
+    else:
+        raise ValueError(f"spacing must be one of {SPACINGS}, got {spacing!r}.")
+    return list(zip(levels, levels[1:] + [-1]))
+
+
+def _log_snr_levels(alpha_bar: Tensor, steps: int) -> list[int]:
+    """The levels t whose half log-SNR is nearest to equal strides, falling strictly from T - 1."""
+    half_log_snr = 0.5 * torch.logit(alpha_bar.double())
+    first = max(float(half_log_snr[-1]), min(_MIN_LEVEL, float(half_log_snr[0])))
+    wanted = torch.linspace(first, float(half_log_snr[0]), steps, dtype=torch.float64)
+    nearest = (half_log_snr[None] - wanted[:, None]).abs().argmin(1).tolist()
+    levels = [len(alpha_bar) - 1]
+    for index in range(1, steps):
+        remaining = steps - 1 - index
+        levels.append(max(min(nearest[index], levels[-1] - 1), remaining))
+    return levels

@@ -1,69 +1,105 @@
 """
-Step rules: how x_t becomes x_s, one noise level nearer to the clean image.
+Denoising: the loop that takes noise to an image, what a prediction stands for, and the rules for one step.
 
-The levels are listed once by ``step_pairs`` and each rule is told both t and s, so that no rule guesses its
-predecessor. alpha_bar_t and alpha_bar_s are Python floats (float64); alpha_bar_s = 1 is the clean image.
+``denoise`` asks the network at each level, ``to_x0_and_eps`` turns its prediction into estimates of image and noise,
+and a step rule makes x_s of x_t. Rules are told both levels, so that none guesses its predecessor.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-SPACINGS = ("logsnr", "trailing", "linspace")
-# Half log-SNR log(alpha / sigma) below which "logsnr" places no level but the first: there x_t is noise to the eye, and
-# cosine schedules would spend a third of the steps on it.
-_MIN_LEVEL = -3.0
+from .schedules import Step
+
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+Noise = Callable[[], Tensor]
 
 
-def step_pairs(alpha_bar: Tensor, num_inference_steps: int, spacing: str = "logsnr") -> list[tuple[int, int]]:
+def denoise(
+    x: Tensor,
+    steps: Sequence[Step],
+    predict: Callable[[Tensor, Any], Tensor],
+    step_rule: StepRule,
+    noise: Noise,
+    prediction_type: str = "epsilon",
+    clip: bool = False,
+    noise_scale: float = 1.0,
+) -> Iterator[tuple[Step, Tensor]]:
     """
-    The pairs (t, s) of a sampling run, from full noise t = T - 1 to the clean image s = -1 (alpha_bar = 1).
+    Take ``x`` from the first to the last level.
 
     Args:
-        alpha_bar: of the noise schedule, (T,) float64, falling.
-        num_inference_steps: N, in [1, T]; N = T visits every step.
-        spacing: "logsnr": T - 1, then equal strides of the half log-SNR log(alpha / sigma) down to t = 0 (as near as
-            whole t allow); "trailing": equal strides of t; "linspace": equal strides of t from T - 1 to 0, then clean.
+        x: x_t at the first level, (N, C, *spatial) or (N, *latent), float.
+        steps: the levels, each step's s the next one's t.
+        predict: called as ``predict(x_t, t)``; the network's output, like ``x``.
+        step_rule: how x_t becomes x_s.
+        noise: draws standard normal noise like ``x``.
+        prediction_type: what ``predict`` returns: "epsilon", "sample" or "v_prediction".
+        clip: limit x0_hat to [-1, 1] in every step.
+        noise_scale: what eps_hat in x_s is multiplied by, in every step but the last to a clean image.
 
-    Returns:
-        N pairs; each s is the next pair's t.
+    Yields:
+        Each step with its x_s.
 
     Raises:
-        ValueError: for N outside [1, T] or an unknown spacing.
+        RuntimeError: when ``predict`` returns NaN or infinity, with the step.
 
-    Source: Lu et al. 2022 (DPM-Solver), section 3.3 (logsnr); Lin et al. 2024 (Common Diffusion Noise Schedules and
-        Sample Steps are Flawed), table 2 (the others).
+    Source: Med-DDPM, Algorithm 2; Kingma et al. 2021 (VDM), section 3.3; Karras et al. 2022 (EDM), section 4 (scale).
     """
-    total, steps = len(alpha_bar), num_inference_steps
-    if not 1 <= steps <= total:
-        raise ValueError(f"num_inference_steps must lie in [1, {total}] (the training steps), got {steps}.")
-    if spacing == "logsnr":
-        levels = _log_snr_levels(alpha_bar, steps)
-    elif spacing == "trailing":
-        levels = [round(total * (steps - i) / steps) - 1 for i in range(steps)]
-    elif spacing == "linspace":
-        levels = [round((total - 1) * (1 - i / max(steps - 1, 1))) for i in range(steps)]
+    state = None
+    for number, step in enumerate(steps, start=1):
+        prediction = predict(x, step.t)
+        if not bool(torch.isfinite(prediction).all()):
+            raise RuntimeError(
+                f"The network predicted NaN or infinity in step {number} of {len(steps)} (t = {step.t:.4g}). "
+                "Check its weights and precision."
+            )
+        x0_hat, eps_hat = to_x0_and_eps(prediction, x, step.alpha_bar_t, prediction_type, clip)
+        x, state = step_rule(x, x0_hat, eps_hat, step, noise, state)
+        if noise_scale != 1:
+            x = x + (noise_scale - 1) * (1 - step.alpha_bar_s) ** 0.5 * eps_hat
+        yield step, x
+
+
+def to_x0_and_eps(
+    prediction: Tensor, x_t: Tensor, alpha_bar_t: float, prediction_type: str, clip: bool = False
+) -> tuple[Tensor, Tensor]:
+    """
+    The estimates of the clean image and of the noise that a prediction stands for.
+
+    Args:
+        prediction: the network's output, (N, C, *spatial).
+        x_t: the noisy image it was made from, the same shape.
+        alpha_bar_t: alpha_bar at the noise level of ``x_t``, in (0, 1).
+        prediction_type: "epsilon", "sample" or "v_prediction".
+        clip: limit x0_hat to [-1, 1]; eps_hat is then the noise that leads from the limited x0_hat to ``x_t``.
+
+    Returns:
+        x0_hat and eps_hat with x_t = sqrt(alpha_bar_t) x0_hat + sqrt(1 - alpha_bar_t) eps_hat.
+
+    Raises:
+        ValueError: for an unknown prediction type.
+
+    Source: Ho et al. 2020, eq. 15 (epsilon); Salimans & Ho 2022, appendix D (v).
+    """
+    alpha, sigma = alpha_bar_t**0.5, (1 - alpha_bar_t) ** 0.5
+    if prediction_type == "epsilon":
+        x0_hat, eps_hat = (x_t - sigma * prediction) / alpha, prediction
+    elif prediction_type == "sample":
+        x0_hat, eps_hat = prediction, (x_t - alpha * prediction) / sigma
+    elif prediction_type == "v_prediction":
+        x0_hat, eps_hat = alpha * x_t - sigma * prediction, sigma * x_t + alpha * prediction
     else:
-        raise ValueError(f"spacing must be one of {SPACINGS}, got {spacing!r}.")
-    return list(zip(levels, levels[1:] + [-1]))
-
-
-def _log_snr_levels(alpha_bar: Tensor, steps: int) -> list[int]:
-    """The levels t whose half log-SNR is nearest to equal strides, falling strictly from T - 1."""
-    half_log_snr = 0.5 * torch.logit(alpha_bar.double())
-    first = max(float(half_log_snr[-1]), min(_MIN_LEVEL, float(half_log_snr[0])))
-    wanted = torch.linspace(first, float(half_log_snr[0]), steps, dtype=torch.float64)
-    nearest = (half_log_snr[None] - wanted[:, None]).abs().argmin(1).tolist()
-    levels = [len(alpha_bar) - 1]
-    for index in range(1, steps):
-        remaining = steps - 1 - index
-        levels.append(max(min(nearest[index], levels[-1] - 1), remaining))
-    return levels
+        raise ValueError(f"prediction_type must be one of {PREDICTION_TYPES}, got {prediction_type!r}.")
+    if clip:
+        x0_hat = x0_hat.clamp(-1, 1)
+        eps_hat = (x_t - alpha * x0_hat) / sigma
+    return x0_hat, eps_hat
 
 
 class StepRule(Protocol):
@@ -75,14 +111,7 @@ class StepRule(Protocol):
     """
 
     def __call__(
-        self,
-        x_t: Tensor,
-        x0_hat: Tensor,
-        eps_hat: Tensor,
-        alpha_bar_t: float,
-        alpha_bar_s: float,
-        noise: Callable[[], Tensor],
-        state: Any = None,
+        self, x_t: Tensor, x0_hat: Tensor, eps_hat: Tensor, step: Step, noise: Noise, state: Any = None
     ) -> tuple[Tensor, Any]:
         """Returns x_s and the state for the next step."""
         ...
@@ -100,6 +129,10 @@ class Ancestral:
         ValueError: for another variance.
 
     Source: Ho et al. 2020, eq. 6, 7 and section 3.2, with beta_{t|s} = 1 - alpha_bar_t / alpha_bar_s for s < t - 1.
+
+    >>> x, step = torch.ones(2), Step(9, -1, 0.5, 1.0)
+    >>> Ancestral()(2 * x, x, x, step, noise=lambda: x)[0]
+    tensor([1., 1.])
     """
 
     def __init__(self, variance: str = "beta_tilde") -> None:
@@ -108,16 +141,10 @@ class Ancestral:
         self.variance = variance
 
     def __call__(
-        self,
-        x_t: Tensor,
-        x0_hat: Tensor,
-        eps_hat: Tensor,
-        alpha_bar_t: float,
-        alpha_bar_s: float,
-        noise: Callable[[], Tensor],
-        state: Any = None,
+        self, x_t: Tensor, x0_hat: Tensor, eps_hat: Tensor, step: Step, noise: Noise, state: Any = None
     ) -> tuple[Tensor, Any]:
         """Returns x_s and no state."""
+        alpha_bar_t, alpha_bar_s = step.alpha_bar_t, step.alpha_bar_s
         alpha_ts = alpha_bar_t / alpha_bar_s
         beta_ts = 1 - alpha_ts
         of_x0 = alpha_bar_s**0.5 * beta_ts / (1 - alpha_bar_t)  # eq. 7
@@ -140,6 +167,10 @@ class DDIM:
         ValueError: for ``eta`` outside [0, 1].
 
     Source: Song et al. 2021 (DDIM), eq. 12 and 16.
+
+    >>> x, step = torch.ones(2), Step(9, 4, 0.5, 0.64)
+    >>> DDIM()(2 * x, x, x, step, noise=lambda: x)[0]
+    tensor([1.4000, 1.4000])
     """
 
     def __init__(self, eta: float = 0.0) -> None:
@@ -148,16 +179,10 @@ class DDIM:
         self.eta = eta
 
     def __call__(
-        self,
-        x_t: Tensor,
-        x0_hat: Tensor,
-        eps_hat: Tensor,
-        alpha_bar_t: float,
-        alpha_bar_s: float,
-        noise: Callable[[], Tensor],
-        state: Any = None,
+        self, x_t: Tensor, x0_hat: Tensor, eps_hat: Tensor, step: Step, noise: Noise, state: Any = None
     ) -> tuple[Tensor, Any]:
         """Returns x_s and no state."""
+        alpha_bar_t, alpha_bar_s = step.alpha_bar_t, step.alpha_bar_s
         beta_tilde = (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
         sigma = self.eta * beta_tilde**0.5  # eq. 16
         x_s = alpha_bar_s**0.5 * x0_hat + max(1 - alpha_bar_s - sigma**2, 0.0) ** 0.5 * eps_hat  # eq. 12
@@ -167,7 +192,16 @@ class DDIM:
 
 
 class Memory(NamedTuple):
-    """The previous step of a multistep rule: its x0_hat and the length h of the step in half log-SNR."""
+    """
+    The previous step of a multistep rule.
+
+    Args:
+        x0_hat: its estimate of the clean image.
+        h: its length in half log-SNR.
+
+    >>> Memory(torch.zeros(1), 0.5).h
+    0.5
+    """
 
     x0_hat: Tensor
     h: float
@@ -183,22 +217,21 @@ class DPMSolverPP2M:
             infinity and a step length in lambda loses its meaning.
 
     Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2; the limit -5.1 for cosine schedules is the authors'.
+
+    >>> rule, x = DPMSolverPP2M(), torch.ones(2)
+    >>> x_s, memory = rule(2 * x, x, x, Step(9, 4, 0.5, 0.8), noise=lambda: x)
+    >>> rule(x_s, 0.9 * x, x, Step(4, -1, 0.8, 1.0), noise=lambda: x, state=memory)[0]
+    tensor([0.9000, 0.9000])
     """
 
     def __init__(self, min_log_snr: float = -5.1) -> None:
         self.min_log_snr = min_log_snr
 
     def __call__(
-        self,
-        x_t: Tensor,
-        x0_hat: Tensor,
-        eps_hat: Tensor,
-        alpha_bar_t: float,
-        alpha_bar_s: float,
-        noise: Callable[[], Tensor],
-        state: Memory | None = None,
+        self, x_t: Tensor, x0_hat: Tensor, eps_hat: Tensor, step: Step, noise: Noise, state: Memory | None = None
     ) -> tuple[Tensor, Memory]:
         """Returns x_s and the memory for the next step."""
+        alpha_bar_t, alpha_bar_s = step.alpha_bar_t, step.alpha_bar_s
         if alpha_bar_s >= 1:  # h is infinite: extrapolating x0_hat over it would only amplify its error
             return x0_hat, Memory(x0_hat, math.inf)
         h = self._half_log_snr(alpha_bar_s) - self._half_log_snr(alpha_bar_t)

@@ -7,16 +7,12 @@ The variational bound of a diffusion model, term by term, and how it is trained.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
-from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from ..networks.gamma import alpha_sigma
-from .cases import case_seeds, check_seeds, flat_classes
 
 TERMS = ("reconstruction", "diffusion", "latent")
 
@@ -161,25 +157,6 @@ class VariationalBound:
         return loss.reshape(-1, cases).mean(0)
 
 
-class VariationalInferer(Inferer):
-    """
-    The forward pass of training, as MONAI's trainers call it: image in, the three terms out.
-
-    Args:
-        bound: how they are estimated; ``VariationalBound()`` by default.
-    """
-
-    def __init__(self, bound: VariationalBound | None = None) -> None:
-        super().__init__()
-        self.bound = VariationalBound() if bound is None else bound
-
-    def __call__(  # type: ignore[override]
-        self, inputs: Tensor, network: nn.Module, class_labels: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """The terms, each (N,) nats, for ``inputs`` (N, 1, H, W) in [0, 1] and ``class_labels`` (N,) or None."""
-        return self.bound(network, convert_to_tensor(inputs), flat_classes(class_labels, inputs))
-
-
 class VariationalLoss(nn.Module):
     """The bound in bits per dimension, mean over the batch, from the terms of ``VariationalInferer``."""
 
@@ -203,54 +180,6 @@ class VariationalLoss(nn.Module):
                 )
         total = torch.stack([pred[name] for name in TERMS]).sum(0)
         return bits_per_dimension(total, target[0].numel()).mean()
-
-
-class BoundInferer(Inferer):
-    """
-    The three terms of each image as a likelihood score: the same image and ``seed`` give the same score in any batch.
-
-    Args:
-        timesteps: see ``VariationalBound``.
-        times: times drawn for each image, at equal strides; the estimate's standard deviation falls with them.
-        seed: mixed into every image's own seed.
-
-    Raises:
-        ValueError: as ``VariationalBound``.
-    """
-
-    def __init__(self, timesteps: int | None = None, times: int = 32, seed: int = 0) -> None:
-        super().__init__()
-        self.bound = VariationalBound(timesteps, times=times, minimise_variance=False)
-        self.seed = seed
-
-    def __call__(  # type: ignore[override]
-        self,
-        inputs: Tensor,
-        network: nn.Module,
-        class_labels: Tensor | None = None,
-        seeds: Sequence[int] | Tensor | None = None,
-    ) -> Tensor:
-        """
-        Args:
-            inputs: (N, 1, H, W), float in [0, 1].
-            network: a ``VariationalDiffusionModel``.
-            class_labels: (N,) integer or None.
-            seeds: one integer an image instead of those that ``seed`` and the image give.
-
-        Returns:
-            (N, 3): reconstruction, diffusion and latent, nats; minus their sum bounds log p(x) from below.
-        """
-        x = convert_to_tensor(inputs)
-        classes = flat_classes(class_labels, x)
-        numbers = case_seeds(self.seed, x, classes) if seeds is None else check_seeds(seeds, len(x))
-        rows = []
-        with torch.no_grad():
-            for index, number in enumerate(numbers):
-                one = slice(index, index + 1)
-                generator = torch.Generator().manual_seed(number)
-                terms = self.bound(network, x[one], None if classes is None else classes[one], generator)
-                rows.append(torch.cat([terms[name] for name in TERMS]))
-        return torch.stack(rows)
 
 
 class _GradientFactor:

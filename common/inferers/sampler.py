@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from monai.inferers import Inferer
@@ -13,7 +12,8 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 from tqdm import tqdm
 
-from ..diffusion.cases import (
+from ..diffusion.schedules import NoiseSchedule, Step
+from ..diffusion.seeds import (
     case_seeds,
     check_seeds,
     flat_classes,
@@ -23,9 +23,7 @@ from ..diffusion.cases import (
     sample_seed,
     with_metadata,
 )
-from ..diffusion.conversion import PREDICTION_TYPES, to_x0_and_eps
-from ..diffusion.schedules import NoiseSchedule
-from ..diffusion.steps import Ancestral, StepRule, step_pairs
+from ..diffusion.steps import PREDICTION_TYPES, Ancestral, StepRule, denoise
 
 OUTPUTS = ("samples", "mean", "std", "mean_std")
 
@@ -39,11 +37,15 @@ class Samples:
         samples: (num_samples, N, C, *spatial), in [-1, 1] where x0_hat is clipped.
         seeds: seed of each image, num_samples lists of N.
         frames: (s, x_s) of the first sample on its way, x_s (N, C, *spatial) on the CPU; s = -1 is the result.
+
+    >>> drawn = Samples(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1), seeds=[[0], [1]])
+    >>> drawn.mean.item(), round(drawn.std.item(), 4)
+    (0.5, 0.7071)
     """
 
     samples: Tensor
     seeds: list[list[int]]
-    frames: list[tuple[int, Tensor]] = field(default_factory=list)
+    frames: list[tuple[float, Tensor]] = field(default_factory=list)
 
     @property
     def mean(self) -> Tensor:
@@ -56,6 +58,7 @@ class Samples:
         return self.samples.std(0, correction=min(1, len(self.samples) - 1))
 
 
+@dataclass(eq=False)
 class DiffusionSampler(Inferer):
     """
     Denoise from pure noise to an image under a condition, called as ``sampler(inputs, network)``.
@@ -87,6 +90,7 @@ class DiffusionSampler(Inferer):
         progress: show a progress bar with the time left.
 
     Attributes:
+        steps: the N steps from noise to image.
         last_seeds: N seeds that the last call used.
         last_frames: (s, x_s) pairs of the last call, see ``Samples.frames``.
 
@@ -95,63 +99,45 @@ class DiffusionSampler(Inferer):
 
     Source: Med-DDPM, Algorithm 2; Ho & Salimans 2022, eq. 6 (guidance); Karras et al. 2022 (EDM), section 4, S_noise,
         which scales fresh noise where ``noise_scale`` scales what is left of it, so that it works without any.
+
+    >>> sampler = DiffusionSampler(NoiseSchedule("cosine", 250), num_inference_steps=3, progress=False)
+    >>> image = sampler(torch.zeros(1, 2, 8, 8), lambda x, timesteps: x[:, :1])
+    >>> image.shape, sampler.steps[-1].s
+    (torch.Size([1, 1, 8, 8]), -1)
     """
 
-    def __init__(
-        self,
-        schedule: NoiseSchedule,
-        step_rule: StepRule | None = None,
-        num_inference_steps: int | None = None,
-        prediction_type: str = "epsilon",
-        out_channels: int = 1,
-        spacing: str = "logsnr",
-        concatenate: bool = True,
-        clip_sample: bool = True,
-        noise_scale: float = 1.0,
-        guidance_scale: float = 1.0,
-        null_condition: float = 0.0,
-        null_class: int | None = None,
-        pad_value: float = -1.0,
-        seed: int = 0,
-        num_samples: int = 1,
-        output: str = "samples",
-        intermediates: int = 0,
-        progress: bool = True,
-    ) -> None:
-        super().__init__()
-        total = schedule.num_train_timesteps
-        self.pairs = step_pairs(
-            schedule.alpha_bar, total if num_inference_steps is None else num_inference_steps, spacing
-        )
-        _check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
-        _check_choice("output", output, OUTPUTS)
-        for name, value, least in (
-            ("out_channels", out_channels, 1),
-            ("num_samples", num_samples, 1),
-            ("intermediates", intermediates, 0),
-            ("guidance_scale", guidance_scale, 0),
-            ("noise_scale", noise_scale, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}.")
-        self.schedule = schedule
-        self.step_rule: StepRule = Ancestral() if step_rule is None else step_rule
-        self.prediction_type = prediction_type
-        self.out_channels = out_channels
-        self.concatenate = concatenate
-        self.clip_sample = clip_sample
-        self.noise_scale = noise_scale
-        self.guidance_scale = guidance_scale
-        self.null_condition = null_condition
-        self.null_class = null_class
-        self.pad_value = pad_value
-        self.seed = seed
-        self.num_samples = num_samples
-        self.output = output
-        self.intermediates = intermediates
-        self.progress = progress
-        self.last_seeds: list[int] = []
-        self.last_frames: list[tuple[int, Tensor]] = []
+    schedule: NoiseSchedule
+    step_rule: StepRule | None = None
+    num_inference_steps: int | None = None
+    prediction_type: str = "epsilon"
+    out_channels: int = 1
+    spacing: str = "logsnr"
+    concatenate: bool = True
+    clip_sample: bool = True
+    noise_scale: float = 1.0
+    guidance_scale: float = 1.0
+    null_condition: float = 0.0
+    null_class: int | None = None
+    pad_value: float = -1.0
+    seed: int = 0
+    num_samples: int = 1
+    output: str = "samples"
+    intermediates: int = 0
+    progress: bool = True
+    steps: list[Step] = field(init=False, repr=False)
+    last_seeds: list[int] = field(init=False, repr=False, default_factory=list)
+    last_frames: list[tuple[float, Tensor]] = field(init=False, repr=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, choices in (("prediction_type", PREDICTION_TYPES), ("output", OUTPUTS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")
+        leasts = {"out_channels": 1, "num_samples": 1, "intermediates": 0, "guidance_scale": 0, "noise_scale": 0}
+        for name, least in leasts.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        self.steps = self.schedule.steps(self.num_inference_steps, self.spacing)
+        self.step_rule = Ancestral() if self.step_rule is None else self.step_rule
 
     def __call__(  # type: ignore[override]
         self,
@@ -203,38 +189,30 @@ class DiffusionSampler(Inferer):
         condition, crop = pad_to_multiple(plain.float(), network_divisor(network), self.pad_value)
         all_seeds = [[sample_seed(seed, index) for seed in self.last_seeds] for index in range(self.num_samples)]
         images, frames = [], []
-        total = len(self.pairs) * self.num_samples
+        total = len(self.steps) * self.num_samples
         with eval_mode(network), tqdm(total=total, desc="Sampling", disable=not self.progress) as bar:  # type: ignore[arg-type]
             for index, sample_seeds in enumerate(all_seeds):
                 run = self._run(network, condition, class_labels, sample_seeds)
-                for done, (s, x) in enumerate(run, start=1):
+                for done, (step, x) in enumerate(run, start=1):
                     bar.update()
                     if index == 0 and self._is_frame(done):
-                        frames.append((s, x[crop].cpu()))
+                        frames.append((step.s, x[crop].cpu()))
                 images.append(x[crop])
         self.last_frames = frames
         return Samples(torch.stack(images), all_seeds, frames)
 
     def _run(
         self, network: Callable[..., Tensor], condition: Tensor, class_labels: Tensor | None, seeds: list[int]
-    ) -> Any:
-        """Yield (s, x_s) after every step, from noise to image."""
+    ) -> Iterator[tuple[Step, Tensor]]:
+        """Each step with its x_s, from noise to image."""
         noise = noise_source(seeds, condition.new_empty(len(condition), self.out_channels, *condition.shape[2:]))
-        x, state = noise(), None
-        for number, (t, s) in enumerate(self.pairs, start=1):
-            prediction = self._predict(network, x, t, condition, class_labels)
-            if not bool(torch.isfinite(prediction).all()):
-                raise RuntimeError(
-                    f"The network predicted NaN or infinity in step {number} of {len(self.pairs)} (t = {t}). "
-                    "Check its weights and precision."
-                )
-            alpha_bar_t = float(self.schedule.alpha_bar[t])
-            alpha_bar_s = float(self.schedule.alpha_bar[s]) if s >= 0 else 1.0
-            x0_hat, eps_hat = to_x0_and_eps(prediction, x, alpha_bar_t, self.prediction_type, self.clip_sample)
-            x, state = self.step_rule(x, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, state)
-            if self.noise_scale != 1:
-                x = x + (self.noise_scale - 1) * (1 - alpha_bar_s) ** 0.5 * eps_hat
-            yield s, x
+
+        def predict(x: Tensor, t: int) -> Tensor:
+            return self._predict(network, x, t, condition, class_labels)
+
+        rule: StepRule = self.step_rule  # type: ignore[assignment]
+        options = self.prediction_type, self.clip_sample, self.noise_scale
+        return denoise(noise(), self.steps, predict, rule, noise, *options)
 
     def _predict(
         self, network: Callable[..., Tensor], x: Tensor, t: int, condition: Tensor, class_labels: Tensor | None
@@ -260,10 +238,5 @@ class DiffusionSampler(Inferer):
 
     def _is_frame(self, done: int) -> bool:
         """True for ``intermediates`` of the step counts 1 to N, evenly spaced, N among them."""
-        count = min(self.intermediates, len(self.pairs))
-        return any(done == round(len(self.pairs) * k / count) for k in range(1, count + 1))
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}.")
+        count = min(self.intermediates, len(self.steps))
+        return any(done == round(len(self.steps) * k / count) for k in range(1, count + 1))

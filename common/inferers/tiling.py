@@ -12,7 +12,7 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion.cases import case_seeds, network_divisor, with_metadata
+from ..diffusion.seeds import case_seeds, network_divisor, with_metadata
 from .sampler import DiffusionSampler
 
 

@@ -1,17 +1,20 @@
-"""One training iteration of a conditional diffusion model, as MONAI's trainers call it."""
+"""What MONAI's engines call in an iteration: batches for training and sampling, and the forward pass of training."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.engines.utils import DiffusionPrepareBatch
 from monai.inferers import Inferer
 from monai.utils import convert_to_tensor
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..diffusion.conversion import PREDICTION_TYPES
 from ..diffusion.schedules import NoiseSchedule
+from ..diffusion.seeds import flat_classes
+from ..diffusion.steps import PREDICTION_TYPES
+from ..diffusion.variational import VariationalBound
 
 
 class ConditionalPrepareBatch(DiffusionPrepareBatch):
@@ -122,6 +125,31 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
         return images, target, args, infer_kwargs
 
 
+class ClassPrepareBatch:
+    """
+    Turn a batch of numbered cases into what ``DiffusionSampler`` is called with: the shape, seeds and classes.
+
+    Args:
+        spatial_size: sides of the images.
+        conditional: whether the network is told the class.
+    """
+
+    def __init__(self, spatial_size: Sequence[int], conditional: bool = True) -> None:
+        self.spatial_size = tuple(spatial_size)
+        self.conditional = conditional
+
+    def __call__(
+        self, batchdata: Mapping[str, Any], device: str | torch.device | None = None, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor, tuple, dict[str, Any]]:
+        """Returns zeros (N, 1, *spatial), the numbers (N,), no positional and the sampler's keyword arguments."""
+        seeds = torch.as_tensor(batchdata["seed"])
+        inputs = torch.zeros(len(seeds), 1, *self.spatial_size, device=device)
+        keywords: dict[str, Any] = {"seeds": seeds}
+        if self.conditional:
+            keywords["class_labels"] = torch.as_tensor(batchdata["class_index"]).to(device)
+        return inputs, torch.as_tensor(batchdata["number"]), (), keywords
+
+
 class TrainingInferer(Inferer):
     """
     Noise the image, concatenate the condition, predict: MONAI's ``DiffusionInferer`` with class labels as well.
@@ -162,3 +190,22 @@ class TrainingInferer(Inferer):
             x = torch.cat([x, condition], dim=1)
         extra = {} if class_labels is None else {"class_labels": class_labels}
         return network(x, timesteps=timesteps, **extra) * scale
+
+
+class VariationalInferer(Inferer):
+    """
+    The forward pass of training, as MONAI's trainers call it: image in, the three terms out.
+
+    Args:
+        bound: how they are estimated; ``VariationalBound()`` by default.
+    """
+
+    def __init__(self, bound: VariationalBound | None = None) -> None:
+        super().__init__()
+        self.bound = VariationalBound() if bound is None else bound
+
+    def __call__(  # type: ignore[override]
+        self, inputs: Tensor, network: nn.Module, class_labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The terms, each (N,) nats, for ``inputs`` (N, 1, H, W) in [0, 1] and ``class_labels`` (N,) or None."""
+        return self.bound(network, convert_to_tensor(inputs), flat_classes(class_labels, inputs))

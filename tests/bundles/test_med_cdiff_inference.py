@@ -76,7 +76,7 @@ def test_metadata_fits_the_schema_the_config_and_the_network(bundle, tmp_path, m
 def test_ancestral_takes_the_papers_steps(bundle):
     sampler = restoration(bundle, "ancestral.json", num_inference_steps=2000).inferer.sampler
     assert (type(sampler.step_rule).__name__, sampler.step_rule.variance) == ("Ancestral", "beta")
-    assert sampler.pairs == [(t, t - 1) for t in range(1999, -1, -1)]
+    assert [step[:2] for step in sampler.steps] == [(t, t - 1) for t in range(1999, -1, -1)]
     assert sampler.noise_scale == 1
 
 

@@ -74,7 +74,7 @@ def test_the_trained_network_is_the_one_of_inference():
 def test_ancestral_takes_the_papers_steps():
     sampler = inference_workflow("ancestral.json", num_inference_steps=250).inferer
     assert type(sampler.step_rule).__name__ == "Ancestral"
-    assert sampler.pairs == [(t, t - 1) for t in range(249, -1, -1)]
+    assert [step[:2] for step in sampler.steps] == [(t, t - 1) for t in range(249, -1, -1)]
 
 
 @pytest.mark.parametrize(("overlay", "labels", "channels"), [("paper.json", [1, 2], 1), ("brats.json", [4, 2], 4)])

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from monai.networks.schedulers import DDPMScheduler
 
-from common.diffusion.schedules import NoiseSchedule
+from common.diffusion.schedules import SPACINGS, NoiseSchedule, gamma_steps, step_pairs
+from common.networks.gamma import FixedLinearGamma
+
+COSINE = NoiseSchedule("cosine", 250)
 
 
 def test_linear_matches_closed_form() -> None:
@@ -68,3 +72,41 @@ def test_noisy_image_and_velocity_give_back_the_image() -> None:
 def test_refuses_bad_arguments(name: str, total: int, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NoiseSchedule(name, total, **options)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_pairs_run_from_full_noise_to_clean(spacing: str) -> None:
+    for schedule in (COSINE, NoiseSchedule("linear", 1000), NoiseSchedule("linear", 3)):
+        total = schedule.num_train_timesteps
+        for steps in sorted({1, 2, 3, min(total, 10), total // 2 + 1, total - 1, total}):
+            pairs = step_pairs(schedule.alpha_bar, steps, spacing)
+            assert len(pairs) == steps
+            assert pairs[0][0] == total - 1
+            assert pairs[-1][1] == -1
+            assert all(t > s for t, s in pairs)
+            assert [s for _, s in pairs[:-1]] == [t for t, _ in pairs[1:]]
+        assert pairs == [(t, t - 1) for t in reversed(range(total))]
+
+
+def test_spacings_of_few_steps() -> None:
+    levels = {spacing: [t for t, _ in step_pairs(COSINE.alpha_bar, 5, spacing)] for spacing in SPACINGS}
+    assert levels["trailing"] == [249, 199, 149, 99, 49]
+    assert levels["linspace"] == [249, 187, 124, 62, 0]
+    strides = (0.5 * torch.logit(COSINE.alpha_bar))[levels["logsnr"][1:]].diff()
+    assert float(strides.std() / strides.mean()) < 0.1
+
+
+@pytest.mark.parametrize(("steps", "spacing"), [(0, "logsnr"), (251, "linspace"), (5, "leading")])
+def test_refuses_numbers_of_steps_and_unknown_spacings(steps: int, spacing: str) -> None:
+    with pytest.raises(ValueError, match=r"\[1, 250\].*got|spacing must be one of"):
+        step_pairs(COSINE.alpha_bar, steps, spacing)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.01, 0.5, 1.0])
+def test_steps_of_a_variational_model_are_equal_strides_of_time(start: float) -> None:
+    steps = gamma_steps(FixedLinearGamma(-6.0, 4.0), 10, start)
+    assert len(steps) == (0 if start == 0 else max(round(10 * start), 1))
+    assert all(first.s == second.t for first, second in pairwise(steps))
+    for step in steps:
+        assert step.alpha_bar_t == pytest.approx(1 / (1 + math.exp(step.t)))
+        assert step.t - step.s == pytest.approx(10 * start / len(steps), rel=1e-5)

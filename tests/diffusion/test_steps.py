@@ -9,9 +9,8 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 from torch import Tensor
 
-from common.diffusion.conversion import to_x0_and_eps
-from common.diffusion.schedules import NoiseSchedule
-from common.diffusion.steps import DDIM, SPACINGS, Ancestral, DPMSolverPP2M, StepRule, step_pairs
+from common.diffusion.schedules import SPACINGS, NoiseSchedule, Step
+from common.diffusion.steps import DDIM, PREDICTION_TYPES, Ancestral, DPMSolverPP2M, StepRule, denoise, to_x0_and_eps
 from common.inferers.sampler import DiffusionSampler
 
 COSINE = NoiseSchedule("cosine", 250)
@@ -40,14 +39,9 @@ def run(
     clip: bool = False,
     spacing: str = "logsnr",
 ) -> Tensor:
-    """The sampling loop in float64, without the sampler."""
-    noise, state = draws(1, x), None
-    for t, s in step_pairs(schedule.alpha_bar, steps, spacing):
-        alpha_bar_t = float(schedule.alpha_bar[t])
-        alpha_bar_s = float(schedule.alpha_bar[s]) if s >= 0 else 1.0
-        x0_hat, eps_hat = to_x0_and_eps(predict(x, t), x, alpha_bar_t, prediction_type, clip)
-        x, state = rule(x, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, state)
-    return x
+    """The last x of the sampling loop."""
+    *_, (_, image) = denoise(x, schedule.steps(steps, spacing), predict, rule, draws(1, x), prediction_type, clip)
+    return image
 
 
 def denoiser(std: float) -> Callable[[Tensor, int], Tensor]:
@@ -154,10 +148,10 @@ def test_limit_ddim_of_eta_one_is_ancestral(steps: int) -> None:
 def test_limit_2m_is_ddim_while_x0_hat_stays_the_same() -> None:
     x, x_0 = torch.randn(2, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     state = None
-    for alpha_bar_t, alpha_bar_s in ((0.01, 0.2), (0.2, 0.6), (0.6, 0.9)):
-        eps = (x - alpha_bar_t**0.5 * x_0) / (1 - alpha_bar_t) ** 0.5
-        ddim, _ = DDIM()(x, x_0, eps, alpha_bar_t, alpha_bar_s, draws(0, x))
-        x, state = DPMSolverPP2M()(x, x_0, eps, alpha_bar_t, alpha_bar_s, draws(0, x), state)
+    for step in (Step(3, 2, 0.01, 0.2), Step(2, 1, 0.2, 0.6), Step(1, 0, 0.6, 0.9)):
+        eps = (x - step.alpha_bar_t**0.5 * x_0) / (1 - step.alpha_bar_t) ** 0.5
+        ddim, _ = DDIM()(x, x_0, eps, step, draws(0, x))
+        x, state = DPMSolverPP2M()(x, x_0, eps, step, draws(0, x), state)
         assert torch.allclose(x, ddim, atol=1e-12)
 
 
@@ -179,41 +173,38 @@ def test_2m_is_stable_on_cosine_schedules(total: int, spacing: str) -> None:
         assert float(image.abs().max()) <= 1, steps
 
 
-@pytest.mark.parametrize("spacing", SPACINGS)
-def test_pairs_run_from_full_noise_to_clean(spacing: str) -> None:
-    for schedule in (COSINE, NoiseSchedule("linear", 1000), NoiseSchedule("linear", 3)):
-        total = schedule.num_train_timesteps
-        for steps in sorted({1, 2, 3, min(total, 10), total // 2 + 1, total - 1, total}):
-            pairs = step_pairs(schedule.alpha_bar, steps, spacing)
-            assert len(pairs) == steps
-            assert pairs[0][0] == total - 1
-            assert pairs[-1][1] == -1
-            assert all(t > s for t, s in pairs)
-            assert [s for _, s in pairs[:-1]] == [t for t, _ in pairs[1:]]
-        assert pairs == [(t, t - 1) for t in reversed(range(total))]
-
-
-def test_spacings_of_few_steps() -> None:
-    levels = {spacing: [t for t, _ in step_pairs(COSINE.alpha_bar, 5, spacing)] for spacing in SPACINGS}
-    assert levels["trailing"] == [249, 199, 149, 99, 49]
-    assert levels["linspace"] == [249, 187, 124, 62, 0]
-    strides = (0.5 * torch.logit(COSINE.alpha_bar))[levels["logsnr"][1:]].diff()
-    assert float(strides.std() / strides.mean()) < 0.1
-
-
-@pytest.mark.parametrize("steps", [0, 251])
-def test_refuses_numbers_of_steps(steps: int) -> None:
-    with pytest.raises(ValueError, match=r"\[1, 250\].*got"):
-        step_pairs(COSINE.alpha_bar, steps)
-
-
 def test_refuses_unknown_options() -> None:
-    with pytest.raises(ValueError, match="spacing must be one of"):
-        step_pairs(COSINE.alpha_bar, 5, "leading")
     with pytest.raises(ValueError, match="variance must be"):
         Ancestral("learned")
     with pytest.raises(ValueError, match="eta must lie"):
         DDIM(1.5)
+    with pytest.raises(ValueError, match="prediction_type must be one of"):
+        to_x0_and_eps(torch.zeros(1), torch.zeros(1), 0.5, "score")
+
+
+def noisy(alpha_bar: float) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x_0, eps = torch.randn(2, 2, 1, 4, 5, generator=generator, dtype=torch.float64)
+    return x_0, eps, alpha_bar**0.5 * x_0 + (1 - alpha_bar) ** 0.5 * eps
+
+
+@pytest.mark.parametrize("alpha_bar", [0.999, 0.5, 4e-8])
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_true_prediction_gives_true_image_and_noise(prediction_type: str, alpha_bar: float) -> None:
+    x_0, eps, x_t = noisy(alpha_bar)
+    v = alpha_bar**0.5 * eps - (1 - alpha_bar) ** 0.5 * x_0
+    prediction = {"epsilon": eps, "sample": x_0, "v_prediction": v}[prediction_type]
+    x0_hat, eps_hat = to_x0_and_eps(prediction, x_t, alpha_bar, prediction_type)
+    assert torch.allclose(x0_hat, x_0, atol=1e-8)
+    assert torch.allclose(eps_hat, eps, atol=1e-8)
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_clipping_keeps_image_and_noise_consistent(prediction_type: str) -> None:
+    _, _, x_t = noisy(0.3)
+    x0_hat, eps_hat = to_x0_and_eps(3 * torch.ones_like(x_t), x_t, 0.3, prediction_type, clip=True)
+    assert float(x0_hat.abs().max()) == 1
+    assert torch.allclose(0.3**0.5 * x0_hat + 0.7**0.5 * eps_hat, x_t, atol=1e-12)
 
 
 # Sum and sum of squares of the image after 10 steps; frozen, to be read beside the analytic tests above.

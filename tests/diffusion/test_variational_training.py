@@ -8,25 +8,13 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from common.diffusion.variational import (
-    TERMS,
-    BoundInferer,
-    VariationalBound,
-    VariationalInferer,
-    VariationalLoss,
-    bits_per_dimension,
-)
+from common.diffusion.variational import TERMS, VariationalBound, VariationalLoss, bits_per_dimension
+from common.inferers.training import VariationalInferer
+from common.inferers.variational import BoundInferer
 from common.networks.gamma import FixedLinearGamma, MonotoneGamma
 from common.networks.vdm_dense import dense_vdm
 
-from .variational_toys import (
-    HIGH,
-    LOW,
-    STD,
-    gaussian_data,
-    gaussian_model,
-    random,
-)
+from .variational_toys import HIGH, LOW, STD, gaussian_data, gaussian_model, random
 
 
 def small(**changes):
@@ -57,11 +45,7 @@ def test_a_training_step_reaches_every_weight_and_lowers_the_loss():
 
 
 def test_the_loss_is_the_bound_in_bits_per_pixel():
-    terms = {
-        "reconstruction": torch.tensor([36.0, 0.0]),
-        "diffusion": torch.tensor([0.0, 36.0]),
-        "latent": torch.ones(2),
-    }
+    terms = dict(zip(TERMS, (torch.tensor([36.0, 0.0]), torch.tensor([0.0, 36.0]), torch.ones(2))))
     expected = 37 / (36 * math.log(2))
     assert float(VariationalLoss()(terms, pictures(2))) == pytest.approx(expected)
     assert float(bits_per_dimension(torch.tensor(math.log(256.0) * 10), 10)) == pytest.approx(8.0)

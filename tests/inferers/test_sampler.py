@@ -7,8 +7,8 @@ import torch
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from torch import Tensor, nn
 
-from common.diffusion.cases import case_seeds, network_divisor, pad_to_multiple, sample_seed
 from common.diffusion.schedules import NoiseSchedule
+from common.diffusion.seeds import case_seeds, network_divisor, pad_to_multiple, sample_seed
 from common.diffusion.steps import DDIM, Ancestral, DPMSolverPP2M
 from common.inferers.sampler import DiffusionSampler
 from tests.fixtures import oblique_affine, two_part_mask

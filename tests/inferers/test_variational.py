@@ -5,7 +5,7 @@ import torch
 from monai.data import MetaTensor
 
 from common.diffusion.steps import DDIM, DPMSolverPP2M
-from common.inferers.variational_sampler import (
+from common.inferers.variational import (
     VariationalInterpolator,
     VariationalReconstructor,
     VariationalSampler,
@@ -56,7 +56,7 @@ def test_samples_of_gaussian_data_have_its_spread(rule, steps, bent):
     sampler = VariationalSampler((1, 1), step_rule=rule, num_inference_steps=steps, **QUIET)
     z_1 = torch.randn(8000, 4)
     with torch.no_grad():
-        drawn = sampler._denoise(toy(gamma), z_1, 1.0, None, lambda: torch.randn(8000, 4))
+        drawn = sampler._denoise(toy(gamma), z_1, None, lambda: torch.randn(8000, 4))
     torch.testing.assert_close(drawn.std(0) / STD, torch.ones(4), atol=0.04, rtol=0)
     torch.testing.assert_close(drawn.mean(0) / STD, torch.zeros(4), atol=0.05, rtol=0)
 
@@ -66,7 +66,7 @@ def test_an_ancestral_step_is_the_papers_equation():
     sampler = VariationalSampler((1, 1), num_inference_steps=1, **QUIET)
     z_t, eps = torch.randn(2, 4), torch.randn(2, 4)
     model.gamma = FixedLinearGamma(-1.0, 3.0)
-    got = sampler._denoise(model, z_t, 1.0, None, lambda: eps)
+    got = sampler._denoise(model, z_t, None, lambda: eps)
     # Kingma et al. 2021, eq. 31 to 33
     (alpha_t, sigma_t), (alpha_s, sigma_s) = alpha_sigma(gamma[0]), alpha_sigma(gamma[1])
     c = -torch.expm1(gamma[1] - gamma[0])
@@ -120,7 +120,7 @@ def test_the_deterministic_way_depends_on_the_first_noise_alone():
         raise AssertionError("noise was drawn")
 
     sampler = VariationalSampler((1, 1), step_rule=DDIM(), num_inference_steps=10, **QUIET)
-    assert torch.equal(sampler._denoise(model, z, 1.0, None, no_noise), sampler._denoise(model, z, 1.0, None, no_noise))
+    assert torch.equal(sampler._denoise(model, z, None, no_noise), sampler._denoise(model, z, None, no_noise))
 
 
 def test_classes_reach_the_network():
@@ -186,7 +186,7 @@ def test_a_mixture_is_as_noisy_as_its_ends():
     model, pair, seen = pixels(), torch.zeros(1, 2, 64, 64), []
     pair[:, 1] = 1.0
     interpolator = VariationalInterpolator((0.0, 0.3), start=0.5, **QUIET)
-    interpolator._denoise = lambda model, z, start, classes, noise: seen.append(z) or z
+    interpolator._denoise = lambda model, z, classes, noise: seen.append(z) or z
     interpolator(pair, model)
     alpha, sigma = alpha_sigma(model.gamma(torch.tensor(0.5)))
     first, mixed = seen
