@@ -17,7 +17,8 @@ from common.data.splits import split_cases
 from common.features.encoders import ENCODERS, blur, resample
 from common.features.features import FeatureNetwork
 from common.features.train_encoder import encoder_cases, load_slices, load_volumes
-from common.metrics.fid import fid, kid
+from common.metrics.frechet import fid
+from common.metrics.mmd import kid
 from common.metrics.perceptual import perceptual_distance
 
 STRENGTHS = {"blur": (0.5, 1.0, 2.0, 3.0), "down and up": (1.5, 2.0, 4.0, 8.0), "noise": (0.025, 0.05, 0.1, 0.2, 0.4)}

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from benchmarks.denoising_step import hardware
 from common.evaluation.report import MetricHandler
 from common.features.features import FeatureNetwork
-from common.metrics.fid import FrechetDistanceMetric, KernelDistanceMetric
+from common.metrics.frechet import FrechetDistanceMetric
+from common.metrics.mmd import KernelDistanceMetric
 
 WIDTH = 512
 

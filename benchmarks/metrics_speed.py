@@ -22,7 +22,7 @@ from benchmarks.denoising_step import hardware
 from common.evaluation.choice import Options, plan
 from common.evaluation.compare import Comparison
 from common.evaluation.folders import ImageFolder
-from common.evaluation.table import METRICS
+from common.metrics.catalogue import METRICS
 
 
 def copies(real: str | Path, count: int, folder: Path) -> tuple[Path, Path, Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..features.registry import REGISTRY, SHIPPED
+from ..metrics.catalogue import METRICS
 from ..utils.files import written_whole
 from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
@@ -20,7 +21,6 @@ from .memorisation import AuditSettings
 from .observer import run as run_forced_choice
 from .page import page, tables
 from .results import markdown_table, write_report
-from .table import METRICS
 
 
 def compare(

@@ -12,8 +12,8 @@ import torch
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from ..metrics.base import SetMetric
 from ..metrics.nearest import flipped
-from ..metrics.sets import VolumeSetMetric
 from ..visualize.pictures import Panel, image_panel, save_figure, sheet, slice_panels
 from .memorisation import AuditResult, AuditSettings, Match, audit
 from .results import finite, without_folders, write_report
@@ -203,7 +203,7 @@ def audit_entry(result: AuditResult) -> dict[str, Any]:
     }
 
 
-class MemorisationMetric(VolumeSetMetric):
+class MemorisationMetric(SetMetric):
     """
     Share of generated images that are nearer to a training image than to any held-out one; counts copies as well.
 
@@ -213,7 +213,7 @@ class MemorisationMetric(VolumeSetMetric):
         train: what the generator was trained with: cases or images, (C, *spatial) in [-1, 1], read once.
         key: of the image in a case.
         seed: of bootstrap and permutations.
-        max_volumes: kept of each set and process.
+        max_images: kept of each set and process.
 
     >>> images = torch.rand(40, 1, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
     >>> metric = MemorisationMetric(train=images[:20])
@@ -222,16 +222,15 @@ class MemorisationMetric(VolumeSetMetric):
     10
     """
 
-    label = "memorisation"
+    name = "memorisation"
 
-    def __init__(self, train: Sequence[Any], key: str = "image", seed: int = 0, max_volumes: int = 4096) -> None:
-        super().__init__(max_volumes)
+    def __init__(self, train: Sequence[Any], key: str = "image", seed: int = 0, max_images: int = 4096) -> None:
+        super().__init__(max_images=max_images)
         self.train, self.key, self.seed = train, key, seed
 
-    def _evaluate(self) -> dict[str, Any]:
-        generated, held_out = self.volumes()
+    def _evaluate(self, generated: list[Tensor], real: list[Tensor]) -> dict[str, Any]:
         cases = (self.train[index] for index in range(len(self.train)))
         train = [convert_to_tensor(case[self.key] if isinstance(case, Mapping) else case) for case in cases]
-        result = audit(generated, train, held_out, settings=AuditSettings(seed=self.seed))
+        result = audit(generated, train, real, settings=AuditSettings(seed=self.seed))
         logger.info("Memorisation audit: %s", verdict(result))
         return audit_entry(result)

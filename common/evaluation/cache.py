@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..features.features import FeatureNetwork
-from ..metrics.heap import release_memory
 from ..utils.files import written_whole
+from ..utils.images import release_memory
 from .folders import ImageFolder
 
 _LAYOUT = 1  # raised when features of the same file, network and reading come out differently

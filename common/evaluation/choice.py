@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..features.features import FeatureNetwork
 from ..features.registry import REGISTRY, spec_of
+from ..metrics.catalogue import METRICS, known
 from .folders import ImageFolder
-from .table import METRICS, known
 
 
 @dataclass(frozen=True)

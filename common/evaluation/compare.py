@@ -12,15 +12,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..features.features import FeatureNetwork
-from ..metrics.heap import release_memory
+from ..metrics.catalogue import METRICS
 from ..metrics.intervals import bootstrap_interval, bootstrap_interval_of_sets
+from ..utils.images import release_memory
 from .audit import audit_entry, run_audit
 from .cache import FeatureCache, Features, same_files
 from .choice import Options, Plan
 from .folders import ImageFolder, folder_facts
 from .memorisation import AuditResult, AuditSettings
 from .results import document, entry_of, per_case_values, ratio_of_means, result_of
-from .table import METRICS
 
 _KEPT_BYTES = 2**30  # of images that the pixel metrics of whole sets may hold, in all
 
@@ -112,7 +112,7 @@ class Comparison:
 
     def _new_sets(self, name: str) -> dict[str, Any]:
         """One metric of both sets, or one a set."""
-        more = {"max_volumes": self.options.max_images, "seed": self.options.seed}
+        more = {"max_images": self.options.max_images, "seed": self.options.seed}
         entry = METRICS[name]
         return (
             {side: entry.make(**more) for side in ("fake", "real")} if entry.one_set else {"both": entry.make(**more)}

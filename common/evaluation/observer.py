@@ -14,10 +14,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from ..features.feature_sets import FeatureSetMetric
 from ..features.features import FeatureNetwork
-from ..metrics.coverage import checked_features
+from ..metrics.base import FeatureSetMetric
 from ..metrics.intervals import binomial_interval, binomial_p_value, bootstrap_interval
+from ..metrics.neighbours import centred_sets
 from .results import write_report
 
 LEAST_IMAGES = 2  # of each kind in each fold
@@ -164,7 +164,7 @@ def machine_observer(
 
     Source: area under the curve as forced-choice accuracy: Green and Swets 1966; Hanley and McNeil 1982.
     """
-    real, generated = checked_features(real, generated, folds * LEAST_IMAGES - 1)
+    real, generated = centred_sets(real, generated, folds * LEAST_IMAGES, folds * LEAST_IMAGES)
     if folds < 2:
         raise ValueError(f"At least 2 folds are needed, got {folds}.")
     x = torch.cat([real, generated]).numpy()
@@ -262,15 +262,12 @@ class MachineObserverMetric(FeatureSetMetric):
     1.0
     """
 
+    name = "machine_2afc"
+
     def __init__(self, features: FeatureNetwork, folds: int = 5, seed: int = 0, paired: bool = False) -> None:
         super().__init__(features)
         self.folds, self.seed, self.paired = folds, seed, paired
 
-    @property
-    def label(self) -> str:
-        """Such as ``machine_2afc[cxr_v1]``."""
-        return f"machine_2afc[{self.features.label}]"
-
-    def _evaluate(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
+    def _measure(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
         groups = (range(len(real)), range(len(generated))) if self.paired else None
         return machine_observer(real, generated, self.folds, groups=groups, seed=self.seed)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ..metrics.catalogue import METRICS
 from ..visualize.pictures import image_panel, slice_panels, thumbnail
 from .folders import ImageFolder
 from .results import table_rows
-from .table import METRICS
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 1080px; margin: 2em auto;

@@ -16,7 +16,7 @@ from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-from ..metrics.heap import release_memory
+from ..utils.images import release_memory
 from .results import (
     RESAMPLES,
     document,

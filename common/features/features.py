@@ -148,8 +148,7 @@ class FeatureNetwork:
         x = plain_images(images).float()
         dims, channels = self.spec.spatial_dims, self.spec.channels
         if dims not in (None, x.ndim - 2):
-            hint = "; PlanesFrechetDistance measures volumes slice by slice" if dims == 2 else ""
-            raise ValueError(f"{self.name} reads {dims}D images, got {x.ndim - 2}D ones of {tuple(x.shape)}{hint}.")
+            raise ValueError(f"{self.name} reads {dims}D images, got {x.ndim - 2}D ones of {tuple(x.shape)}.")
         if x.shape[1] not in (1, channels):
             raise ValueError(f"{self.name} reads {_counted(channels)}, got {x.shape[1]}.")
         x = equalise(x) if self.equalise else x

@@ -1,4 +1,4 @@
-"""Scores of classifiers: loss, accuracy, macro precision, recall and F1, the confusion matrix, and their intervals."""
+"""Classifiers: their scores with intervals, and the classes that they still find in restored images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
-from .intervals import percentile_interval, resampled_sums
+from ..utils.images import plain_images
+from .base import CaseMetric
+from .intervals import binomial_interval, percentile_interval, resampled_sums
 
 SCORES = ("loss", "accuracy", "precision", "recall", "f1")
 _SMALLEST = 1e-12
@@ -101,3 +105,45 @@ def _scores(counts: np.ndarray, classes: int) -> dict[str, np.ndarray]:
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+class ClassAccuracy(CaseMetric):
+    """
+    Share of images whose class a classifier finds: the downstream task of restored images.
+
+    Called with images and their class indices, (N,) or (N, 1).
+
+    Args:
+        network: (N, C, *spatial) in [-1, 1] -> (N, classes) logits, in eval mode.
+        name: of the classifier, stands in the label.
+        device: to compute on.
+
+    >>> metric = ClassAccuracy(lambda images: torch.stack([1 - images.mean((1, 2, 3)), images.mean((1, 2, 3))], 1))
+    >>> _ = metric(torch.ones(2, 1, 4, 4), torch.tensor([1, 0]))
+    >>> metric.label, float(metric.aggregate())
+    ('accuracy[classifier]', 0.5)
+    """
+
+    def __init__(self, network: nn.Module, name: str = "classifier", device: str | torch.device = "cpu") -> None:
+        super().__init__()
+        self.network = network
+        self.name = name
+        self.device = torch.device(device)
+
+    @property
+    def label(self) -> str:
+        """Such as ``accuracy[vgg11]``."""
+        return f"accuracy[{self.name}]"
+
+    def _values(self, y_pred: Tensor, y: Tensor | None) -> Tensor:
+        if y is None or y.numel() != len(y_pred):
+            raise ValueError(f"{self.label} needs one class index an image.")
+        with torch.no_grad():
+            found = self.network(plain_images(y_pred).float().to(self.device)).argmax(1).cpu()
+        return found == y.cpu().long().flatten()
+
+    def report(self) -> dict[str, Any]:
+        """Number of right answers, and the exact interval of the accuracy."""
+        right = self.per_case()
+        k, n = int(right.sum()), len(right)
+        return {"correct": k, "interval95": binomial_interval(k, n), "interval_by": "exact binomial"}

@@ -1,4 +1,4 @@
-"""How near an image is to its reference: MSE, MAE, PSNR, SSIM, over the image or over a region such as a hole."""
+"""How near an image is to its reference: MSE, MAE, PSNR, over the image or over a region such as a hole."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-from .ms_ssim import Scales, ssim_terms
-from .sets import check_range, check_values, plain_images, same_shape
+from ..utils.images import plain_images
+from .base import CaseMetric, check_range, check_values, inside_mask, same_shape
 
 REGIONS = ("image", "inside", "outside")
 
@@ -37,9 +36,7 @@ def mse(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
 
 def mae(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     """
-    Mean absolute error, in float64; arguments and result as of ``mse``, in units of the intensity.
-
-    Without a mask the number of MONAI's ``MAEMetric`` (tested).
+    Mean absolute error, in float64; without a mask the number of MONAI's ``MAEMetric`` (tested).
 
     Args:
         x: (N, C, *spatial).
@@ -47,7 +44,7 @@ def mae(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         mask: (N, 1 or C, *spatial); only voxels where it is positive count.
 
     Returns:
-        (N,), float64; NaN where the mask of a case is empty.
+        (N,), float64, in units of the intensity; NaN where the mask of a case is empty.
 
     Raises:
         ValueError: for different shapes, NaN, or a mask of another size.
@@ -79,67 +76,17 @@ def psnr(x: Tensor, y: Tensor, data_range: float = 2.0, mask: Tensor | None = No
     return 10 * torch.log10(data_range**2 / error)
 
 
-def ssim_scales(size: torch.Size | tuple[int, ...]) -> Scales:
-    """
-    The window of SSIM: 11 voxels with sigma 1.5, or the largest odd one that fits, its sigma in proportion.
-
-    Args:
-        size: sides in voxels.
-
-    Raises:
-        ValueError: for a side below 3.
-    """
-    side = min(size)
-    if side < 3:
-        raise ValueError(f"SSIM needs sides of at least 3 voxels, got {tuple(size)}.")
-    window = min(11, side if side % 2 else side - 1)
-    return Scales(window, 1.5 * window / 11, (1.0,))
-
-
-def ssim(x: Tensor, y: Tensor, data_range: float = 2.0) -> Tensor:
-    """
-    Structural similarity: its map's mean over all places where the Gaussian window fits, and over channels.
-
-    The number of scikit-image's ``structural_similarity`` with ``gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False`` and of MONAI's ``SSIMMetric`` (both tested). MONAI's is not used inside: it fails
-    where an image is smaller than its window, computes in float32, and its dense window is slow in 3D.
-
-    The luminance term compares means from 0 upwards: the same images in [-1, 1] and in [0, 2] have different SSIM.
-    Published values belong to images from 0; ``StructuralSimilarity`` shifts them so, this function does not.
-
-    Args:
-        x: (N, C, *spatial), sides of at least 3; below 11 the window shrinks, see ``ssim_scales``.
-        y: the same shape.
-        data_range: largest minus smallest possible value.
-
-    Returns:
-        (N,), float64, in [-1, 1]. Constant images differ in their luminance term alone; two equal ones give 1.
-
-    Raises:
-        ValueError: for different shapes, NaN, sides that are too short, or values that span more than ``data_range``.
-
-    Source: Wang et al. 2004, eq. 13, K = (0.01, 0.03).
-    """
-    y = same_shape(x, y)
-    x, y = plain_images(x).double(), plain_images(y).double()
-    check_range(data_range, x, y)
-    luminance, contrast = ssim_terms(x, y, ssim_scales(x.shape[2:]), data_range)
-    return (luminance * contrast).flatten(1).mean(1)
-
-
 def _mean_error(x: Tensor, y: Tensor, mask: Tensor | None, size_of: Callable[[Tensor], Tensor]) -> Tensor:
     y = same_shape(x, y)
     error = size_of(plain_images(x).double() - plain_images(y).double())
     if mask is None:
         return error.flatten(1).mean(1)
-    if mask.shape[2:] != x.shape[2:] or len(mask) != len(x) or mask.shape[1] not in (1, x.shape[1]):
-        raise ValueError(f"mask {tuple(mask.shape)} does not fit images {tuple(x.shape)}.")
-    inside = (plain_images(mask, "mask") > 0).expand_as(error)
+    inside = inside_mask(mask, error)
     # Not a product with the mask: voxels outside must not count, whatever they hold.
     return torch.where(inside, error, 0.0).flatten(1).sum(1) / inside.flatten(1).sum(1)
 
 
-class FidelityMetric(CumulativeIterationMetric):
+class FidelityMetric(CaseMetric):
     """
     Base of the metrics of pairs: one value a pair.
 
@@ -152,9 +99,13 @@ class FidelityMetric(CumulativeIterationMetric):
 
     Raises:
         ValueError: for another region, or a range that is not two ascending numbers.
-    """
 
-    name = ""
+    >>> metric = MeanSquaredError(region="inside")
+    >>> mask = torch.tensor([[1.0, 0.0]])[None, None]
+    >>> _ = metric(torch.ones(1, 1, 1, 2), torch.cat([torch.zeros(1, 1, 1, 2), mask], dim=1))
+    >>> metric.label, metric.per_case().tolist()
+    ('mse[inside]', [1.0])
+    """
 
     def __init__(self, value_range: Sequence[float] = (-1.0, 1.0), region: str = "image") -> None:
         super().__init__()
@@ -171,13 +122,13 @@ class FidelityMetric(CumulativeIterationMetric):
         """Such as ``psnr`` or ``psnr[inside]``."""
         return self.name if self.region == "image" else f"{self.name}[{self.region}]"
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+    def _values(self, y_pred: Tensor, y: Tensor | None) -> Tensor:
         if self.region == "image":
             y, mask = same_shape(y_pred, y), None
         else:
             y, mask = self._without_mask(y_pred, y)
         check_values(self.value_range, plain_images(y_pred), plain_images(y))
-        return self._of_pairs(y_pred, y, mask).reshape(len(y_pred), -1)
+        return self._of_pairs(y_pred, y, mask)
 
     def _without_mask(self, y_pred: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         if y is None or y.shape[1] != y_pred.shape[1] + 1:
@@ -192,21 +143,20 @@ class FidelityMetric(CumulativeIterationMetric):
     def _of_pairs(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must implement _of_pairs.")
 
-    def per_case(self) -> Tensor:
-        """One value a pair, (n,), float64; NaN where a region is empty."""
-        return self.get_buffer()[:, 0]
-
-    def aggregate(self) -> Tensor:  # type: ignore[override]
-        """Returns the mean over the pairs that have a value."""
-        return self.per_case().nanmean()
-
     def report(self) -> dict[str, Any]:
         """Range and region."""
         return {"value_range": list(self.value_range), "region": self.region}
 
 
 class MeanSquaredError(FidelityMetric):
-    """Mean squared error of each pair; see ``mse`` and ``FidelityMetric``."""
+    """
+    Mean squared error of each pair; see ``mse`` and ``FidelityMetric``.
+
+    >>> metric = MeanSquaredError()
+    >>> _ = metric(torch.full((2, 1, 4, 4), 0.5), torch.zeros(2, 1, 4, 4))
+    >>> float(metric.aggregate())
+    0.25
+    """
 
     name = "mse"
 
@@ -215,7 +165,14 @@ class MeanSquaredError(FidelityMetric):
 
 
 class MeanAbsoluteError(FidelityMetric):
-    """Mean absolute error of each pair; see ``mae`` and ``FidelityMetric``."""
+    """
+    Mean absolute error of each pair; see ``mae`` and ``FidelityMetric``.
+
+    >>> metric = MeanAbsoluteError()
+    >>> _ = metric(torch.full((2, 1, 4, 4), 0.5), torch.zeros(2, 1, 4, 4))
+    >>> float(metric.aggregate())
+    0.5
+    """
 
     name = "mae"
 
@@ -228,6 +185,11 @@ class PeakSignalToNoise(FidelityMetric):
     PSNR of each pair in dB; see ``psnr`` and ``FidelityMetric``.
 
     Identical pairs, whose PSNR is infinite, stay out of the mean and its interval; the report counts them.
+
+    >>> metric = PeakSignalToNoise()
+    >>> _ = metric(torch.tensor([[0.2], [0.0]]).reshape(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
+    >>> round(float(metric.aggregate()), 6), metric.report()["identical_pairs"]
+    (20.0, 1)
     """
 
     name = "psnr"
@@ -237,33 +199,9 @@ class PeakSignalToNoise(FidelityMetric):
 
     def per_case(self) -> Tensor:
         """PSNR of each pair, (n,), float64; NaN for identical pairs and where a region is empty."""
-        values = self.get_buffer()[:, 0]
+        values = super().per_case()
         return torch.where(values.isinf(), torch.nan, values)
 
     def report(self) -> dict[str, Any]:
         """Range, region, and the number of identical pairs."""
-        return {**super().report(), "identical_pairs": int(self.get_buffer().isinf().sum())}
-
-
-class StructuralSimilarity(FidelityMetric):
-    """
-    SSIM of each pair, of intensities counted from the lower end of the range; see ``ssim``.
-
-    Args:
-        value_range: smallest and largest possible value; images with values outside it are refused.
-    """
-
-    name = "ssim"
-
-    def __init__(self, value_range: Sequence[float] = (-1.0, 1.0)) -> None:
-        super().__init__(value_range)
-
-    def _of_pairs(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
-        window = torch.full((len(x), 1), float(ssim_scales(x.shape[2:]).window), dtype=torch.float64, device=x.device)
-        low = self.value_range[0]
-        return torch.cat([ssim(x - low, y - low, self.data_range).unsqueeze(1), window], dim=1)
-
-    def report(self) -> dict[str, Any]:
-        """Range and window; several windows where images of several small sizes were seen."""
-        windows = self.get_buffer()[:, 1].unique().int().tolist()
-        return {"value_range": list(self.value_range), "window": windows[0] if len(windows) == 1 else windows}
+        return {**super().report(), "identical_pairs": int(self.rows().isinf().sum())}

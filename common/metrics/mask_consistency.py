@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from monai.metrics import CumulativeIterationMetric
 from monai.metrics.meandice import compute_dice
 from torch import Tensor, nn
 
 from ..features.segmenter import Segmenter, WholeVolumeInferer
-from .sets import plain_images
+from ..utils.images import plain_images
+from .base import CaseMetric, side_of
 
 
 def read_masks(images: Tensor, network: nn.Module, divisor: int = 1) -> Tensor:
@@ -58,41 +58,49 @@ def mask_dice(images: Tensor, masks: Tensor, network: nn.Module, divisor: int = 
     return compute_dice(reading, inside, include_background=True)
 
 
-class MaskDice(CumulativeIterationMetric):
+class MaskDice(CaseMetric):
     """
     Dice of a segmenter's reading against the input mask, a label, for generated or for real volumes.
 
     Called with the volume and its mask. The report sets the generated volumes' mean over the real ones', which is the
-    mask consistency: 1 says that the input mask is as visible in the generated volumes as in real ones.
+    mask consistency: 1 says that the input mask is as visible in the generated volumes as in real ones. A case counts
+    with the mean over the labels that it has.
 
     Args:
         segmenter: trained on real volumes that are not among these.
         labels: names of the mask's channels.
+        of: "generated" or "real", which volumes it is called with; stands in the label.
+
+    Raises:
+        ValueError: for another ``of``.
+
+    >>> class Bright:
+    ...     divisor, device, describe = 1, "cpu", dict
+    ...     def network(self, x):
+    ...         return torch.cat([-x, x], dim=1)
+    >>> metric = MaskDice(Bright(), ["lesion"])
+    >>> volume = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])[None, None]
+    >>> _ = metric(volume, volume)
+    >>> metric.report()["per_label"]
+    {'lesion': 1.0}
     """
 
-    def __init__(self, segmenter: Segmenter, labels: list[str] | dict[str, int]) -> None:
+    def __init__(self, segmenter: Segmenter, labels: list[str] | dict[str, int], of: str = "generated") -> None:
         super().__init__()
-        self.segmenter = segmenter
-        self.labels = list(labels)
+        self.segmenter, self.labels, self.of = segmenter, list(labels), side_of(of)
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+    @property
+    def label(self) -> str:
+        """``mask_dice`` or ``mask_dice_real``."""
+        return "mask_dice" if self.of == "generated" else "mask_dice_real"
+
+    def _values(self, y_pred: Tensor, y: Tensor | None) -> Tensor:
         if y is None:
             raise ValueError("Mask consistency needs the masks.")
         device = self.segmenter.device
         return mask_dice(y_pred.to(device), y.to(device), self.segmenter.network, self.segmenter.divisor)
 
-    def aggregate(self) -> Tensor:  # type: ignore[override]
-        """Returns the mean over cases of the mean over the labels that a case has."""
-        return self.per_case().nanmean()
-
-    def per_case(self) -> Tensor:
-        """Mean over the labels that a case has, (n,), float64."""
-        return self.get_buffer().double().nanmean(1)
-
     def report(self) -> dict[str, Any]:
         """What stands beside the mean and its interval: the Dice of each label, and the segmenter."""
-        means = self.get_buffer().double().nanmean(0)
-        return {
-            "per_label": {name: float(value) for name, value in zip(self.labels, means)},
-            "segmenter": self.segmenter.describe(),
-        }
+        means = zip(self.labels, self.rows().nanmean(0))
+        return {"per_label": {name: float(value) for name, value in means}, "segmenter": self.segmenter.describe()}

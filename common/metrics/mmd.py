@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy between two sets: unbiased or in linear time, on pixels or on features."""
+"""Maximum mean discrepancy (MMD) and kernel distance (KID) between two sets, on pixels or on features."""
 
 from __future__ import annotations
 
@@ -9,72 +9,52 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .base import FeatureSetMetric, SetMetric, centre_crop, checked_sets, common_size, in_order_of_mean
 from .intervals import bootstrap_interval_of_sets, normal_interval
-from .sets import VolumeSetMetric, centre_crop, common_size, in_order_of_mean
 
 if TYPE_CHECKING:
     from ..features.features import FeatureNetwork
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
+Estimate = tuple[float, list[float] | None]
 KERNELS = ("linear", "rbf")
 ESTIMATORS = ("unbiased", "linear_time")
 
 
-def mmd2_unbiased(x: Tensor, y: Tensor, kernel: Kernel) -> float:
+def mmd2_unbiased(x: Tensor, y: Tensor, kernel: Kernel, seed: int = 0, resamples: int = 0) -> Estimate:
     """
-    Unbiased squared MMD of two sets; slightly negative values are possible where the sets agree.
+    Unbiased squared MMD of two sets, and its percentile bootstrap interval over the images of both.
+
+    Slightly negative values are possible where the sets agree. In a resample an image drawn twice is not paired with
+    itself: its kernel of 1 would lift every resample above the estimate. Where the two sets come from one distribution
+    the bootstrap is not consistent; then read the interval as the scatter of the estimate, not as a test.
 
     Args:
         x: (n, d), n at least 2; computed in float64.
         y: (m, d), m at least 2.
         kernel: (n, d), (m, d) -> (n, m).
+        seed: of the draws.
+        resamples: number of draws; 0 for no interval.
+
+    Returns:
+        Value, and ``[low, high]`` of 95 %; None for fewer than three images in a set, where most draws leave no pair.
 
     Raises:
         ValueError: for fewer than two rows, other shapes, NaN or infinity.
 
-    Source: Gretton et al. 2012, eq. 3 (lemma 6).
+    Source: Gretton et al. 2012, eq. 3 (lemma 6); Efron 1979, weights as of a U-statistic.
     """
-    x, y = _rows(x, y)
-    return _weighted(_kernels(x, y, kernel), np.ones(len(x)), np.ones(len(y)))
-
-
-def mmd2_bootstrap_interval(
-    x: Tensor, y: Tensor, kernel: Kernel, seed: int = 0, resamples: int = 1000
-) -> list[float] | None:
-    """
-    Percentile bootstrap interval of 95 % of ``mmd2_unbiased``, over the images of both sets.
-
-    An image drawn twice is not paired with itself: its kernel of 1 would lift every resample above the estimate.
-    Where the two sets come from one distribution the bootstrap is not consistent; then read the interval as the
-    scatter of the estimate, not as a test.
-
-    Args:
-        x: (n, d), n at least 2.
-        y: (m, d), m at least 2.
-        kernel: (n, d), (m, d) -> (n, m).
-        seed: of the draws.
-        resamples: number of draws.
-
-    Returns:
-        ``[low, high]``, or None for fewer than three images in a set, where most draws leave no pair.
-
-    Source: Efron 1979; weights as of a U-statistic.
-    """
-    x, y = _rows(x, y)
+    x, y = checked_sets(x, y)
     n, m = len(x), len(y)
-    if min(n, m) < 3:
-        return None
-    kernels = _kernels(x, y, kernel)
+    kernels = kernel(x, x).numpy(), kernel(y, y).numpy(), kernel(x, y).numpy()
 
-    def statistic(*drawn: np.ndarray) -> float | None:
-        w, v = (np.bincount(d.astype(int), minlength=size).astype(float) for d, size in zip(drawn, (n, m)))
+    def of_draw(*drawn: np.ndarray) -> float | None:
+        w, v = (np.bincount(rows.astype(int), minlength=size).astype(float) for rows, size in zip(drawn, (n, m)))
         return _weighted(kernels, w, v) if min(np.count_nonzero(w), np.count_nonzero(v)) > 1 else None
 
-    return bootstrap_interval_of_sets([np.arange(n), np.arange(m)], statistic, seed, resamples)
-
-
-def _kernels(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return kernel(x, x).numpy(), kernel(y, y).numpy(), kernel(x, y).numpy()
+    sets = [np.arange(n), np.arange(m)]
+    interval = bootstrap_interval_of_sets(sets, of_draw, seed, resamples) if min(n, m) > 2 else None
+    return _weighted(kernels, np.ones(n), np.ones(m)), interval
 
 
 def _weighted(kernels: tuple[np.ndarray, np.ndarray, np.ndarray], w: np.ndarray, v: np.ndarray) -> float:
@@ -87,7 +67,7 @@ def _weighted(kernels: tuple[np.ndarray, np.ndarray, np.ndarray], w: np.ndarray,
     return float(result)
 
 
-def mmd2_linear_time(x: Tensor, y: Tensor, kernel: Kernel) -> float:
+def mmd2_linear_time(x: Tensor, y: Tensor, kernel: Kernel) -> Estimate:
     """
     Squared MMD from disjoint pairs of consecutive rows: unbiased, in time linear in n, with more variance.
 
@@ -98,54 +78,45 @@ def mmd2_linear_time(x: Tensor, y: Tensor, kernel: Kernel) -> float:
         y: (m, d), m at least 2.
         kernel: (..., n, d), (..., m, d) -> (..., n, m), with leading dimensions, as those of this module.
 
+    Returns:
+        Value, and ``[low, high]`` of 95 % by the normal approximation of a mean of independent terms; None below two.
+
     Raises:
         ValueError: for fewer than two rows, other shapes, NaN or infinity.
 
-    Source: Gretton et al. 2012, lemma 14 (section 6).
+    Source: Gretton et al. 2012, lemma 14 and corollary 16 (section 6).
     """
-    return float(_linear_time_terms(x, y, kernel).mean())
-
-
-def mmd2_linear_time_interval(x: Tensor, y: Tensor, kernel: Kernel, level: float = 0.95) -> list[float] | None:
-    """
-    Interval of ``mmd2_linear_time`` by the normal approximation of a mean of independent terms.
-
-    Args:
-        x: (n, d), n at least 4 for two terms.
-        y: (m, d).
-        kernel: as in ``mmd2_linear_time``.
-        level: of the interval, in (0, 1).
-
-    Returns:
-        ``[low, high]``, or None for fewer than two terms.
-
-    Source: Gretton et al. 2012, corollary 16 (section 6).
-    """
-    return normal_interval(_linear_time_terms(x, y, kernel).numpy(), level)
-
-
-def _linear_time_terms(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
-    """h((x1, y1), (x2, y2)) of each pair of rows, (min(n, m) // 2,), float64."""
-    x, y = _rows(x, y)
+    x, y = checked_sets(x, y)
     used = min(len(x), len(y)) // 2 * 2
     x1, x2, y1, y2 = (v[start:used:2, None] for v in (x, y) for start in (0, 1))
-    return (kernel(x1, x2) + kernel(y1, y2) - kernel(x1, y2) - kernel(x2, y1))[:, 0, 0]
+    terms = (kernel(x1, x2) + kernel(y1, y2) - kernel(x1, y2) - kernel(x2, y1))[:, 0, 0]
+    return float(terms.mean()), normal_interval(terms.numpy())
 
 
-def _rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sets, checked, float64 on the CPU."""
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"Two sets of vectors of one length were expected, got {tuple(x.shape)} and {tuple(y.shape)}.")
-    if min(len(x), len(y)) < 2:
-        raise ValueError(f"MMD needs at least two images in each set, got {len(x)} and {len(y)}.")
-    if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
-        raise ValueError("MMD of NaN or infinity.")
-    return x.detach().cpu().double(), y.detach().cpu().double()
+def kid(generated: Tensor, real: Tensor) -> float:
+    """
+    Kernel distance: unbiased squared MMD of features under the kernel (x.y / d + 1)^3; unbiased for any n.
+
+    It may be slightly negative. Computed over all pairs, not over random subsets as in the reference code, which only
+    adds variance.
+
+    Args:
+        generated: (n, d), n at least 2.
+        real: (m, d), m at least 2.
+
+    Source: Bińkowski et al. 2018, section 4.
+    """
+    return mmd2_unbiased(generated, real, cubic_kernel)[0]
 
 
 def linear_kernel(x: Tensor, y: Tensor) -> Tensor:
     """x.y, without scaling."""
     return x @ y.mT
+
+
+def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """(x.y / d + 1)^3, (n, d) and (m, d) -> (n, m)."""
+    return (x @ y.mT / x.shape[-1] + 1) ** 3
 
 
 def rbf_kernel(bandwidth: float) -> Kernel:
@@ -196,7 +167,7 @@ def median_bandwidth(x: Tensor, y: Tensor, max_rows: int = 1000, seed: int = 0) 
     return bandwidth
 
 
-class MaximumMeanDiscrepancy(VolumeSetMetric):
+class MaximumMeanDiscrepancy(SetMetric):
     """
     Squared MMD between generated and real images, on their pixels or on the features of a network.
 
@@ -210,7 +181,7 @@ class MaximumMeanDiscrepancy(VolumeSetMetric):
     Args:
         kernel: "linear" or "rbf".
         bandwidth: of the Gaussian kernel, in units of the distance; None for the median heuristic.
-        max_volumes: kept of each set and process; on features all are kept.
+        max_images: kept of each set and process; on features all are kept.
         features: network whose features are compared; None for pixels.
         estimator: "unbiased", all pairs, or "linear_time", disjoint pairs, for sets of many thousands.
         seed: of the interval, of the pairs and of the rows behind the median; recorded.
@@ -219,26 +190,30 @@ class MaximumMeanDiscrepancy(VolumeSetMetric):
         ValueError: for an unknown kernel or estimator, or a bandwidth that is not positive.
 
     Source: Gretton et al. 2012, eq. 3 and section 6.
+
+    >>> metric = MaximumMeanDiscrepancy("linear")
+    >>> _ = metric(torch.ones(3, 1, 2, 2), torch.zeros(3, 1, 2, 2))
+    >>> float(metric.aggregate())  # the mean images differ by 1 in four pixels
+    4.0
     """
 
     def __init__(
         self,
         kernel: str = "rbf",
         bandwidth: float | None = None,
-        max_volumes: int = 256,
+        max_images: int = 256,
         features: FeatureNetwork | None = None,
         estimator: str = "unbiased",
         seed: int = 0,
     ) -> None:
-        super().__init__(max_volumes)
+        super().__init__(features, max_images)
         if kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {KERNELS}, got {kernel!r}.")
         if estimator not in ESTIMATORS:
             raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}.")
         if bandwidth is not None and bandwidth <= 0:
             raise ValueError(f"bandwidth must be positive, got {bandwidth}.")
-        self.kernel, self.bandwidth, self.features = kernel, bandwidth, features
-        self.estimator, self.seed = estimator, seed
+        self.kernel, self.bandwidth, self.estimator, self.seed = kernel, bandwidth, estimator, seed
 
     @property
     def label(self) -> str:
@@ -246,18 +221,9 @@ class MaximumMeanDiscrepancy(VolumeSetMetric):
         parts = [self.kernel, *([self.features.label] if self.features else [])]
         return f"mmd[{', '.join(parts + ['linear time'] * (self.estimator == 'linear_time'))}]"
 
-    def keep(self, generated: Tensor | None = None, real: Tensor | None = None) -> None:
-        """Take in images of either set, (N, C, *spatial); with a network their features, (d,) each, are kept."""
-        if self.features is None:
-            return super().keep(generated, real)
-        self._result = None
-        for kept, images in ((self._generated, generated), (self._real, real)):
-            if images is not None:
-                kept.extend(self.features(images).detach().cpu().float())
-
-    def _evaluate(self) -> dict[str, Any]:
+    def _evaluate(self, generated: list[Tensor], real: list[Tensor]) -> dict[str, Any]:
         """Value, interval, number of images, kernel, bandwidth, and the size or the features that were compared."""
-        generated, real = (in_order_of_mean(v) for v in self.volumes())
+        generated, real = in_order_of_mean(generated), in_order_of_mean(real)
         if min(len(generated), len(real)) < 2:
             raise ValueError(f"MMD needs at least two images in each set, got {len(generated)} and {len(real)}.")
         result: dict[str, Any] = {"n": {"generated": len(generated), "real": len(real)}, "kernel": self.kernel}
@@ -272,13 +238,47 @@ class MaximumMeanDiscrepancy(VolumeSetMetric):
         if self.kernel == "rbf":
             result["bandwidth"] = self.bandwidth or median_bandwidth(x, y, seed=self.seed)
             kernel = rbf_kernel(result["bandwidth"])
-        return {**self._estimated(x, y, kernel), **result, "estimator": self.estimator, "seed": self.seed}
-
-    def _estimated(self, x: Tensor, y: Tensor, kernel: Kernel) -> dict[str, Any]:
         if self.estimator == "unbiased":
-            interval = mmd2_bootstrap_interval(x, y, kernel, self.seed)
-            return {"value": mmd2_unbiased(x, y, kernel), "interval95": interval, "interval": "bootstrap over images"}
-        rng = np.random.default_rng(self.seed)
-        x, y = x[rng.permutation(len(x))], y[rng.permutation(len(y))]
-        interval = mmd2_linear_time_interval(x, y, kernel)
-        return {"value": mmd2_linear_time(x, y, kernel), "interval95": interval, "interval": "normal approximation"}
+            (value, interval), how = mmd2_unbiased(x, y, kernel, self.seed, 1000), "bootstrap over images"
+        else:
+            rng = np.random.default_rng(self.seed)
+            x, y = x[rng.permutation(len(x))], y[rng.permutation(len(y))]
+            (value, interval), how = mmd2_linear_time(x, y, kernel), "normal approximation"
+        found = {"value": value, "interval95": interval, "interval": how}
+        return {**found, **result, "estimator": self.estimator, "seed": self.seed}
+
+
+class KernelDistanceMetric(FeatureSetMetric):
+    """
+    KID between generated and real images; keeps the features, not the images.
+
+    Args:
+        features: the network and its preprocessing; its name stands in the result.
+        seed: of the interval's draws.
+        resamples: of the interval; 0 for none.
+
+    Source: Bińkowski et al. 2018.
+
+    >>> class Pixels:
+    ...     label, describe = "pixels", dict
+    ...     def __call__(self, images):
+    ...         return images.flatten(1)
+    >>> metric = KernelDistanceMetric(Pixels(), resamples=0)
+    >>> _ = metric(torch.ones(3, 1, 2, 2), torch.zeros(3, 1, 2, 2))
+    >>> metric.label, float(metric.aggregate())  # (1 + 1)^3 + 1 - 2
+    ('kid[pixels]', 7.0)
+    """
+
+    name = "kid"
+
+    def __init__(self, features: FeatureNetwork, seed: int = 0, resamples: int = 1000) -> None:
+        super().__init__(features)
+        self.seed, self.resamples = seed, resamples
+
+    def _measure(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
+        x, y = (torch.stack(in_order_of_mean(list(rows))) for rows in (generated, real))
+        value, interval = mmd2_unbiased(x, y, cubic_kernel, self.seed, self.resamples)
+        result: dict[str, Any] = {"value": value, "interval95": interval}
+        if self.resamples:
+            result["interval_by"] = f"bootstrap over images, {self.resamples} resamples, seed {self.seed}"
+        return result

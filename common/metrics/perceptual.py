@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from monai.metrics import CumulativeIterationMetric
 from torch import Tensor, nn
 
 from ..features.backbones import (
@@ -21,7 +20,8 @@ from ..features.backbones import (
 )
 from ..networks.torchvision import import_torchvision
 from ..utils.files import sha256_of
-from .sets import check_values, plain_images, same_shape
+from ..utils.images import plain_images
+from .base import CaseMetric, check_values, same_shape
 
 if TYPE_CHECKING:
     from ..features.features import FeatureNetwork
@@ -59,7 +59,7 @@ def _unit(maps: Tensor) -> Tensor:
     return maps / (maps.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
-class PerceptualDistance(CumulativeIterationMetric):
+class PerceptualDistance(CaseMetric):
     """
     Perceptual distance of each pair in the maps of a named network.
 
@@ -70,6 +70,15 @@ class PerceptualDistance(CumulativeIterationMetric):
         features: a network with feature maps (``FeatureNetwork.maps``), 2D or 3D.
 
     Source: Zhang et al. 2018, eq. 1 with all weights 1.
+
+    >>> class Pixels:
+    ...     label = "pixels"
+    ...     def maps(self, images):
+    ...         return [images]
+    >>> metric = PerceptualDistance(Pixels())
+    >>> _ = metric(torch.full((1, 1, 4, 4), 0.5), torch.full((1, 1, 4, 4), -0.5))  # opposite unit vectors
+    >>> metric.label, round(float(metric.aggregate()), 6)
+    ('perceptual[pixels]', 4.0)
     """
 
     def __init__(self, features: FeatureNetwork) -> None:
@@ -81,26 +90,18 @@ class PerceptualDistance(CumulativeIterationMetric):
         """Such as ``perceptual[cxr_v1]``."""
         return f"perceptual[{self.features.label}]"
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+    def _values(self, y_pred: Tensor, y: Tensor | None) -> Tensor:
         y = same_shape(y_pred, y)
         with torch.no_grad():
             maps = [self.features.maps(plain_images(images)) for images in (y_pred, y)]
-        return perceptual_distance(*maps).cpu().unsqueeze(1)
-
-    def per_case(self) -> Tensor:
-        """Distance of each pair, (n,), float64."""
-        return self.get_buffer()[:, 0]
-
-    def aggregate(self) -> Tensor:  # type: ignore[override]
-        """Returns the mean over all pairs."""
-        return self.per_case().mean()
+        return perceptual_distance(*maps).cpu()
 
     def report(self) -> dict[str, Any]:
         """The network, its weights and preprocessing."""
         return {"features": self.features.describe()}
 
 
-class LPIPS(CumulativeIterationMetric):
+class LPIPS(CaseMetric):
     """
     LPIPS v1.0 with AlexNet of each pair, by the lpips package, which ships the learned weights of the five levels.
 
@@ -124,6 +125,10 @@ class LPIPS(CumulativeIterationMetric):
         ValueError: when the file holds another network.
 
     Source: Zhang et al. 2018; Med-cDiff, section 3 (LPIPS v1.0 with AlexNet).
+
+    >>> metric = LPIPS("alexnet-owt-7be5be79.pth")  # doctest: +SKIP
+    >>> _ = metric(restored, originals)  # doctest: +SKIP
+    >>> metric.aggregate()  # doctest: +SKIP
     """
 
     def __init__(self, weights: str | Path | None = None, device: str | torch.device = "cpu") -> None:
@@ -143,18 +148,10 @@ class LPIPS(CumulativeIterationMetric):
         """``lpips[alex]``, or ``lpips[alex-1a2b3c4d]`` for a file that is not known."""
         return "lpips[alex]" if is_published_alexnet(self.sha256) else f"lpips[alex-{self.sha256[:8]}]"
 
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+    def _values(self, y_pred: Tensor, y: Tensor | None) -> Tensor:
         pair = [lpips_input(images).to(self.device) for images in (y_pred, same_shape(y_pred, y))]
         with torch.no_grad():
-            return self.network(*pair).double().cpu().reshape(-1, 1)
-
-    def per_case(self) -> Tensor:
-        """Distance of each pair, (n,), float64."""
-        return self.get_buffer()[:, 0]
-
-    def aggregate(self) -> Tensor:  # type: ignore[override]
-        """Returns the mean over all pairs."""
-        return self.per_case().mean()
+            return self.network(*pair).cpu()
 
     def report(self) -> dict[str, Any]:
         """Version, backbone file and its sha256."""

@@ -15,8 +15,9 @@ from common.evaluation.__main__ import main
 from common.evaluation.folders import ImageFolder
 from common.features.features import FeatureNetwork
 from common.features.registry import REGISTRY, NetworkSpec
-from common.metrics.fid import fid, kid
-from common.metrics.grain import grain
+from common.metrics.frechet import fid
+from common.metrics.mmd import kid
+from common.metrics.sharpness import grain
 from tests.fixtures import oblique_affine, write_nifti
 from tests.metrics.image_folders import pictures, volumes
 

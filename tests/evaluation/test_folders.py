@@ -9,7 +9,7 @@ from monai.transforms import Compose, EnsureChannelFirst, LoadImage, Orientation
 from PIL import Image
 
 from common.evaluation.folders import ImageFolder
-from common.metrics.acutance import acutance
+from common.metrics.sharpness import acutance
 from tests.metrics.image_folders import pictures, volumes
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from common.evaluation import observer
 from common.evaluation.observer import MachineObserverMetric, forced_choice, machine_observer
 from common.features.features import FeatureNetwork
-from tests.metrics.test_coverage import network
+from tests.metrics.test_neighbours import network
 
 
 def gaussians(n: int, m: int, shift: float = 0.0, d: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from common.evaluation.folders import ImageFolder
 from common.evaluation.page import page, picture, tables
-from common.evaluation.table import METRICS
+from common.metrics.catalogue import METRICS
 from tests.fixtures import write_nifti
 
 

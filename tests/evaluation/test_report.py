@@ -17,15 +17,13 @@ from torch import nn
 
 from common.evaluation.report import MethodTable, MetricsReport, method_handlers, method_metrics, metric_handlers
 from common.evaluation.results import document, markdown_table, share_won_back
-from common.evaluation.table import METRICS, known
-from common.metrics.accuracy import ClassAccuracy
-from common.metrics.acutance import Acutance
-from common.metrics.coverage import CoverageMetric
-from common.metrics.fid import KernelDistanceMetric
+from common.metrics.catalogue import METRICS, known
+from common.metrics.classification import ClassAccuracy
 from common.metrics.fidelity import PeakSignalToNoise
-from common.metrics.grain import Grain
 from common.metrics.intervals import binomial_interval, bootstrap_interval
-from common.metrics.mmd import MaximumMeanDiscrepancy
+from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy
+from common.metrics.neighbours import CoverageMetric
+from common.metrics.sharpness import Acutance, Grain
 
 
 def run(folder, metrics, **kwargs):

@@ -16,7 +16,7 @@ from common.features.encoders import DEGRADATIONS, ENCODERS, blur, degrade, resa
 from common.features.features import FeatureNetwork
 from common.features.registry import SHIPPED
 from common.features.train_encoder import encoder_cases, load_slices, load_volumes, mask_numbers, train
-from common.metrics.fid import fid
+from common.metrics.frechet import fid
 from common.metrics.perceptual import perceptual_distance
 from tests.fixtures import real_data, write_dataset
 

@@ -13,7 +13,8 @@ from common.features.backbones import unet_maps
 from common.features.features import FeatureNetwork, equalise
 from common.features.registry import ALL, REGISTRY, NetworkSpec
 from common.features.segmenter import Segmenter, build_segmenter
-from common.metrics.fid import FrechetDistanceMetric, KernelDistanceMetric, fid, kid
+from common.metrics.frechet import FrechetDistanceMetric, fid
+from common.metrics.mmd import KernelDistanceMetric, kid
 
 SMALL = {
     "small": NetworkSpec(

@@ -18,20 +18,14 @@ from common.evaluation.report import MetricsReport
 from common.features.features import FeatureNetwork
 from common.features.registry import NetworkSpec
 from common.features.segmenter import Segmenter
-from common.metrics.acutance import Acutance
-from common.metrics.coverage import QUANTITIES, CoverageMetric
-from common.metrics.fid import FrechetDistanceMetric, KernelDistanceMetric
-from common.metrics.fidelity import (
-    MeanAbsoluteError,
-    MeanSquaredError,
-    PeakSignalToNoise,
-    StructuralSimilarity,
-)
-from common.metrics.grain import Grain
+from common.metrics.fidelity import MeanAbsoluteError, MeanSquaredError, PeakSignalToNoise
+from common.metrics.frechet import FrechetDistanceMetric
 from common.metrics.mask_consistency import MaskDice
-from common.metrics.mmd import MaximumMeanDiscrepancy
-from common.metrics.ms_ssim import PairedMSSSIM, SetMSSSIM
+from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy
+from common.metrics.neighbours import QUANTITIES, CoverageMetric
 from common.metrics.perceptual import PerceptualDistance
+from common.metrics.sharpness import Acutance, Grain
+from common.metrics.ssim import PairedMSSSIM, SetMSSSIM, StructuralSimilarity
 
 CASES = 17
 DEALT = {"even": 9, "uneven": 5}  # cases of the first process

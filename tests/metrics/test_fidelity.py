@@ -12,17 +12,8 @@ from skimage import io
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from common.evaluation.report import MetricsReport
-from common.metrics.fidelity import (
-    MeanAbsoluteError,
-    MeanSquaredError,
-    PeakSignalToNoise,
-    StructuralSimilarity,
-    mae,
-    mse,
-    psnr,
-    ssim,
-    ssim_scales,
-)
+from common.metrics.fidelity import MeanAbsoluteError, MeanSquaredError, PeakSignalToNoise, mae, mse, psnr
+from common.metrics.ssim import StructuralSimilarity, scales_for, ssim
 from tests.fixtures import real_data
 
 SKIMAGE_SSIM = {"data_range": 2.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
@@ -68,7 +59,7 @@ def test_ssim_of_several_channels_is_their_mean():
 
 def test_ssim_of_an_image_smaller_than_its_window_where_monais_fails():
     x, y = pair(8, 30)
-    assert ssim_scales(x.shape[2:]).window == 7
+    assert scales_for(x.shape[2:], 1).window == 7
     small = {**SKIMAGE_SSIM, "sigma": 1.5 * 7 / 11, "truncate": 3 / (1.5 * 7 / 11)}
     expected = structural_similarity(x[0, 0].double().numpy(), y[0, 0].double().numpy(), **small)
     assert float(ssim(x, y)[0]) == pytest.approx(expected, rel=1e-9)

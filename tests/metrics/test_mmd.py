@@ -10,11 +10,10 @@ from sklearn.metrics.pairwise import rbf_kernel as sklearn_rbf
 from common.evaluation.report import MetricsReport
 from common.metrics.mmd import (
     MaximumMeanDiscrepancy,
+    kid,
     linear_kernel,
     median_bandwidth,
-    mmd2_bootstrap_interval,
     mmd2_linear_time,
-    mmd2_linear_time_interval,
     mmd2_unbiased,
     rbf_kernel,
     squared_distances,
@@ -56,11 +55,19 @@ class Means:
         return {"name": self.label}
 
 
-def test_both_kernels_agree_with_a_double_loop():
+def test_all_kernels_agree_with_a_double_loop():
     x, y = (v.double().numpy() for v in sets())
     tx, ty = sets()
-    assert mmd2_unbiased(tx, ty, linear_kernel) == pytest.approx(double_loop(x, y, np.dot), rel=1e-10)
-    assert mmd2_unbiased(tx, ty, rbf_kernel(1.7)) == pytest.approx(double_loop(x, y, gauss), rel=1e-10)
+    assert mmd2_unbiased(tx, ty, linear_kernel)[0] == pytest.approx(double_loop(x, y, np.dot), rel=1e-10)
+    assert mmd2_unbiased(tx, ty, rbf_kernel(1.7))[0] == pytest.approx(double_loop(x, y, gauss), rel=1e-10)
+    assert kid(tx, ty) == pytest.approx(double_loop(x, y, lambda a, b: (a @ b / 7 + 1) ** 3), rel=1e-10)
+
+
+def test_kid_of_one_distribution_is_zero_on_average():
+    generators = [torch.Generator().manual_seed(seed) for seed in range(300)]
+    values = [kid(torch.randn(6, 4, generator=g), torch.randn(6, 4, generator=g)) for g in generators]
+    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(300)
+    assert min(values) < 0
 
 
 def test_linear_time_agrees_with_a_loop_over_pairs():
@@ -68,11 +75,11 @@ def test_linear_time_agrees_with_a_loop_over_pairs():
     x, y = tx.double().numpy(), ty.double().numpy()
     for kernel, k in ((linear_kernel, np.dot), (rbf_kernel(1.7), gauss)):
         terms = [k(x[i], x[i + 1]) + k(y[i], y[i + 1]) - k(x[i], y[i + 1]) - k(x[i + 1], y[i]) for i in (0, 2, 4)]
-        assert mmd2_linear_time(tx, ty, kernel) == pytest.approx(np.mean(terms), rel=1e-10)
+        value, interval = mmd2_linear_time(tx, ty, kernel)
+        assert value == pytest.approx(np.mean(terms), rel=1e-10)
         half = 1.959964 * np.std(terms, ddof=1) / np.sqrt(3)
-        expected = [np.mean(terms) - half, np.mean(terms) + half]
-        assert mmd2_linear_time_interval(tx, ty, kernel) == pytest.approx(expected, rel=1e-5)
-    assert mmd2_linear_time_interval(tx[:3], ty, linear_kernel) is None
+        assert interval == pytest.approx([np.mean(terms) - half, np.mean(terms) + half], rel=1e-5)
+    assert mmd2_linear_time(tx[:3], ty, linear_kernel)[1] is None
 
 
 def test_gaussian_kernel_agrees_with_sklearn():
@@ -94,7 +101,7 @@ def test_agrees_with_sklearn_on_real_images():
     a, b = x.double().numpy(), y.double().numpy()
     k_xx, k_yy, k_xy = (sklearn_rbf(p, q, gamma=1 / (2 * bandwidth**2)) for p, q in ((a, a), (b, b), (a, b)))
     expected = (k_xx.sum() - 12) / 132 + (k_yy.sum() - 12) / 132 - 2 * k_xy.mean()
-    assert mmd2_unbiased(x, y, rbf_kernel(bandwidth)) == pytest.approx(expected, rel=1e-9)
+    assert mmd2_unbiased(x, y, rbf_kernel(bandwidth))[0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_distances_of_equal_rows_are_exactly_zero_far_from_the_origin():
@@ -112,9 +119,9 @@ def test_both_estimates_of_two_gaussians_have_the_mean_of_the_closed_form(shift)
     truth, kernel, values, holds = mmd2_of_gaussians(shift, 4, 2.0), rbf_kernel(2.0), [], []
     for _ in range(50):
         x, y = torch.randn(80, 4, generator=generator), torch.randn(80, 4, generator=generator) + shift
-        intervals = mmd2_bootstrap_interval(x, y, kernel, resamples=60), mmd2_linear_time_interval(x, y, kernel)
-        values.append([mmd2_unbiased(x, y, kernel), mmd2_linear_time(x, y, kernel)])
-        holds.append([low < truth < high for low, high in intervals])
+        found = mmd2_unbiased(x, y, kernel, resamples=60), mmd2_linear_time(x, y, kernel)
+        values.append([value for value, _ in found])
+        holds.append([low < truth < high for _, (low, high) in found])
     error = np.std(values, axis=0) / np.sqrt(50)
     assert (np.abs(np.mean(values, axis=0) - truth) < 3 * error).all()
     assert error[0] < 0.5 * error[1]
@@ -127,8 +134,8 @@ def test_bootstrap_is_centred_and_as_wide_as_repetition():
     kernel, values, widths, offsets = rbf_kernel(1.5), [], [], []
     for _ in range(60):
         x, y = torch.randn(40, 3, generator=generator), torch.randn(30, 3, generator=generator) + 1
-        low, high = mmd2_bootstrap_interval(x, y, kernel, resamples=100)
-        values.append(mmd2_unbiased(x, y, kernel))
+        value, (low, high) = mmd2_unbiased(x, y, kernel, resamples=100)
+        values.append(value)
         widths.append(high - low)
         offsets.append((low + high) / 2 - values[-1])
     assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values), rel=0.3)
@@ -137,9 +144,9 @@ def test_bootstrap_is_centred_and_as_wide_as_repetition():
 
 def test_intervals_are_seeded_and_need_three_images():
     x, y = sets()
-    assert mmd2_bootstrap_interval(x, y, linear_kernel, 1, 50) == mmd2_bootstrap_interval(x, y, linear_kernel, 1, 50)
-    assert mmd2_bootstrap_interval(x, y, linear_kernel, 1, 50) != mmd2_bootstrap_interval(x, y, linear_kernel, 2, 50)
-    assert mmd2_bootstrap_interval(x[:2], y, linear_kernel) is None
+    assert mmd2_unbiased(x, y, linear_kernel, 1, 50) == mmd2_unbiased(x, y, linear_kernel, 1, 50)
+    assert mmd2_unbiased(x, y, linear_kernel, 1, 50)[1] != mmd2_unbiased(x, y, linear_kernel, 2, 50)[1]
+    assert mmd2_unbiased(x[:2], y, linear_kernel, 1, 50)[1] is None
 
 
 def test_linear_metric_is_monais_for_volumes_of_one_size():
@@ -177,14 +184,14 @@ def test_order_of_the_images_does_not_matter(estimator):
 def test_on_features(tmp_path):
     generator = torch.Generator().manual_seed(4)
     x, y = torch.rand(8, 1, 6, 8, generator=generator), torch.rand(7, 1, 6, 8, generator=generator)
-    metric = MaximumMeanDiscrepancy(features=Means(), max_volumes=3)
+    metric = MaximumMeanDiscrepancy(features=Means(), max_images=3)
     metric(x[:5], y[:4])
     metric(list(x[5:]), list(y[4:]))
     entry = MetricsReport({"mmd": metric}, tmp_path).collect()["metrics"]["mmd[rbf, quarters_v1]"]
     a, b = Means()(x), Means()(y)
     assert entry["n"] == {"generated": 8, "real": 7}
     assert entry["bandwidth"] == pytest.approx(median_bandwidth(a, b))
-    assert entry["value"] == pytest.approx(mmd2_unbiased(a, b, rbf_kernel(entry["bandwidth"])))
+    assert entry["value"] == pytest.approx(mmd2_unbiased(a, b, rbf_kernel(entry["bandwidth"]))[0])
     assert entry["interval95"][0] < entry["value"] < entry["interval95"][1]
     assert entry["features"] == {"name": "quarters_v1"}
     assert MaximumMeanDiscrepancy("linear", estimator="linear_time").label == "mmd[linear, linear time]"
@@ -218,8 +225,8 @@ def test_median_of_a_large_set_is_that_of_a_seeded_part():
 
 def test_bad_input():
     x, y = sets()
-    for function in (mmd2_unbiased, mmd2_linear_time, mmd2_bootstrap_interval):
-        with pytest.raises(ValueError, match="at least two images"):
+    for function in (mmd2_unbiased, mmd2_linear_time):
+        with pytest.raises(ValueError, match="At least 2 real and 2 generated"):
             function(x[:1], y, linear_kernel)
         with pytest.raises(ValueError, match="NaN"):
             function(x * float("nan"), y, linear_kernel)

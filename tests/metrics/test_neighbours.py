@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from common.metrics import coverage as module
-from common.metrics.coverage import CoverageMetric, coverage_report, density_coverage, precision_recall
+from common.metrics import neighbours as module
+from common.metrics.neighbours import CoverageMetric, density_coverage, precision_recall
 
 
 def sets(n: int = 40, m: int = 33, d: int = 6, shift: float = 0.7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,6 +87,12 @@ def test_coverage_of_one_distribution_is_what_the_paper_derives():
     values = [density_coverage(*(torch.randn(100, 4, generator=g) for _ in range(2))) for g in draws]
     assert np.mean([v.coverage for v in values]) == pytest.approx(1 - 0.5**5, abs=0.01)
     assert np.mean([v.density for v in values]) == pytest.approx(1, abs=0.05)
+
+
+def coverage_report(real: torch.Tensor, fake: torch.Tensor, quantity: str, draws: int = 100) -> dict:
+    """Of vectors in place of images."""
+    metric = CoverageMetric(lambda vectors: vectors, quantity, draws=draws)
+    return metric._measure(real, fake)
 
 
 def test_interval_is_seeded_holds_the_value_and_narrows_with_n():

@@ -8,10 +8,7 @@ from scipy.stats import t
 from torch import nn
 
 from common.features.features import FeatureNetwork
-from common.features.registry import NetworkSpec
-from common.metrics.fid import FrechetDistanceMetric, fid, fid_interval, kid, kid_interval
-from common.metrics.frechet import GaussianStatistics, frechet_distance
-from common.metrics.planes import PlanesFrechetDistance, plane_slices, planes_fid
+from common.metrics.frechet import FrechetDistanceMetric, GaussianStatistics, fid, fid_interval, frechet_distance
 from common.networks.torchvision import import_torchvision
 
 
@@ -19,6 +16,10 @@ def features(n: int, d: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(d, d, generator=generator, dtype=torch.float64)
     return torch.randn(n, d, generator=generator, dtype=torch.float64) @ mixing + 5
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def test_distance_of_gaussians_with_diagonal_covariances_is_the_closed_form():
@@ -65,36 +66,6 @@ def test_statistics_in_batches_equal_numpy_even_far_from_zero():
     np.testing.assert_allclose(statistics.covariance, np.cov(a.numpy(), rowvar=False), rtol=1e-7)
 
 
-def test_statistics_survive_packing():
-    statistics = GaussianStatistics(4)
-    statistics.update(features(9, 4, 8))
-    other = GaussianStatistics.unpacked(statistics.packed(), 4)
-    assert other.n == 9
-    assert torch.equal(other.covariance, statistics.covariance)
-
-
-def test_kid_agrees_with_a_double_loop():
-    a, b = features(5, 3, 9), features(4, 3, 10)
-
-    def k(x, y):
-        return (float(x @ y) / 3 + 1) ** 3
-
-    within_a = np.mean([k(a[i], a[j]) for i in range(5) for j in range(5) if i != j])
-    within_b = np.mean([k(b[i], b[j]) for i in range(4) for j in range(4) if i != j])
-    across = np.mean([k(x, y) for x in a for y in b])
-    assert kid(a, b) == pytest.approx(within_a + within_b - 2 * across, rel=1e-10)
-
-
-def test_kid_of_one_distribution_is_zero_on_average():
-    values = [kid(torch.randn(6, 4, generator=g), torch.randn(6, 4, generator=g)) for g in map(seeded, range(300))]
-    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(300)
-    assert min(values) < 0
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def test_fid_refuses_one_image_nan_and_other_sizes():
     with pytest.raises(ValueError, match="at least two images, got 1"):
         fid(features(1, 3, 0), features(5, 3, 1))
@@ -135,13 +106,23 @@ def test_fid_agrees_with_pytorch_fid():
     assert fid(a, b) == pytest.approx(float(calculate_frechet_distance(*moments)), rel=1e-4)
 
 
+def interval(a: torch.Tensor, b: torch.Tensor) -> list[float] | None:
+    """Of ten groups, row i in group i modulo 10."""
+    sides = []
+    for x in (a, b):
+        sides.append([GaussianStatistics(x.shape[1]) for _ in range(10)])
+        for group, own in enumerate(sides[-1]):
+            own.update(x[group::10]) if len(x) > group else None
+    return fid_interval(*sides, fid(a, b))
+
+
 def test_two_known_gaussians_are_measured_within_the_interval():
     inside = 0
     for seed in range(20):
         g = seeded(seed)
         a = torch.randn(400, 3, generator=g, dtype=torch.float64)
         b = 2 * torch.randn(400, 3, generator=g, dtype=torch.float64) + 1
-        low, high = fid_interval(a, b)
+        low, high = interval(a, b)
         inside += low <= 3 * (1 + 1) <= high  # |m|^2 = 3, (2 - 1)^2 a dimension
     assert inside >= 16
 
@@ -151,14 +132,8 @@ def test_jackknife_over_equal_groups_is_the_textbook_formula():
     value = fid(a, b)
     left = [fid(a[torch.arange(40) % 10 != g], b[torch.arange(40) % 10 != g]) for g in range(10)]
     half = t.ppf(0.975, 9) * np.sqrt(0.9 * ((np.array(left) - np.mean(left)) ** 2).sum())
-    np.testing.assert_allclose(fid_interval(a, b), [max(0, value - half), value + half], rtol=1e-6)
-    assert fid_interval(a[:1].repeat(2, 1), b[:2]) is None
-
-
-def test_kid_has_an_interval_around_it():
-    a, b = features(60, 3, 16), features(60, 3, 16) + 1
-    low, high = kid_interval(a, b, resamples=100)
-    assert low < kid(a, b) < high
+    np.testing.assert_allclose(interval(a, b), [max(0, value - half), value + half], rtol=1e-6)
+    assert interval(a[:1].repeat(2, 1), b[:2]) is None
 
 
 class Slices(nn.Module):
@@ -170,57 +145,6 @@ class Slices(nn.Module):
         return torch.cat([x.flatten(2).mean(2), x.flatten(2).std(2)], dim=1)
 
 
-def volumes(n: int, seed: int) -> torch.Tensor:
-    return torch.rand(n, 1, 6, 7, 8, generator=seeded(seed)) ** (1 + seed) * 2 - 1
-
-
-def test_planes_are_the_distances_of_all_slices_across_each_axis():
-    network = FeatureNetwork(f"{__name__}:Slices")
-    generated, real = volumes(12, 0), volumes(12, 1)
-    metric = PlanesFrechetDistance(network, batch_size=4)
-    for part in (slice(0, 5), slice(5, 12)):
-        metric(generated[part], real[part])
-    report = metric.report()
-    expected = []
-    for axis in range(3):
-        slices = [
-            v.movedim(2 + axis, 1).reshape(-1, 1, *(s for i, s in enumerate((6, 7, 8)) if i != axis))
-            for v in (generated, real)
-        ]
-        expected.append(fid(*(network(s) for s in slices)))
-    assert list(report["planes"].values()) == pytest.approx(expected, rel=1e-6)
-    assert report["value"] == pytest.approx(np.mean(expected), rel=1e-6)
-    assert planes_fid(list(generated), list(real), network) == pytest.approx(np.mean(expected), rel=1e-6)
-    assert report["n"] == {"generated": 12, "real": 12}
-    assert report["slices"]["axis_2"] == {"generated": 96, "real": 96}
-    assert report["interval95"][0] < report["value"] < report["interval95"][1]
-    assert metric.label == f"fid_2.5d[{network.label}]"
-    metric.reset()
-    with pytest.raises(ValueError, match="no images seen"):
-        metric.report()
-
-
-def test_the_central_slices_are_taken():
-    volume = torch.arange(10.0).reshape(1, 1, 10, 1)
-    assert plane_slices(volume, 1, 0.4).flatten().tolist() == [3, 4, 5, 6]
-    assert plane_slices(volume, 0, 0.4).shape == (1, 1, 10, 1)
-    with pytest.raises(ValueError, match="axis"):
-        plane_slices(volume, 3)
-
-
-def test_planes_refuse_other_networks_and_images():
-    network = FeatureNetwork(f"{__name__}:Slices")
-    with pytest.raises(ValueError, match="volumes"):
-        PlanesFrechetDistance(network)(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4))
-    with pytest.raises(ValueError, match="share"):
-        PlanesFrechetDistance(network, share=0)
-    spec = NetworkSpec(Slices, source="here", licence="x", spatial_dims=3)
-    with pytest.raises(ValueError, match="reads 3D"):
-        PlanesFrechetDistance(FeatureNetwork("a:b", registry={"a:b": spec}))
-    with pytest.raises(ValueError, match=r"reads 2D images, got 3D.*PlanesFrechetDistance"):
-        FrechetDistanceMetric(network)(volumes(2, 0), volumes(2, 1))
-
-
 def test_memory_does_not_grow_and_the_order_of_the_images_does_not_matter():
     network = FeatureNetwork(f"{__name__}:Slices")
     generated, real = torch.rand(60, 1, 5, 5, generator=seeded(0)), torch.rand(60, 1, 5, 5, generator=seeded(1)) ** 2
@@ -230,9 +154,16 @@ def test_memory_does_not_grow_and_the_order_of_the_images_does_not_matter():
         held = set()
         for rows in order.split(7):
             metric(generated[rows], real[rows])
-            held.add(sum(part.packed().numel() for own in metric._statistics[""] for part in own.parts))
-        assert held == {2 * 10 * (1 + 2 + 4)}
+            held.add(sum(part.mean.numel() + part.scatter.numel() for own in metric._statistics for part in own))
+        assert held == {2 * 10 * (2 + 4)}
         reports.append(metric.report())
     assert reports[0]["value"] == pytest.approx(reports[1]["value"], rel=1e-9)
     assert reports[0]["interval95"] == pytest.approx(reports[1]["interval95"], rel=1e-6)
     assert "10 groups" in reports[0]["interval_by"]
+    metric.reset()
+    with pytest.raises(ValueError, match="no images seen"):
+        metric.report()
+    with pytest.raises(ValueError, match="needs generated and real"):
+        metric(generated)
+    with pytest.raises(ValueError, match="groups must be"):
+        FrechetDistanceMetric(network, groups=0)

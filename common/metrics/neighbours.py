@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..features.feature_sets import FeatureSetMetric
-from ..features.features import FeatureNetwork
+from .base import FeatureSetMetric, checked_sets
 from .intervals import subsampling_interval
+
+if TYPE_CHECKING:
+    from ..features.features import FeatureNetwork
 
 QUANTITIES = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
 _ELEMENTS = 2**22  # of a block of distances: 32 MiB in float64
@@ -48,7 +51,7 @@ def precision_recall(real: Tensor, generated: Tensor, k: int = 3) -> PrecisionRe
 
     Source: Kynkäänniemi et al. 2019, eq. 1 and 2, with their k.
     """
-    real, generated = checked_features(real, generated, k)
+    real, generated = centred_sets(real, generated, k + 1, k + 1)
     return PrecisionRecall(_share_inside(generated, real, k), _share_inside(real, generated, k))
 
 
@@ -70,7 +73,7 @@ def density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> DensityCove
 
     Source: Naeem et al. 2020, section 3. The sphere belongs to its ball, as in Kynkäänniemi et al.
     """
-    real, generated = checked_features(real, generated, k, least_generated=1)
+    real, generated = centred_sets(real, generated, k + 1, 1)
     inside = torch.zeros(len(real), dtype=torch.long)
     radii = _squared_radii(real, k)
     for rows, squared in _blocks(real, generated):
@@ -78,32 +81,9 @@ def density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> DensityCove
     return DensityCoverage(float(inside.sum()) / (k * len(generated)), float((inside > 0).double().mean()))
 
 
-def checked_features(
-    real: Tensor, generated: Tensor, k: int = 0, least_generated: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """
-    Both sets as float64 on the CPU, less the mean of the real ones, which makes squared distances more exact.
-
-    Args:
-        real: (n, d), n above k.
-        generated: (m, d), at least ``least_generated``, by default above k.
-        k: neighbours that are looked for.
-        least_generated: smallest m.
-
-    Raises:
-        ValueError: for k below 0, too few images, other shapes, NaN or infinity.
-    """
-    if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
-        shapes = f"{tuple(real.shape)} and {tuple(generated.shape)}"
-        raise ValueError(f"Two sets of vectors of one length were expected, got {shapes}.")
-    least = k + 1 if least_generated is None else least_generated
-    if len(real) <= k or len(generated) < least:
-        raise ValueError(
-            f"At least {k + 1} real and {least} generated images are needed, got {len(real)} and {len(generated)}."
-        )
-    if not bool(torch.isfinite(real).all() and torch.isfinite(generated).all()):
-        raise ValueError("Features hold NaN or infinity.")
-    real, generated = real.detach().cpu().double(), generated.detach().cpu().double()
+def centred_sets(real: Tensor, generated: Tensor, least_real: int, least_generated: int) -> tuple[Tensor, Tensor]:
+    """``base.checked_sets`` less the mean of the real vectors, which makes squared distances more exact."""
+    real, generated = checked_sets(real, generated, least_real, least_generated)
     mean = real.mean(0)
     return real - mean, generated - mean
 
@@ -123,7 +103,7 @@ def _squared_radii(centres: Tensor, k: int) -> Tensor:
     return radii
 
 
-def _blocks(a: Tensor, b: Tensor) -> Any:
+def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Squared distances of all vectors of ``b`` to some of ``a`` at a time: (rows of a, (rows, m))."""
     norm = (b**2).sum(1)
     step = max(1, _ELEMENTS // len(b))
@@ -139,6 +119,8 @@ class CoverageMetric(FeatureSetMetric):
     """
     Precision, recall, density or coverage of generated images among real ones.
 
+    The interval is that of parts of at most half of each set; sets whose halves have k images or fewer get none.
+
     Args:
         features: the network and its preprocessing; its name stands in the result.
         quantity: "precision", "recall", "density" or "coverage".
@@ -150,6 +132,16 @@ class CoverageMetric(FeatureSetMetric):
         ValueError: for another quantity, or k below 1.
 
     Source: Kynkäänniemi et al. 2019; Naeem et al. 2020.
+
+    >>> class Pixels:
+    ...     label, describe = "pixels", dict
+    ...     def __call__(self, images):
+    ...         return images.flatten(1)
+    >>> metric = CoverageMetric(Pixels(), "recall", k=1)
+    >>> images = torch.arange(8.0).reshape(8, 1, 1, 1)
+    >>> _ = metric(images[:4], images)  # the generated images reach from 0 to 3, with balls up to 4
+    >>> metric.label, float(metric.aggregate())
+    ('recall[pixels]', 0.625)
     """
 
     def __init__(
@@ -163,47 +155,20 @@ class CoverageMetric(FeatureSetMetric):
         super().__init__(features)
         if quantity not in QUANTITIES:
             raise ValueError(f"quantity must be one of {sorted(QUANTITIES)}, got {quantity!r}.")
-        self.quantity, self.k, self.seed, self.draws = quantity, QUANTITIES[quantity] if k is None else k, seed, draws
+        self.name, self.k, self.seed, self.draws = quantity, QUANTITIES[quantity] if k is None else k, seed, draws
         if self.k < 1:
             raise ValueError(f"k must be at least 1, got {k}.")
 
-    @property
-    def label(self) -> str:
-        """Such as ``coverage[cxr_v1]``."""
-        return f"{self.quantity}[{self.features.label}]"
+    def _measure(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
+        value = self._statistic(real, generated)
+        result: dict[str, Any] = {"value": value, "k": self.k, "interval95": None}
+        if self.draws and min(len(real), len(generated)) // 2 > self.k:
+            top = math.inf if self.name == "density" else 1.0
+            low, high = subsampling_interval(self._statistic, (real, generated), value, self.seed, self.draws)
+            how = f"{self.draws} parts of at most half of each set, without replacement, seed {self.seed}"
+            result |= {"interval95": [max(0.0, low), min(top, high)], "interval_by": how}
+        return result
 
-    def _evaluate(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
-        return coverage_report(real, generated, self.quantity, self.k, self.seed, self.draws)
-
-
-def coverage_report(
-    real: Tensor, generated: Tensor, quantity: str, k: int | None = None, seed: int = 0, draws: int = 100
-) -> dict[str, Any]:
-    """
-    One of the four quantities with its interval.
-
-    Args:
-        real: (n, d).
-        generated: (m, d).
-        quantity: "precision", "recall", "density" or "coverage".
-        k: neighbour that gives the radius; None for the papers'.
-        seed: of the interval's draws.
-        draws: of parts of the sets; 0 for no interval. Sets whose halves have k images or fewer get none either.
-
-    Returns:
-        ``value``, ``k``, ``interval95`` (None without one) and how it was found.
-    """
-    k = QUANTITIES[quantity] if k is None else k
-    function: Any = precision_recall if quantity in PrecisionRecall._fields else density_coverage
-
-    def statistic(real: Tensor, generated: Tensor) -> float:
-        return float(getattr(function(real, generated, k), quantity))
-
-    value = statistic(real, generated)
-    result: dict[str, Any] = {"value": value, "k": k, "interval95": None}
-    if draws and min(len(real), len(generated)) // 2 > k:
-        top = math.inf if quantity == "density" else 1.0
-        low, high = subsampling_interval(statistic, (real, generated), value, seed, draws)
-        result["interval95"] = [max(0.0, low), min(top, high)]
-        result["interval_by"] = f"{draws} parts of at most half of each set, without replacement, seed {seed}"
-    return result
+    def _statistic(self, real: Tensor, generated: Tensor) -> float:
+        function: Any = precision_recall if self.name in PrecisionRecall._fields else density_coverage
+        return float(getattr(function(real, generated, self.k), self.name))

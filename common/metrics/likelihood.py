@@ -1,4 +1,6 @@
-"""The bound as a score for images of another kind: ROC curves against held-out images of the kind trained on."""
+"""
+The variational bound on -log p(x): its terms as means over held-out images, and as scores for images of another kind.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +15,98 @@ import torch
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from monai.inferers import Inferer
-from monai.metrics import CumulativeIterationMetric
 from monai.utils import convert_to_tensor
 from PIL import Image
+from scipy.stats import rankdata
+from sklearn import metrics as sklearn_metrics
 from torch import Tensor
 
 from ..diffusion.variational import TERMS, bits_per_dimension
 from ..utils.files import written_whole
-from .bound import BOUND, BoundTerm, term_of
+from .base import CaseMetric, SetMetric
 from .intervals import bootstrap_interval_of_sets
 
+BOUND = "bound"
 _POINTS = 101
 
 
-class OutOfDistributionROC(CumulativeIterationMetric):
+def term_of(terms: Tensor, name: str, controls: Sequence[str] = ()) -> Tensor:
+    """
+    One term, or "bound", their sum.
+
+    Args:
+        terms: (N, 3), nats, in the order of ``TERMS``; a further column for each of ``controls``.
+        name: of the term.
+        controls: names of other scores, see ``ControlledInferer``.
+
+    Returns:
+        (N,), float64.
+
+    Raises:
+        ValueError: for another shape or name.
+    """
+    columns = (*TERMS, *controls)
+    if name not in (*columns, BOUND):
+        raise ValueError(f"term must be one of {(*columns, BOUND)}, got {name!r}.")
+    if terms.ndim != 2 or terms.shape[1] < len(columns):
+        raise ValueError(f"Terms (N, {len(columns)}) were expected, got shape {tuple(terms.shape)}.")
+    plain = convert_to_tensor(terms).detach().double()
+    return plain[:, : len(TERMS)].sum(1) if name == BOUND else plain[:, columns.index(name)]
+
+
+class BoundTerm(CaseMetric):
+    """
+    One term of the bound on -log p(x), called with the terms of a batch, (N, 3) nats: a value an image.
+
+    Called with the number of each image's set as well, (N,) or (N, 1), it passes over sets other than 0.
+
+    Args:
+        term: "reconstruction", "diffusion", "latent", or "bound" for their sum.
+        dimensions: pixels times channels of an image, for bits per dimension; None for nats per image.
+
+    Raises:
+        ValueError: for an unknown term or fewer than one dimension.
+
+    Source: Kingma et al. 2021 (VDM), eq. 11.
+
+    >>> metric = BoundTerm("bound")
+    >>> _ = metric(torch.tensor([[1.0, 2.0, 0.5]]))
+    >>> metric.label, float(metric.aggregate())
+    ('bound [nats]', 3.5)
+    """
+
+    def __init__(self, term: str = BOUND, dimensions: int | None = None) -> None:
+        super().__init__()
+        if term not in (*TERMS, BOUND):
+            raise ValueError(f"term must be one of {(*TERMS, BOUND)}, got {term!r}.")
+        if dimensions is not None and dimensions < 1:
+            raise ValueError(f"dimensions must be at least 1, got {dimensions}.")
+        self.term, self.dimensions = term, dimensions
+
+    @property
+    def label(self) -> str:
+        """Such as ``diffusion [bits/dim]``."""
+        return f"{self.term} [{'nats' if self.dimensions is None else 'bits/dim'}]"
+
+    def _values(self, y_pred: Tensor, y: Tensor | None) -> Tensor:
+        nats = term_of(y_pred, self.term)
+        values = nats if self.dimensions is None else bits_per_dimension(nats, self.dimensions)
+        # NaN stands for an image of another set: a term that is no number must not look like one.
+        values = torch.where(values.isnan(), torch.inf, values)
+        return values if y is None else torch.where(y.reshape(len(values)).to(values) == 0, values, torch.nan)
+
+    def per_case(self) -> Tensor:
+        """The term of each image of set 0, (n,), float64."""
+        values = super().per_case()
+        return values[~values.isnan()]
+
+    def report(self) -> dict[str, Any]:
+        """Unit and dimensions."""
+        unit = "nats per image" if self.dimensions is None else "bits per dimension"
+        return {"unit": unit, "dimensions": self.dimensions}
+
+
+class OutOfDistributionROC(SetMetric):
     """
     Area under the ROC curve of a term of the bound: the chance that an image of the other set scores higher.
 
@@ -44,6 +124,11 @@ class OutOfDistributionROC(CumulativeIterationMetric):
         resamples: of the bootstrap.
 
     Source: Hanley and McNeil 1982; Nalisnick et al. 2019 (Do Deep Generative Models Know What They Don't Know?).
+
+    >>> metric = OutOfDistributionROC(1, "other", term="latent")
+    >>> _ = metric(torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 3.0], [0.0, 0.0, 2.0]]), torch.tensor([0, 0, 1]))
+    >>> metric.label, float(metric.aggregate())
+    ('ood_auc[other, latent]', 0.5)
     """
 
     def __init__(
@@ -69,8 +154,12 @@ class OutOfDistributionROC(CumulativeIterationMetric):
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
         if y is None or len(y) != len(y_pred):
             raise ValueError(f"{self.label}: a set number for each of {len(y_pred)} images was expected.")
-        number = convert_to_tensor(y).reshape(len(y_pred)).double()
-        return torch.stack([term_of(y_pred, self.term, self.controls), number.to(y_pred.device)], dim=1)
+        scores = term_of(y_pred, self.term, self.controls).cpu()
+        number = convert_to_tensor(y).reshape(len(y_pred)).cpu()
+        self._result = None
+        for kept, wanted in zip(self._kept, (self.outside, self.inside)):
+            kept.extend(scores[number == wanted])
+        return scores[:, None]
 
     def scores(self) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -79,20 +168,14 @@ class OutOfDistributionROC(CumulativeIterationMetric):
         Raises:
             ValueError: when one of the sets has no image, or a score is no number.
         """
-        buffer = self.get_buffer()
-        rows = np.empty((0, 2)) if buffer is None else buffer.detach().cpu().numpy()
-        inside, outside = (rows[rows[:, 1] == number, 0] for number in (self.inside, self.outside))
-        if not len(inside) or not len(outside) or not np.isfinite(rows[:, 0]).all():
+        outside, inside = (np.array([float(score) for score in side]) for side in self.sets())
+        if not len(inside) or not len(outside) or not np.isfinite([*inside, *outside]).all():
             raise ValueError(
                 f"{self.label}: finite scores of both sets were expected, got {len(inside)} and {len(outside)}."
             )
         return inside, outside
 
-    def aggregate(self) -> Tensor:  # type: ignore[override]
-        """Returns the area, a float64 scalar."""
-        return torch.tensor(roc_auc(*self.scores()), dtype=torch.float64)
-
-    def report(self) -> dict[str, Any]:
+    def _evaluate(self, generated: list[Tensor], real: list[Tensor]) -> dict[str, Any]:
         """Area, interval, numbers of images, share found at 5 % false alarms, curve."""
         inside, outside = self.scores()
         alarms, found = roc_curve(inside, outside)
@@ -106,6 +189,35 @@ class OutOfDistributionROC(CumulativeIterationMetric):
         }
 
 
+def roc_auc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """
+    Chance that a score outside, (m,), is higher than one inside, (n,), ties half, by ranks.
+
+    The number of scikit-learn's ``roc_auc_score`` (tested), for whose checks a bootstrap would wait a minute.
+    """
+    m = len(outside)
+    above = rankdata(np.concatenate([inside, outside]))[len(inside) :].sum() - m * (m + 1) / 2
+    return float(above / (len(inside) * m))
+
+
+def roc_curve(inside: np.ndarray, outside: np.ndarray, points: int = _POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Shares of both sets above a threshold that falls from above all scores to below them, by scikit-learn.
+
+    Args:
+        inside: scores, (n,); above the threshold they are false alarms.
+        outside: scores, (m,); above the threshold they are found.
+        points: at most so many, of equal steps along the sorted thresholds.
+
+    Returns:
+        Shares inside and outside, each rising from 0 to 1.
+    """
+    truth, scores = np.repeat([0, 1], [len(inside), len(outside)]), np.concatenate([inside, outside])
+    alarms, found, _ = sklearn_metrics.roc_curve(truth, scores, drop_intermediate=False)
+    kept = np.linspace(0, len(alarms) - 1, min(points, len(alarms))).round().astype(int)
+    return alarms[kept], found[kept]
+
+
 class ControlledInferer(Inferer):
     """
     The terms of a bound, and beside them scores that need no model, called as ``inferer(inputs, network)``.
@@ -116,6 +228,10 @@ class ControlledInferer(Inferer):
     Args:
         inferer: gives (N, 3) nats.
         controls: name -> called with images (N, 1, H, W) in [0, 1], gives (N,), higher for the less usual.
+
+    >>> inferer = ControlledInferer(lambda x, network: torch.zeros(len(x), 3), {"mean": lambda x: x.mean((1, 2, 3))})
+    >>> inferer(torch.ones(1, 1, 4, 4), None).tolist()
+    [[0.0, 0.0, 0.0, 1.0]]
     """
 
     def __init__(self, inferer: Inferer, controls: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
@@ -167,36 +283,6 @@ def score_metrics(
     return metrics
 
 
-def roc_auc(inside: np.ndarray, outside: np.ndarray) -> float:
-    """
-    Chance that a score outside is higher than one inside, ties half.
-
-    MONAI's ``compute_roc_auc`` gives the same (tested) by a loop in Python, which a bootstrap would wait for.
-    """
-    ordered = np.sort(inside)
-    below, not_above = (np.searchsorted(ordered, outside, side) for side in ("left", "right"))  # type: ignore[call-overload]
-    return float((below + not_above).mean() / (2 * len(inside)))
-
-
-def roc_curve(inside: np.ndarray, outside: np.ndarray, points: int = _POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Shares of both sets above a threshold that falls from above all scores to below them.
-
-    Args:
-        inside: scores, (n,); above the threshold they are false alarms.
-        outside: scores, (m,); above the threshold they are found.
-        points: at most so many, of equal steps along the sorted thresholds.
-
-    Returns:
-        Shares inside and outside, each rising from 0 to 1.
-    """
-    thresholds = np.concatenate([[np.inf], np.unique(np.concatenate([inside, outside]))[::-1]])
-    if len(thresholds) > points:
-        thresholds = thresholds[np.linspace(0, len(thresholds) - 1, points).round().astype(int)]
-    alarms, found = ((scores[None] >= thresholds[:, None]).mean(1) for scores in (inside, outside))
-    return alarms, found
-
-
 class RocFigure:
     """
     Handler that draws the curves of the bound as a score when the evaluation is complete.
@@ -204,6 +290,9 @@ class RocFigure:
     Args:
         metrics: name -> metric; others than ``OutOfDistributionROC`` of the bound are passed over.
         output_dir: folder of ``roc.png``.
+
+    >>> RocFigure(score_metrics(["held out", "virus"], dimensions=256), "evaluation").path.name
+    'roc.png'
     """
 
     def __init__(self, metrics: Mapping[str, Any], output_dir: str | Path) -> None:
@@ -237,6 +326,9 @@ class ScoreTable:
     Args:
         output_dir: folder of the file.
         dimensions: pixels times channels of an image.
+
+    >>> ScoreTable("evaluation", dimensions=64 * 64).path.name
+    'scores.csv'
     """
 
     COLUMNS = ("case", "class", *(f"{term}_nats" for term in (*TERMS, BOUND)), "bits_per_dimension")
