@@ -64,7 +64,7 @@ def main(
     spent: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder:
         sets = copies(real, count, Path(folder))
-        names = tuple(name for name in METRICS if name != "lpips")
+        names = tuple(name for name, entry in METRICS.items() if name != "lpips" and entry.kind != "bundle")
         given = (str(weights),) if weights else ()
         options = Options(metrics=names, networks=(network,), weights=given)
         start = time.perf_counter()

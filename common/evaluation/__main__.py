@@ -199,6 +199,8 @@ def metrics(*more: Any, **unknown: Any) -> int:
     """List the metrics that --metrics takes."""
     _nothing_else(metrics, more, unknown)
     for name, entry in METRICS.items():
+        if entry.kind == "bundle":
+            continue
         needs = (
             "network" if entry.needs_network else {"pairs": "same file names", "training": "--train"}.get(entry.kind)
         )

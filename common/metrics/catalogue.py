@@ -261,6 +261,7 @@ METRICS: dict[str, Entry] = {
         "higher is better, dB",
         "image processing",
         {"region": "inside"},
+        by_default=False,
     ),
     "machine_2afc_paired": Entry(
         "bundle",
@@ -269,6 +270,7 @@ METRICS: dict[str, Entry] = {
         "0.5 where it cannot tell, 1 where it always can",
         "Med-cDiff 2023, Table 3 (by readers)",
         {"paired": True},
+        by_default=False,
     ),
     "accuracy": Entry(
         "bundle",
@@ -277,6 +279,7 @@ METRICS: dict[str, Entry] = {
         _REAL,
         "Med-cDiff 2023, section 4 (downstream task)",
         given={"network": "classifier"},
+        by_default=False,
     ),
     "mask_dice": Entry(
         "bundle",
@@ -285,6 +288,7 @@ METRICS: dict[str, Entry] = {
         _REAL,
         "Dice 1945",
         one_set=True,
+        by_default=False,
     ),
 }
 
