@@ -27,8 +27,9 @@ class ProgressLog:
         ValueError: when ``interval`` is less than 1.
 
     Example:
-        >>> ProgressLog(interval=50, name="train").interval
-        50
+        >>> ProgressLog(interval=0)
+        Traceback (most recent call last):
+        ValueError: interval must be at least 1, got 0.
     """
 
     def __init__(self, interval: int = 20, name: str = "train") -> None:

@@ -190,9 +190,3 @@ def test_weights_that_are_no_numbers_are_not_written(tmp_path, part, value):
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint_epoch=1.pt"]
     kept = [torch.load(tmp_path / "model.pt", weights_only=True), load_newest(tmp_path)[1]["network"]]
     assert all(bool(torch.isfinite(tensor).all()) for weights in kept for tensor in weights.values())
-
-
-@pytest.mark.parametrize("option", ["interval", "keep"])
-def test_intervals_are_positive(tmp_path, option):
-    with pytest.raises(ValueError, match="at least 1"):
-        Run(tmp_path, 1, **{option: 0})

@@ -35,11 +35,6 @@ def test_losses_are_averaged_and_the_time_left_is_told():
     assert records.lines[-1].startswith("Epoch 2/2 took 0 s, 0 s left")
 
 
-def test_the_interval_is_positive():
-    with pytest.raises(ValueError, match="at least 1"):
-        ProgressLog(0)
-
-
 @pytest.mark.parametrize(
     ("seconds", "words"), [(12.4, "12 s"), (200, "3 min 20 s"), (59.6, "1 min 00 s"), (7500, "2 h 05 min")]
 )

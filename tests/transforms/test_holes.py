@@ -32,16 +32,6 @@ def test_holes_refuse_nonsense():
         random_hole((32, 32), 1.0, "boxes", random)
 
 
-def test_the_hole_is_blank_and_marked():
-    image = torch.rand(1, 6, 6)
-    hole = torch.zeros(1, 6, 6)
-    hole[:, 2:4, 1:5] = 1
-    condition = HoledConditiond("image")({"image": image, "hole": hole})["condition"]
-    assert condition.shape == (2, 6, 6)
-    assert torch.equal(condition[:1], image * (1 - hole))
-    assert torch.equal(condition[1:], 2 * hole - 1)
-
-
 def holed_case(tmp_path, hole, name="hole.png"):
     path = write_picture(tmp_path / name, hole)
     image = write_picture(tmp_path / "image.png", grey())

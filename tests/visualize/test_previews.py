@@ -17,27 +17,17 @@ from common.visualize.previews import SamplePreviews, SampleSheet, SavePreviewd
 from tests.fixtures import image_of, oblique_affine, two_part_mask
 
 
-def _tensor(array, affine, name=None):
-    meta = {"filename_or_obj": name} if name else {}
-    return MetaTensor(torch.as_tensor(array, dtype=torch.float32), affine=torch.as_tensor(affine), meta=meta)
-
-
 def test_writes_the_stem_of_the_file_and_leaves_nothing_else(tmp_path):
     mask = two_part_mask()
-    pred = _tensor(image_of(mask)[None], oblique_affine(), "/somewhere/case_1.nii.gz")
-    data = {"pred": pred, "image": _tensor(mask[None], oblique_affine())}
+    affine, meta = torch.from_numpy(oblique_affine()), {"filename_or_obj": "/somewhere/case_1.nii.gz"}
+    pred = MetaTensor(torch.from_numpy(image_of(mask))[None], affine=affine, meta=meta)
+    data = {"pred": pred, "image": MetaTensor(torch.from_numpy(mask)[None], affine=affine)}
     result = SavePreviewd("pred", "image", tmp_path / "new", labels={"a": 1, "b": 2})(data)
     assert result["pred"] is pred
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["case_1_preview.png"]
     assert imread(tmp_path / "new" / "case_1_preview.png").ndim == 3
     SavePreviewd("pred", output_dir=tmp_path / "sub", separate_folder=True)(data)
     assert (tmp_path / "sub" / "case_1" / "case_1_preview.png").is_file()
-
-
-def test_volume_without_a_file_is_passed_on(tmp_path):
-    data = {"pred": torch.rand(1, 8, 8, 8)}
-    assert SavePreviewd("pred", "image", tmp_path / "new")(data) == data
-    assert not (tmp_path / "new").exists()
 
 
 def test_previews_are_written_for_each_evaluation(tmp_path: Path):
@@ -76,11 +66,9 @@ def test_a_sheet_is_square_or_has_a_case_a_row(tmp_path, keys, cases, size):
 def test_a_sheet_by_class_has_a_row_a_class_and_colours(tmp_path):
     def step(engine, batch):
         engine.state.batch = [{"class": name} for name in batch]
-        return [
-            {"pred": torch.full((3, 4, 6), 0.2 * (name == "b")).index_fill(0, torch.tensor(0), 1)} for name in batch
-        ]
+        return [{"pred": torch.full((3, 4, 6), 0.2 * (name == "b")).index_fill(0, red, 1)} for name in batch]
 
-    engine = Engine(step)
+    red, engine = torch.tensor(0), Engine(step)
     SampleSheet(tmp_path, max_cases=2, by_class=True).attach(engine)
     engine.run([["a", "b"], ["a", "a"]])
     with Image.open(tmp_path / "contact_sheet.png") as file:
