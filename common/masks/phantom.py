@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from monai.transforms.utils import get_largest_connected_component_mask
 from scipy import ndimage
-
-from .shape_model import largest_component
+from skimage.filters import threshold_otsu
 
 HEAD, LESION = 1, 2
 FIELD_OF_VIEW = 192.0
@@ -61,7 +61,8 @@ def head_phantom(
     features = [_level(points, c, np.array(r) * rng.uniform(0.8, 1.05)) < 1 for c, r in (_NOSE, _CHIN)]
     parts = (skull | neck | features[0] | features[1]).astype(np.float32)
     # Rounds the creases where the parts meet.
-    head = largest_component((ndimage.gaussian_filter(parts, _ROUNDING / step, mode="nearest") > 0.5) | brain)
+    rounded = ndimage.gaussian_filter(parts, _ROUNDING / step, mode="nearest") > 0.5
+    head = get_largest_connected_component_mask(rounded | brain, connectivity=1)
     mask = head.astype(np.uint8) * HEAD
     if lesion:
         mask[_lesion(points, brain, step, rng)] = LESION
@@ -91,7 +92,9 @@ def head_mask_from_image(
     image = np.asarray(image, dtype=np.float64)
     if image.ndim != 3 or not np.isfinite(image).all() or image.min() == image.max():
         raise ValueError(f"A 3D image of finite, varying values was expected, got shape {image.shape}.")
-    bright = image > _otsu(np.clip(image, None, np.percentile(image, 99.5)))
+    clipped = np.clip(image, None, np.percentile(image, 99.5))
+    # scikit-image names the middle of the last dark bin of 256; its upper edge parts the two classes
+    bright = image > threshold_otsu(clipped) + (clipped.max() - clipped.min()) / 512
     # Twice three millimetres (or a voxel) bridge the dark bone between scalp and brain.
     radius = max(3.0, *(float(s) for s in spacing))
     pad = [int(np.ceil(2 * radius / s)) for s in spacing]
@@ -99,10 +102,9 @@ def head_mask_from_image(
     closed = ndimage.distance_transform_edt(grown, spacing) > radius
     head = closed[tuple(slice(p, -p) for p in pad)]
     for axis in range(3):
-        for index in range(head.shape[axis]):
-            where = tuple(index if a == axis else slice(None) for a in range(3))
-            head[where] = ndimage.binary_fill_holes(head[where])
-    head = largest_component(head)
+        for section in np.moveaxis(head, axis, 0):
+            section[:] = ndimage.binary_fill_holes(section)
+    head = get_largest_connected_component_mask(head, connectivity=1)
     mask = head.astype(np.uint8) * HEAD
     if lesion is not None:
         mask[_checked_lesion(np.asarray(lesion), head)] = LESION
@@ -122,16 +124,6 @@ def _checked_lesion(lesion: np.ndarray, head: np.ndarray) -> np.ndarray:
             f"{(inside & ~head).sum()} of {inside.sum()} lesion voxels lie outside the head: is it the same grid?"
         )
     return inside
-
-
-def _otsu(image: np.ndarray) -> float:
-    counts, edges = np.histogram(image, bins=256)
-    middles = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = counts.sum() - below
-    sums = np.cumsum(counts * middles)
-    means = sums[:-1] / np.maximum(below, 1), (sums[-1] - sums[:-1]) / np.maximum(above, 1)
-    return float(edges[1:-1][np.argmax(below * above * (means[0] - means[1]) ** 2)])
 
 
 def _level(points: np.ndarray, centre: Any, radii: Any) -> np.ndarray:
@@ -163,4 +155,4 @@ def _lesion(points: np.ndarray, brain: np.ndarray, step: float, rng: np.random.G
     deep = depth[tuple(centres.T)] >= min(0.7 * radii.max(), 0.8 * depth.max())
     centre = points[(slice(None), *rng.choice(centres[deep]))]
     level = _level(points, centre, radii) / (1 + _bumps(points, centre, rng, 0.3))
-    return largest_component((level < 1) & brain)
+    return get_largest_connected_component_mask((level < 1) & brain, connectivity=1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.transforms.utils import get_largest_connected_component_mask
 from scipy import ndimage
 
 from ..utils.files import written_whole
@@ -159,7 +160,7 @@ class ShapeModel:
         best = np.argmax(fine[1:], axis=0)
         mask = np.zeros(size, dtype=np.uint8)
         for index, value in enumerate(self.labels.values()):
-            mask[largest_component((best == index) & (fine[0] > 0))] = value
+            mask[get_largest_connected_component_mask((best == index) & (fine[0] > 0), connectivity=1)] = value
         return self._placed(mask, margin)
 
     def affine(self, mask: np.ndarray) -> np.ndarray:
@@ -215,36 +216,6 @@ class ShapeModel:
         return placed
 
 
-def largest_component(inside: np.ndarray) -> np.ndarray:
-    """The largest face-connected piece of a boolean array; all False stays so."""
-    pieces, number = ndimage.label(inside)
-    return inside if number < 2 else pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
-
-
-def centred_dice(a: np.ndarray, b: np.ndarray) -> float:
-    """
-    Mean Dice over the labels of two label maps whose foregrounds' centres of mass are laid over each other.
-
-    Args:
-        a: (X, Y, Z), whole numbers.
-        b: of any size, of the same spacing.
-
-    Returns:
-        In [0, 1]; 1 for maps that differ by a shift only.
-    """
-    points = [{tuple(p): v for p, v in zip(_centred_points(m), m[m > 0])} for m in (a, b)]
-    scores = []
-    for value in sorted({*points[0].values()} | {*points[1].values()}):
-        first, second = ({p for p, v in held.items() if v == value} for held in points)
-        scores.append(2 * len(first & second) / (len(first) + len(second)))
-    return float(np.mean(scores))
-
-
-def _centred_points(mask: np.ndarray) -> np.ndarray:
-    inside = np.argwhere(mask)
-    return inside - np.rint(inside.mean(axis=0)).astype(int)
-
-
 @dataclass(frozen=True)
 class _Case:
     """A training mask without stray islands, with what alignment needs."""
@@ -264,7 +235,7 @@ class _Case:
                 f"Mask {index}: a 3D map of the labels {dict(labels)} was expected, got shape {mask.shape} "
                 f"and the values {sorted(found)}."
             )
-        clean = np.where(largest_component(mask > 0), mask, 0).astype(np.uint8)
+        clean = np.where(get_largest_connected_component_mask(mask > 0, connectivity=1), mask, 0).astype(np.uint8)
         inside = np.argwhere(clean)
         centre, step = inside.mean(axis=0), np.asarray(spacing, dtype=np.float64)
         reach = np.abs(inside - centre).max(axis=0) * step

@@ -1,9 +1,10 @@
-"""Classifiers trained in folds and tested on real images: every architecture, one table."""
+"""Classifiers trained in folds and tested on real images: every architecture, one table, as Table 2 of Nafi et al."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,23 @@ import torch
 from torch import nn
 
 from ..data.checks import check_folder
-from ..data.folds import stratified_folds
+from ..data.splits import stratified_folds
+from ..evaluation.results import finite, versions, write_report
 from ..handlers.seeding import epoch_seed
 from ..metrics.classification import classification_scores
-from ..networks.classifiers import chosen_architectures
-from .classification_table import write_table
-from .fold_files import (
-    check_fold,
-    described,
-    images_digest,
-    read_fold,
-    remove_fold,
-    weights_digest,
-    write_fold,
-)
+from ..metrics.intervals import fold_interval
+from ..networks.classifiers import TITLES, chosen_architectures
+from .fold_files import check_fold, described, images_digest, read_fold, remove_fold, weights_digest, write_fold
 from .fold_training import TrainingPlan, predict, train_fold
-from .sample_record import image_id, names_digest
-from .study import class_counts, copies_of_sample, load_sets
+from .study_sets import class_counts, copies_of_sample, load_sets
+from .synthetic import image_id, names_digest
 
 logger = logging.getLogger(__name__)
 _ANYWHERE = ("device", "num_workers")  # of a plan: where a fold is trained is no reason to train it again
+_MEANS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "best_epoch", "epochs", "seconds")
 
 
+@dataclass(eq=False, repr=False)
 class CrossValidation:
     """
     Train each architecture once a fold, test each network on the real images, and write one table.
@@ -62,39 +58,27 @@ class CrossValidation:
         OSError: when ``output_dir`` cannot be written.
     """
 
-    def __init__(
-        self,
-        architectures: str | list[str],
-        network: Callable[[str], nn.Module],
-        plan: TrainingPlan,
-        sets: Mapping[str, Sequence[dict[str, Any]]],
-        transform: Callable[[Any], Any],
-        classes: Sequence[str],
-        output_dir: str | Path,
-        folds: int = 5,
-        max_folds: int | None = None,
-        settings: Mapping[str, Any] | None = None,
-        label: str | None = None,
-        skip_unreadable: bool = False,
-        keep_weights: int = 1,
-        overwrite: bool = False,
-    ) -> None:
-        if max_folds is not None and max_folds < 1:
-            raise ValueError(f"max_folds must be at least 1, or None for all folds; got {max_folds}.")
-        self.architectures = chosen_architectures(architectures)
-        self.network = network
-        self.plan = plan
-        self.sets = sets
-        self.transform = transform
-        self.classes = list(classes)
-        self.output_dir = Path(output_dir)
-        self.parts = stratified_folds(sets["train"], folds, plan.seed)[:max_folds]
-        self.folds = folds
-        self.settings = dict(settings or {})
-        self.label = label
-        self.skip_unreadable = skip_unreadable
-        self.keep_weights = keep_weights
-        self.overwrite = overwrite
+    architectures: str | list[str]
+    network: Callable[[str], nn.Module]
+    plan: TrainingPlan
+    sets: Mapping[str, Sequence[dict[str, Any]]]
+    transform: Callable[[Any], Any]
+    classes: Sequence[str]
+    output_dir: str | Path
+    folds: int = 5
+    max_folds: int | None = None
+    settings: Mapping[str, Any] | None = None
+    label: str | None = None
+    skip_unreadable: bool = False
+    keep_weights: int = 1
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_folds is not None and self.max_folds < 1:
+            raise ValueError(f"max_folds must be at least 1, or None for all folds; got {self.max_folds}.")
+        self.architectures = chosen_architectures(self.architectures)
+        self.classes, self.settings = list(self.classes), dict(self.settings or {})
+        self.parts = stratified_folds(self.sets["train"], self.folds, self.plan.seed)[: self.max_folds]
         check_folder(self.output_dir)
 
     def run(self) -> dict[str, Any]:
@@ -112,6 +96,10 @@ class CrossValidation:
             self.network(architecture)  # weights that are missing or do not fit are named before the first is trained
         train, test = load_sets([self.sets["train"], self.sets["test"]], self.transform, self.skip_unreadable)
         by_path = {case["path"]: case for case in train}
+        # Images that cannot be read were left out above.
+        loaded = [
+            [[by_path[c["image"]] for c in part if c["image"] in by_path] for part in fold] for fold in self.parts
+        ]
         identity = {
             "settings": self.settings,
             "classes": self.classes,
@@ -122,18 +110,16 @@ class CrossValidation:
         }
         if not self.overwrite:  # before the first is trained
             for architecture in self.architectures:
-                for number in range(len(self.parts)):
+                for number in range(len(loaded)):
                     check_fold(self._stem(architecture, number), identity)
-        rows = {}
+        rows, content = {}, {}
         for architecture in self.architectures:
-            records = []
-            for number, parts in enumerate(self.parts):
-                # Images that cannot be read were left out above.
-                loaded = [[by_path[c["image"]] for c in part if c["image"] in by_path] for part in parts]
-                records.append(self._fold(architecture, number, loaded, test, identity))
+            records = [self._fold(architecture, k, fold, test, identity) for k, fold in enumerate(loaded)]
             rows[architecture] = self._row(records, test)
-            write_table(self._content(rows, train, test), self.output_dir)
-        return self._content(rows, train, test)
+            content = self._content(rows, train, test)
+            report = finite({**content, "best": best_network(rows), "versions": versions()})
+            write_report(report, table(report), self.output_dir)
+        return content
 
     def _fold(
         self, architecture: str, number: int, parts: Sequence[Any], test: Sequence[Any], identity: Mapping[str, Any]
@@ -167,18 +153,18 @@ class CrossValidation:
         return {**record, "probabilities": found}
 
     def _stem(self, architecture: str, number: int) -> Path:
-        return self.output_dir / architecture / f"fold_{number}"
+        return Path(self.output_dir) / architecture / f"fold_{number}"
 
     def _row(self, records: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         found = [record["probabilities"] for record in records]
         labels = np.array([int(case["class_index"]) for case in test])
         groups = np.array([case["group"] for case in test])
-        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "best_epoch", "epochs", "seconds")
-        row: dict[str, Any] = {name: float(np.mean([record[name] for record in records])) for name in names}
+        row: dict[str, Any] = {name: float(np.mean([record[name] for record in records])) for name in _MEANS}
         row |= {"test": classification_scores(found, labels, groups, self.plan.seed), "folds": len(records)}
         if len(found) > 1:
             together = classification_scores([np.mean(found, 0)], labels, groups, self.plan.seed)
             row["test_mean_of_probabilities"] = together["accuracy"]
+            row["accuracy_interval95_over_folds"] = fold_interval(row["test"]["accuracy"]["each"])
         copied = np.array(copies_of_sample(test, self.sets["sample"]))
         for name, chosen in (("test_copied", copied), ("test_new", ~copied)):
             # Both parts or neither: with a split by group there are no near copies.
@@ -188,17 +174,72 @@ class CrossValidation:
         return row
 
     def _content(self, rows: Mapping[str, Any], train: Sequence[Any], test: Sequence[Any]) -> dict[str, Any]:
-        copied = sum(copies_of_sample(test, self.sets["sample"]))
         return {
             "networks": dict(rows),
             "classes": self.classes,
             "train_images": class_counts(train),
             "test_images": class_counts(test),
             "sample_images": class_counts(self.sets["sample"]),
-            "test_images_with_a_near_copy_in_the_sample": copied,
+            "test_images_with_a_near_copy_in_the_sample": sum(copies_of_sample(test, self.sets["sample"])),
             "folds": {"number": self.folds, "trained": len(self.parts)},
             "settings": self.settings,
             "label": self.label,
             "device": str(self.plan.device),
             "bootstrap": {"seed": self.plan.seed, "resamples": 1000, "over": "groups of images", "kind": "percentile"},
         }
+
+
+def best_network(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name of the network with the highest test accuracy, as the paper picks it: a choice made on the test images."""
+    return max(rows, key=lambda name: float(rows[name]["test"]["accuracy"]["value"]))
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """What it is, the scores of each network, and the best one's confusion matrix, in Markdown."""
+    rows, folds, best = content["networks"], content["folds"], content["best"]
+    train, test, sample = (sum(content[f"{name}_images"].values()) for name in ("train", "test", "sample"))
+    label = f"**{content['label']}.** " if content["label"] else ""
+    lines = [
+        f"{label}Trained and validated on {train} images ({content['settings'].get('train_on', '')}), tested on {test} "
+        f"real images, none of them among the {sample} of the sample. Mean of {folds['trained']} of "
+        f"{folds['number']} folds; intervals of 95 % over groups of test images.",
+        "",
+        *(f"{name}: {value}  " for name, value in content["settings"].items() if value is not None),
+        "",
+    ]
+    cells = {name: _cells(row) for name, row in rows.items()}
+    if any("test_copied" in row for row in rows.values()):
+        for name, row in rows.items():
+            cells[name]["accuracy, near copy in the sample"] = _percent(row.get("test_copied"))
+            cells[name]["accuracy, no near copy"] = _percent(row.get("test_new"))
+    columns = ["network", *cells[best]]
+    lines += _markdown(columns, [[TITLES.get(name, name), *row.values()] for name, row in cells.items()])
+    lines += ["", f"Confusion matrix of {TITLES.get(best, best)} (rows: true class), summed over its networks:", ""]
+    counts = zip(content["classes"], rows[best]["test"]["confusion"])
+    lines += _markdown(["", *content["classes"]], [[name, *map(str, row)] for name, row in counts])
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    test = row["test"]
+    return {
+        "train loss": f"{row['train_loss']:.4f}",
+        "val. loss": f"{row['val_loss']:.4f}",
+        "test loss": f"{test['loss']['value']:.4f}",
+        "train acc.": f"{100 * row['train_accuracy']:.2f}",
+        "val. acc.": f"{100 * row['val_accuracy']:.2f}",
+        "test accuracy": _percent(test["accuracy"]),
+        **{title: f"{test[title.lower()]['value']:.3f}" for title in ("precision", "recall", "F1")},
+    }
+
+
+def _percent(entry: Mapping[str, Any] | None) -> str:
+    if entry is None or entry["value"] is None:
+        return "–"
+    interval = [f"{100 * end:.2f}" for end in entry.get("interval95") or ()]
+    return f"{100 * entry['value']:.2f}" + (f" ({' to '.join(interval)})" if interval else "")
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(columns).lstrip()} |", f"| --- |{' --- |' * (len(columns) - 1)}"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
+from scipy.ndimage import binary_erosion
 from torch import nn
 
-from ..data.splits import at_strides
+from ..data.splits import at_strides, by_key
 from ..evaluation.results import finite, versions, write_report
 from ..metrics.intervals import bootstrap_interval
 from ..utils.files import written_whole
 from .lime_maps import Explanation, as_picture, correlation, explain, foreground, share_inside, stability, superpixels
-from .study import load_images
+from .study_sets import load_images
 
 logger = logging.getLogger(__name__)
 _NUMBERS = {
@@ -30,6 +32,7 @@ _NUMBERS = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class ExplanationStudy:
     """
     Explain a classifier on real and synthetic images, and write overlays, ``metrics.json`` and ``metrics.md``.
@@ -50,41 +53,31 @@ class ExplanationStudy:
         ValueError: for fewer than two seeds, segments or samples, no image a class, or a set without a case.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        sets: Mapping[str, Sequence[dict[str, Any]]],
-        transform: Callable[[Any], Any],
-        classes: Sequence[str],
-        output_dir: str | Path,
-        images_per_class: int = 10,
-        seeds: Sequence[int] = (0, 1, 2),
-        options: Mapping[str, Any] | None = None,
-        foreground_options: Mapping[str, Any] | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> None:
-        if len(seeds) < 2 or images_per_class < 1 or not all(sets.values()):
-            sizes = {name: len(cases) for name, cases in sets.items()}
+    network: nn.Module
+    sets: Mapping[str, Sequence[dict[str, Any]]]
+    transform: Callable[[Any], Any]
+    classes: Sequence[str]
+    output_dir: str | Path
+    images_per_class: int = 10
+    seeds: Sequence[int] = (0, 1, 2)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    foreground_options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) < 2 or self.images_per_class < 1 or not all(self.sets.values()):
+            sizes = {name: len(cases) for name, cases in self.sets.items()}
             raise ValueError(
                 "At least two seeds, an image a class and a case in each set were expected, got "
-                f"{list(seeds)}, {images_per_class} and {sizes}."
+                f"{list(self.seeds)}, {self.images_per_class} and {sizes}."
             )
-        self.network = network
-        self.sets = sets
-        self.transform = transform
-        self.classes = list(classes)
-        self.output_dir = Path(output_dir)
-        self.images_per_class = images_per_class
-        self.seeds = list(seeds)
-        self.options = {"num_segments": 60, "num_samples": 500, **(options or {})}
+        self.options = {"num_segments": 60, "num_samples": 500, **self.options}
         if self.options["num_segments"] < 2 or self.options["num_samples"] < 2:
             raise ValueError(f"At least 2 segments and 2 samples were expected, got {self.options}.")
-        self.foreground_options = dict(foreground_options or {})
-        self.settings = dict(settings or {})
 
     def run(self) -> dict[str, Any]:
         """Explain all chosen images and write the results; returns what ``metrics.json`` holds."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        Path(self.output_dir).mkdir(parents=True, exist_ok=True)
         rows: dict[str, list[dict[str, Any]]] = {}
         for name, cases in self.sets.items():
             chosen = load_images(per_class(cases, self.images_per_class), self.transform)
@@ -95,7 +88,7 @@ class ExplanationStudy:
                 "sets": {name: summary(found) for name, found in rows.items()},
                 "agreement": self._agreement(rows),
                 "images": {n: [{k: v for k, v in r.items() if k != "map"} for r in f] for n, f in rows.items()},
-                "seeds": self.seeds,
+                "seeds": list(self.seeds),
                 "lime": self.options,
                 "settings": self.settings,
                 "versions": versions(),
@@ -110,7 +103,7 @@ class ExplanationStudy:
         segments = superpixels(image, self.options["num_segments"])
         found = [explain(self.network, image, segments, seed, **options) for seed in self.seeds]
         mask = foreground(image, **self.foreground_options)
-        overlay = self.output_dir / "overlays" / f"{name}_{case['class']}_{case['case']}.png"
+        overlay = Path(self.output_dir) / "overlays" / f"{name}_{case['class']}_{case['case']}.png"
         write_overlay(overlay, overlaid(image, found[0], mask), name == "synthetic")
         correlated, overlap = stability(found)
         return {
@@ -166,10 +159,7 @@ def agreement(real: np.ndarray, synthetic: np.ndarray, halvings: int = 200) -> d
 
 def per_class(cases: Sequence[dict[str, Any]], number: int) -> list[dict[str, Any]]:
     """``number`` cases of each class, at equal strides."""
-    by_class: dict[str, list[dict[str, Any]]] = {}
-    for case in cases:
-        by_class.setdefault(case["class"], []).append(case)
-    return [case for name in sorted(by_class) for case in at_strides(by_class[name], number)]
+    return [case for _, found in sorted(by_key(cases).items()) for case in at_strides(found, number)]
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -185,14 +175,12 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def overlaid(image: torch.Tensor, explanation: Explanation, mask: np.ndarray) -> np.ndarray:
     """(rows, 2 * columns, 3), uint8: the image, then with what speaks for its class (red) or against (blue)."""
-    picture = (np.repeat(as_picture(image), 3 // len(image), axis=2) + 1) / 2
+    picture = (as_picture(image) + 1) / 2
     weights = explanation.weights / (np.abs(explanation.weights).max() or 1.0)
     strength = weights[explanation.segments][..., None]
     colour = np.where(strength > 0, [1.0, 0.1, 0.0], [0.0, 0.3, 1.0])
     shown = picture + 0.6 * np.abs(strength) * (colour - picture)
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    shown[mask & ~inner] = [1.0, 1.0, 0.0]
+    shown[mask & ~binary_erosion(mask)] = [1.0, 1.0, 0.0]
     return np.rint(255 * np.concatenate([picture, shown], axis=1).clip(0, 1)).astype(np.uint8)
 
 

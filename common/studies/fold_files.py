@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,30 +14,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.lists import Case
 from ..networks.weights import save_weights
 from ..utils.files import sha256_of, written_whole
-from .sample_record import image_id, names_digest
 
-_RECORD, _FOUND, _WEIGHTS = ".json", ".npz", ".pt"
+RECORD, FOUND, WEIGHTS = ".json", ".npz", ".pt"
 
 
 def images_digest(cases: Sequence[Mapping[str, Any]]) -> str:
     """A short hash of loaded images and their classes, in their order."""
-    found = hashlib.sha256()
-    for case in cases:
-        found.update(str(case["class"]).encode())
-        found.update(np.ascontiguousarray(torch.as_tensor(case["image"]).numpy()).tobytes())
-    return found.hexdigest()[:16]
+    parts = ((str(case["class"]), torch.as_tensor(case["image"])) for case in cases)
+    return _digest(part for name, image in parts for part in (name.encode(), _bytes(image)))
 
 
 def weights_digest(network: nn.Module) -> str:
     """A short hash of a network's weights and buffers."""
-    found = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        found.update(name.encode())
-        found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
+    return _digest(part for name, value in network.state_dict().items() for part in (name.encode(), _bytes(value)))
 
 
 def described(value: Any) -> Any:
@@ -63,7 +54,7 @@ def described(value: Any) -> Any:
 
 def remove_fold(stem: Path) -> None:
     """Take away what an earlier run left, the record first: without it nothing is taken for complete."""
-    for suffix in (_RECORD, _FOUND, _WEIGHTS):
+    for suffix in (RECORD, FOUND, WEIGHTS):
         stem.with_suffix(suffix).unlink(missing_ok=True)
 
 
@@ -81,12 +72,12 @@ def write_fold(stem: Path, record: Mapping[str, Any], found: np.ndarray, network
         The record with the SHA-256 of the other files at "files".
     """
     if network is not None:
-        save_weights(network, stem.with_suffix(_WEIGHTS), half=True)
-    with written_whole(stem.with_suffix(_FOUND)) as path:
+        save_weights(network, stem.with_suffix(WEIGHTS), half=True)
+    with written_whole(stem.with_suffix(FOUND)) as path:
         np.savez_compressed(path, probabilities=found)
-    kept = [_FOUND] if network is None else [_FOUND, _WEIGHTS]
+    kept = [FOUND] if network is None else [FOUND, WEIGHTS]
     record = {**record, "files": {suffix: sha256_of(stem.with_suffix(suffix)) for suffix in kept}}
-    with written_whole(stem.with_suffix(_RECORD)) as path:
+    with written_whole(stem.with_suffix(RECORD)) as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n")
     return record
 
@@ -103,15 +94,15 @@ def read_fold(stem: Path, identity: Mapping[str, Any], weights: bool) -> dict[st
     Raises:
         FileExistsError: when what is there depends on something else; names it.
     """
-    path = stem.with_suffix(_RECORD)
+    path = stem.with_suffix(RECORD)
     if not path.is_file():
         return None
     check_fold(stem, identity)
     record = json.loads(path.read_text())
-    needed = [_FOUND, _WEIGHTS] if weights else [_FOUND]
-    if not all(_is_whole(stem, suffix, record) for suffix in needed):
+    needed = [FOUND, WEIGHTS] if weights else [FOUND]
+    if not all(is_whole(stem, suffix, record) for suffix in needed):
         return None
-    with np.load(stem.with_suffix(_FOUND), allow_pickle=False) as arrays:
+    with np.load(stem.with_suffix(FOUND), allow_pickle=False) as arrays:
         return {**record, "probabilities": arrays["probabilities"]}
 
 
@@ -126,7 +117,7 @@ def check_fold(stem: Path, identity: Mapping[str, Any]) -> None:
     Raises:
         FileExistsError: names what differs.
     """
-    path = stem.with_suffix(_RECORD)
+    path = stem.with_suffix(RECORD)
     if not path.is_file():
         return
     # Through JSON, as the stored one went: tuples become lists.
@@ -139,54 +130,10 @@ def check_fold(stem: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def record_of(weights: str | Path, sample: Sequence[Case]) -> dict[str, Any]:
-    """
-    What is known of a classifier of ``classify.json`` that has seen no real image but those of the sample.
-
-    Args:
-        weights: its file, ``<study>/<architecture>/fold_<k>.pt``, with the record beside it.
-        sample: the real images that are not tested on.
-
-    Raises:
-        FileNotFoundError: when either file is missing.
-        ValueError: when the record is of other weights, or another sample.
-    """
-    stem = Path(weights).with_suffix("")
-    for path in (Path(weights), stem.with_suffix(_RECORD)):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} was expected: classify.json writes a classifier and its record together.")
-    record = json.loads(stem.with_suffix(_RECORD).read_text())
-    if not _is_whole(stem, _WEIGHTS, record):
-        raise ValueError(f"{stem.with_suffix(_RECORD)} is not the record of {weights}: train the classifier again.")
-    if record["identity"]["sample"] != names_digest(sample):
-        raise ValueError(
-            f"{weights} belongs to another sample of the real images and may have seen those that are tested on: give "
-            "one of the same split, fraction and split_seed."
-        )
-    return record
-
-
-def unseen(cases: Sequence[Case], weights: str | Path, sample: Sequence[Case]) -> list[Case]:
-    """
-    Of synthetic images those that a classifier was not trained on: all, or those that its fold held out.
-
-    Args:
-        cases: synthetic images.
-        weights: file of the classifier, see ``record_of``, as ``sample`` and the errors.
-        sample: the real images that are not explained.
-
-    Raises:
-        ValueError: also when ``cases`` are not those of its study.
-    """
-    record = record_of(weights, sample)
-    if record["identity"]["settings"].get("train_on") == "real":
-        return list(cases)
-    held_out = set(record["held_out"])
-    kept = [case for case in cases if image_id(case) in held_out]
-    lost = sorted({case["class"] for case in cases} - {case["class"] for case in kept})
-    if lost:
-        raise ValueError(f"{weights} held out none of these images of {lost}: give the synthetic set of its study.")
-    return kept
+def is_whole(stem: Path, suffix: str, record: Mapping[str, Any]) -> bool:
+    """Whether the file of this ending is the one that the record was written with."""
+    path = stem.with_suffix(suffix)
+    return path.is_file() and record.get("files", {}).get(suffix) == sha256_of(path)
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -198,6 +145,12 @@ def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _is_whole(stem: Path, suffix: str, record: Mapping[str, Any]) -> bool:
-    path = stem.with_suffix(suffix)
-    return path.is_file() and record.get("files", {}).get(suffix) == sha256_of(path)
+def _digest(parts: Iterable[bytes]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:16]
+
+
+def _bytes(values: torch.Tensor) -> bytes:
+    return values.detach().cpu().contiguous().numpy().tobytes()

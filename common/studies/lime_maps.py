@@ -28,6 +28,9 @@ class Explanation:
         segments: superpixel of each pixel, (rows, columns), 0 to S - 1.
         weights: of each superpixel in LIME's linear model of the probability, (S,).
         fit: weighted R² of the linear model; where it is low, the weights say little.
+
+    >>> Explanation(0, 0.9, np.array([[0, 0], [1, 2]]), np.array([0.2, 0.6, -0.5]), 1.0).map.round(3).tolist()
+    [[0.125, 0.125], [0.75, 0.0]]
     """
 
     label: int
@@ -71,16 +74,15 @@ def explain(
 
     Source: Ribeiro et al. 2016, by the lime package; Nafi et al. 2024, section 4.7.
     """
-    channels = len(image)
+    channels, picture = len(image), as_picture(image)
 
     @torch.inference_mode()
     def probabilities(pictures: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(pictures[..., :channels]).permute(0, 3, 1, 2).float()
         return network(batch.to(device)).float().softmax(1).double().cpu().numpy()
 
-    picture = np.repeat(as_picture(image), 3 // channels, axis=2)
     label = int(probabilities(picture[None])[0].argmax())
-    explainer = _lime("lime_image").LimeImageExplainer(feature_selection="none", random_state=seed)
+    explainer = _module("lime.lime_image").LimeImageExplainer(feature_selection="none", random_state=seed)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar, one an image
         found = explainer.explain_instance(
             picture,
@@ -99,8 +101,8 @@ def explain(
 
 
 def as_picture(image: Tensor) -> np.ndarray:
-    """(C, H, W) in [-1, 1] as (H, W, C) float64, in [-1, 1]."""
-    return image.detach().cpu().double().permute(1, 2, 0).numpy()
+    """(C, H, W) in [-1, 1], C = 1 or 3, as (H, W, 3) float64, in [-1, 1]."""
+    return np.repeat(image.detach().cpu().double().permute(1, 2, 0).numpy(), 3 // len(image), axis=2)
 
 
 def superpixels(image: Tensor, number: int = 60) -> np.ndarray:
@@ -115,11 +117,12 @@ def superpixels(image: Tensor, number: int = 60) -> np.ndarray:
         (rows, columns), 0 to S - 1.
 
     Raises:
-        ModuleNotFoundError: without the lime package.
+        ModuleNotFoundError: without scikit-image.
+
+    Source: Achanta et al. 2012, by scikit-image.
     """
-    picture = (np.repeat(as_picture(image), 3 // len(image), axis=2) + 1) / 2
-    slic = _lime("wrappers.scikit_image").SegmentationAlgorithm
-    found = slic("slic", n_segments=number, compactness=10, sigma=1, start_label=0)(picture)
+    picture = (as_picture(image) + 1) / 2
+    found = _module("skimage.segmentation").slic(picture, number, compactness=10, sigma=1, start_label=0)
     return np.unique(found, return_inverse=True)[1].reshape(found.shape)
 
 
@@ -141,7 +144,7 @@ def foreground(image: Tensor, largest: bool = True) -> np.ndarray:
     quantity = (values[0] + values[2]) / 2 - values[1] if len(values) == 3 else values[0].clamp(min=0).sqrt()
     if float(quantity.max()) == float(quantity.min()):
         return np.zeros(tuple(quantity.shape), bool)
-    threshold = float(importlib.import_module("skimage.filters").threshold_otsu(quantity.numpy()))
+    threshold = float(_module("skimage.filters").threshold_otsu(quantity.numpy()))
     mask: Any = (quantity > threshold)[None].to(torch.uint8)
     if largest:
         mask = FillHoles(applied_labels=[1])(KeepLargestConnectedComponent(applied_labels=[1])(mask))
@@ -175,15 +178,14 @@ def stability(explanations: Sequence[Explanation], top: int = 5) -> tuple[float,
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Pearson's correlation of two arrays; NaN where one is constant."""
-    a, b = (np.asarray(values, dtype=np.float64).ravel() for values in (one, other))
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else float("nan")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.corrcoef(np.ravel(one), np.ravel(other))[0, 1])
 
 
-def _lime(module: str) -> ModuleType:
+def _module(name: str) -> ModuleType:
+    """Imported where it is used: explanations alone need these packages."""
     try:
-        return importlib.import_module(f"lime.{module}")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("lime", "skimage", "sklearn"):
             raise

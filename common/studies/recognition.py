@@ -1,9 +1,11 @@
-"""Of synthetic images those that a classifier of the real sample takes for their class."""
+"""Synthetic images chosen by a trained classifier: those that it recognises, or has not seen."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ from torch import nn
 
 from ..data.lists import Case
 from ..networks.classifiers import load_classifier
-from .fold_files import record_of
+from .fold_files import RECORD, WEIGHTS, is_whole
 from .fold_training import TrainingPlan, predict
-from .study import load_images
+from .study_sets import load_images, lost_classes
+from .synthetic import image_id, names_digest
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class KeepRecognised:
     """
     Keep the images to which a classifier of ``classify.json`` gives the class that they were drawn for.
@@ -34,19 +38,11 @@ class KeepRecognised:
         plan: batches and device.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        weights: str | Path,
-        transform: Callable[[Any], Any],
-        classes: Sequence[str],
-        plan: TrainingPlan,
-    ) -> None:
-        self.network = network
-        self.weights = weights
-        self.transform = transform
-        self.classes = list(classes)
-        self.plan = plan
+    network: nn.Module
+    weights: str | Path
+    transform: Callable[[Any], Any]
+    classes: Sequence[str]
+    plan: TrainingPlan
 
     def __call__(self, cases: Sequence[Case], sample: Sequence[Case]) -> list[Case]:
         """
@@ -75,3 +71,52 @@ class KeepRecognised:
             logger.info("%d images drawn as %s are taken for: %s", taken.sum(), name, shares)
         logger.info("%d of %d synthetic images are recognised", (found == drawn).sum(), len(drawn))
         return [case for case, same in zip(cases, found == drawn) if same]
+
+
+def record_of(weights: str | Path, sample: Sequence[Case]) -> dict[str, Any]:
+    """
+    What is known of a classifier of ``classify.json`` that has seen no real image but those of the sample.
+
+    Args:
+        weights: its file, ``<study>/<architecture>/fold_<k>.pt``, with the record beside it.
+        sample: the real images that are not tested on.
+
+    Raises:
+        FileNotFoundError: when either file is missing.
+        ValueError: when the record is of other weights, or another sample.
+    """
+    stem = Path(weights).with_suffix("")
+    for path in (Path(weights), stem.with_suffix(RECORD)):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} was expected: classify.json writes a classifier and its record together.")
+    record = json.loads(stem.with_suffix(RECORD).read_text())
+    if not is_whole(stem, WEIGHTS, record):
+        raise ValueError(f"{stem.with_suffix(RECORD)} is not the record of {weights}: train the classifier again.")
+    if record["identity"]["sample"] != names_digest(sample):
+        raise ValueError(
+            f"{weights} belongs to another sample of the real images and may have seen those that are tested on: give "
+            "one of the same split, fraction and split_seed."
+        )
+    return record
+
+
+def unseen(cases: Sequence[Case], weights: str | Path, sample: Sequence[Case]) -> list[Case]:
+    """
+    Of synthetic images those that a classifier was not trained on: all, or those that its fold held out.
+
+    Args:
+        cases: synthetic images.
+        weights: file of the classifier, see ``record_of``, as ``sample`` and the errors.
+        sample: the real images that are not explained.
+
+    Raises:
+        ValueError: also when ``cases`` are not those of its study.
+    """
+    record = record_of(weights, sample)
+    if record["identity"]["settings"].get("train_on") == "real":
+        return list(cases)
+    held_out = set(record["held_out"])
+    kept = [case for case in cases if image_id(case) in held_out]
+    if lost := lost_classes(cases, kept):
+        raise ValueError(f"{weights} held out none of these images of {lost}: give the synthetic set of its study.")
+    return kept

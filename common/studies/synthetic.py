@@ -1,27 +1,32 @@
-"""Sets of generated images that cannot be taken for real ones: a mark in each file, and a manifest that lists all."""
+"""Sets of generated images: their marks, the manifest that lists them, and which real images their model has seen."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from ..data.finder import ending_of
+from ..data.lists import Case
 from ..data.provenance import describe
-from ..utils.files import written_whole
+from ..data.raster import write_png
+from ..utils.files import sha256_of, written_whole
 
 MANIFEST = "manifest.csv"
-# What a row and the record in the file itself both say; "sha256" is of the file.
+# What the record in a file must say, and its row of the manifest repeats; "sha256" is of the file.
 RECORDED = ("class", "number", "seed", "steps", "step_rule", "weights_sha256")
 COLUMNS = ("path", *RECORDED, "synthetic", "sha256")
 _MARK, _ENTRY = "synthetic", "SyntheticRecord"
+
+logger = logging.getLogger(__name__)
 
 
 def image_name(name: str, number: int) -> str:
@@ -46,11 +51,9 @@ def write_synthetic(path: str | Path, pixels: np.ndarray, record: Mapping[str, A
         raise ValueError(f"{path}: the record of a synthetic image must say {absent}.")
     if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)) or pixels.ndim not in (2, 3):
         raise ValueError(f"{path}: uint8 (rows, columns) or (rows, columns, 3) was expected, got {pixels.shape}.")
-    about = PngImagePlugin.PngInfo()
-    about.add_text("Description", describe(record))
-    about.add_text(_ENTRY, json.dumps({**record, _MARK: True}, sort_keys=True))
+    entry = json.dumps({**record, _MARK: True}, sort_keys=True)
     with written_whole(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", pnginfo=about)
+        write_png(temporary, pixels, {"Description": describe(record), _ENTRY: entry})
 
 
 def synthetic_record(path: str | Path) -> dict[str, Any] | None:
@@ -82,8 +85,8 @@ def write_manifest(folder: str | Path, paths: Iterable[str]) -> Path:
         record = synthetic_record(folder / path)
         if record is None:
             raise ValueError(f"{folder / path}: a generated image with its record was expected.")
-        digest = hashlib.sha256((folder / path).read_bytes()).hexdigest()
-        rows.append({"path": path, **{name: record[name] for name in RECORDED}, _MARK: True, "sha256": digest})
+        told = {name: record[name] for name in RECORDED}
+        rows.append({"path": path, **told, _MARK: True, "sha256": sha256_of(folder / path)})
     with written_whole(folder / MANIFEST) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -101,7 +104,7 @@ def synthetic_cases(folder: str | Path, classes: Sequence[str] | None = None) ->
 
     Returns:
         ``{"image": path, "case": name, "class": class, "number": number, "group": relative path, "sample": digest}`` an
-        image; the last says which real images its model has seen, see ``sample_record``, or is None.
+        image; the last says which real images its model has seen, see ``sample_of``, or is None.
 
     Raises:
         FileNotFoundError: when there is no manifest (the set is not complete), or a file of it is missing.
@@ -110,7 +113,7 @@ def synthetic_cases(folder: str | Path, classes: Sequence[str] | None = None) ->
     """
     root = Path(folder)
     rows = _rows(root)
-    records = {row["path"]: _check(root, row) for row in rows}
+    records = {row["path"]: _checked_record(root, row) for row in rows}
     if len(records) < len(rows):
         raise ValueError(f"{root / MANIFEST} lists {len(rows) - len(records)} of its images twice.")
     pictures = {path for path in root.rglob("[!.]*") if ending_of(path)}
@@ -161,6 +164,75 @@ def refuse_synthetic(cases: Sequence[Mapping[str, Any]], key: str = "image") -> 
     return list(cases)
 
 
+def image_id(case: Mapping[str, Any]) -> str:
+    """Class and file name of a case, loaded ("path") or not; the same wherever the data set lies."""
+    return f"{case['class']}/{Path(case.get('path', case['image'])).name}"
+
+
+def names_digest(cases: Sequence[Mapping[str, Any]]) -> str:
+    """A short hash of which images these are, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(map(image_id, cases))).encode()).hexdigest()[:16]
+
+
+def write_sample_record(weights: str | Path, sample: Sequence[Case], initial_weights: str | Path | None = None) -> Path:
+    """
+    Write ``model.json`` beside a ``model.pt`` that is about to be trained; move the two together.
+
+    Args:
+        weights: the file that training will write.
+        sample: all real images of the sample, of every class.
+        initial_weights: that training begins with, if any.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: when weights that are there, or the initial ones, were trained on another sample.
+    """
+    weights, digest = Path(weights), names_digest(sample)
+    for path in (weights, initial_weights):
+        known = sample_of(path) if path is not None and Path(path).is_file() else None
+        if known not in (None, digest):
+            raise ValueError(
+                f"{path} was trained on another sample of real images: the weights of this run would have seen images "
+                "that are kept to test on. Give the same split, fraction and split_seed, or other weights."
+            )
+    record = weights.with_suffix(".json")
+    with written_whole(record) as temporary:
+        temporary.write_text(json.dumps({"sample": digest, "images": len(sample)}) + "\n")
+    return record
+
+
+def sample_of(weights: str | Path) -> str | None:
+    """The digest of the sample that ``weights`` were trained on, None where no record of them lies beside them."""
+    path = Path(weights).with_suffix(".json")
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    known = record.get("weights_sha256")  # in the records of weights that are complete
+    return record.get("sample") if known is None or known == sha256_of(weights) else None
+
+
+def check_origin(drawn: Sequence[Mapping[str, Any]], sample: Sequence[Case], folder: str | Path) -> None:
+    """
+    Refuse synthetic images of a model that has seen other real images than ``sample``.
+
+    Args:
+        drawn: synthetic cases, each with the digest of its model's "sample", or None where it does not say.
+        sample: the real images that are not tested on.
+        folder: of the set, for the message.
+
+    Raises:
+        ValueError: when one says otherwise.
+    """
+    told = {case.get("sample") for case in drawn}
+    if told - {None, names_digest(sample)}:
+        raise ValueError(
+            f"{folder} was drawn by a model that was trained on another sample of the real images, so it may have seen "
+            "images that are tested on: give the set of this split, fraction and split_seed."
+        )
+    if None in told:
+        logger.warning(f"{folder} does not say which real images its model has seen: make sure that none is tested on.")
+
+
 def _rows(root: Path) -> list[dict[str, str]]:
     path = root / MANIFEST
     if not path.is_file():
@@ -175,16 +247,15 @@ def _rows(root: Path) -> list[dict[str, str]]:
         return list(reader)
 
 
-def _check(root: Path, row: Mapping[str, str]) -> dict[str, Any]:
+def _checked_record(root: Path, row: Mapping[str, str]) -> dict[str, Any]:
     path = root / row["path"]
     if not path.is_file():
         raise FileNotFoundError(f"{root / MANIFEST} lists {path}, which is missing.")
     record = synthetic_record(path)
     if record is None or row[_MARK] != "True":
         raise ValueError(f"{path} is not marked as synthetic, in its header or in {root / MANIFEST}.")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     said = ["" if record[name] is None else str(record[name]) for name in RECORDED]
-    if digest != row["sha256"] or said != [row[name] for name in RECORDED]:
+    if sha256_of(path) != row["sha256"] or said != [row[name] for name in RECORDED]:
         raise ValueError(f"{path} has changed since {root / MANIFEST} was written; generate it again.")
     return record
 
@@ -200,7 +271,7 @@ def _in_set(path: Path, known: dict[Path, bool]) -> bool:
 
 
 def _is_marked(path: Path) -> bool:
-    """Whether the header says that the image is synthetic, as all that these bundles write does."""
+    """Whether the header says that the image is synthetic, as all that the bundles write does."""
     name = path.name.lower()
     try:
         if name.endswith(".png"):

@@ -1,28 +1,31 @@
-"""A set of generated images in a folder: which there are to be, which are missing, and the manifest once none is."""
+"""Drawing a set of generated images: which there are to be, which are missing, and the manifest once none is."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, SaveImaged
+
 from ..data.checks import check_folder
-from .synthetic import image_name, synthetic_record, write_manifest
+from ..data.splits import by_key
+from ..data.writer import in_unit_range
+from .synthetic import image_name, synthetic_record, write_manifest, write_synthetic
 
 logger = logging.getLogger(__name__)
 
 
-def image_seed(seed: int, name: str, number: int) -> int:
-    """The seed of one image, in [0, 2**32), from the set's seed, its class and its number alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {name} {number}".encode()).digest()[:4], "big")
-
-
 def numbered_cases(classes: Sequence[str], count: int, seed: int = 0, first: int = 0) -> list[dict[str, Any]]:
     """
-    The images of a set, class by class.
+    The images of a set, class by class; the seed of an image depends on the set's seed, its class and its number alone.
 
     Args:
         classes: names, in the order that a class-conditional network was trained with.
@@ -47,13 +50,14 @@ def numbered_cases(classes: Sequence[str], count: int, seed: int = 0, first: int
             "class": name,
             "class_index": index,
             "number": number,
-            "seed": image_seed(seed, name, number),
+            "seed": int.from_bytes(hashlib.sha256(f"{seed} {name} {number}".encode()).digest()[:4], "big"),
         }
         for index, name in enumerate(classes)
         for number in range(first, first + count)
     ]
 
 
+@dataclass(eq=False, repr=False)
 class SyntheticSet:
     """
     Images numbered ``first`` to ``first + count - 1`` of each class, at ``folder/<class>/<class>_<number>.png``.
@@ -74,33 +78,35 @@ class SyntheticSet:
     Raises:
         ValueError: for no class, no image, a class that there is none of, or a batch of none.
         OSError: when the folder cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [case["case"] for case in SyntheticSet(folder, ["glioma"], 2, {"seed": 0}).pending()]
+    ['glioma_00000', 'glioma_00001']
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        classes: Sequence[str],
-        count: int,
-        provenance: Mapping[str, Any],
-        first: int = 0,
-        batch_size: int = 16,
-        class_name: str | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        self.provenance = dict(provenance)
-        self.classes = list(classes)
-        self.every = numbered_cases(classes, count, int(self.provenance["seed"]), first)
-        if batch_size < 1 or (class_name is not None and class_name not in self.classes):
+    folder: str | Path
+    classes: Sequence[str]
+    count: int
+    provenance: Mapping[str, Any]
+    first: int = 0
+    batch_size: int = 16
+    class_name: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        self.every = numbered_cases(self.classes, self.count, int(self.provenance["seed"]), self.first)
+        if self.batch_size < 1 or (self.class_name is not None and self.class_name not in self.classes):
             raise ValueError(
-                f"A batch_size of at least 1 and a class_name of {self.classes} were expected, got {batch_size} and "
-                f"{class_name!r}."
+                f"A batch_size of at least 1 and a class_name of {self.classes} were expected, got {self.batch_size} "
+                f"and {self.class_name!r}."
             )
-        check_folder(folder)
-        self.folder = Path(folder)
-        self.first = first
-        self.batch_size = batch_size
-        self.class_name = class_name
-        self.overwrite = overwrite
+        check_folder(self.folder)
+        self.drawn = self.classes if self.class_name is None else [self.class_name]
+
+    def path(self, case: Mapping[str, Any]) -> Path:
+        """Of the image of a case."""
+        return Path(self.folder) / image_name(case["class"], int(case["number"]))
 
     def record(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """What goes into the file of a case, and is looked for there when the run is started again."""
@@ -123,24 +129,19 @@ class SyntheticSet:
             FileExistsError: when an image that is there, and stays, was made with other weights or settings.
         """
         self._check_others()
-        unfinished = self._unfinished()
-        batches: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        batches: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
         for case in self.every:
-            if case["class"] in self._drawn:
-                key = (case["class"], (case["number"] - self.first) // self.batch_size)
-                batches.setdefault(key, []).append(case)
-        result, there, total = [], 0, 0
-        for number, cases in enumerate(batches.values()):
-            if number % world_size != rank:
-                continue
+            if case["class"] in self.drawn:
+                batches[case["class"], (case["number"] - self.first) // self.batch_size].append(case)
+        own = [(number, cases) for number, cases in enumerate(batches.values()) if number % world_size == rank]
+        result, there = [], 0
+        for number, cases in own:
             missing = [self.overwrite or not self._is_there(case) for case in cases]
-            for case in cases:  # another process may be writing other batches
-                for killed in unfinished.get(Path(image_name(case["class"], case["number"])).name, ()):
-                    killed.unlink(missing_ok=True)
-            total, there = total + len(cases), there + len(cases) - sum(missing)
+            there += len(cases) - sum(missing)
             if any(missing):
                 result += [{**case, "batch": number, "missing": int(flag)} for case, flag in zip(cases, missing)]
         if there:
+            total = sum(len(cases) for _, cases in own)
             logger.info(f"{there} of {total} already in {self.folder}, skipped; --overwrite True redoes them.")
         return result
 
@@ -151,50 +152,84 @@ class SyntheticSet:
         Returns:
             Its path, or None where images are missing still.
         """
-        wanted = [image_name(case["class"], case["number"]) for case in self.every]
-        missing = [path for path, case in zip(wanted, self.every) if not self._is_done(case)]
+        missing = [image_name(case["class"], case["number"]) for case in self.every if not self._is_done(case)]
         if missing:
-            logger.info(f"{len(missing)} of {len(wanted)} images are missing in {self.folder}, such as {missing[0]}.")
+            logger.info(
+                f"{len(missing)} of {len(self.every)} images are missing in {self.folder}, such as {missing[0]}."
+            )
             return None
-        found = {name: sorted((self.folder / name).glob(f"{name}_*.png")) for name in self.classes}
-        paths = [path.relative_to(self.folder).as_posix() for files in found.values() for path in files]
+        paths = [path.relative_to(self.folder).as_posix() for name in self.classes for path in self._files(name)]
         manifest = write_manifest(self.folder, paths)
         logger.info(f"Wrote {manifest}: {len(paths)} images of {len(self.classes)} classes")
         return manifest
 
-    @property
-    def _drawn(self) -> list[str]:
-        return self.classes if self.class_name is None else [self.class_name]
+    def _files(self, name: str) -> list[Path]:
+        return sorted(Path(self.folder, name).glob(f"{name}_*.png"))
 
     def _is_done(self, case: Mapping[str, Any]) -> bool:
         """Whether the image is there; of classes that this run draws, with its weights and settings."""
-        path = self.folder / image_name(case["class"], case["number"])
-        return path.is_file() and (case["class"] not in self._drawn or _difference(path, self.record(case)) is None)
+        path = self.path(case)
+        return path.is_file() and (case["class"] not in self.drawn or _difference(path, self.record(case)) is None)
 
     def _is_there(self, case: Mapping[str, Any]) -> bool:
-        path = self.folder / image_name(case["class"], case["number"])
-        if not path.is_file():
-            return False
-        _check_same(path, self.record(case))
-        return True
+        path = self.path(case)
+        if path.is_file():
+            _check_same(path, self.record(case))
+        return path.is_file()
 
     def _check_others(self) -> None:
         """Refuse images of other numbers, which the manifest would list too, of other weights or settings."""
-        own = {image_name(case["class"], case["number"]) for case in self.every}
-        for name in self._drawn:
-            for path in sorted((self.folder / name).glob(f"{name}_*.png")):
-                if f"{name}/{path.name}" not in own:
+        own = set(map(self.path, self.every))
+        for name in self.drawn:
+            for path in self._files(name):
+                if path not in own:
                     found = synthetic_record(path) or {}
                     about = {key: found.get(key) for key in ("number", "seed")}
                     _check_same(path, {**self.record({"class": name, "number": 0, "seed": 0}), **about})
 
-    def _unfinished(self) -> dict[str, list[Path]]:
-        """What killed runs were writing, by the name that it was to have."""
-        found: dict[str, list[Path]] = {}
-        for name in self._drawn:
-            for path in (self.folder / name).glob(f".*.{name}_*.png"):
-                found.setdefault(path.name.split(".", 2)[2], []).append(path)
-        return found
+
+class SaveSyntheticd(SaveImaged):
+    """
+    Write the images of a set that are missing, 8 bits a channel, marked as synthetic.
+
+    It is a ``SaveImaged`` since MONAI Label takes those out.
+
+    Args:
+        keys: the image, (1, H, W) or (3, H, W) in [0, 1], upright (rows, columns); black is 0.
+        image_set: knows the folder, the names and the records.
+
+    Raises:
+        ValueError: (when called) for an image outside [0, 1], NaN or of another shape, by name.
+
+    >>> import tempfile, torch
+    >>> made = {"seed": 0, "steps": 25, "step_rule": "DDIM", "weights_sha256": None}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     images = SyntheticSet(folder, ["glioma"], 1, made)
+    ...     _ = SaveSyntheticd("pred", images)({**images.pending()[0], "pred": torch.zeros(1, 4, 4)})
+    ...     images.finish().name
+    'manifest.csv'
+    """
+
+    def __init__(self, keys: KeysCollection, image_set: SyntheticSet, allow_missing_keys: bool = False) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.image_set = image_set
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns a copy of ``data``, unchanged."""
+        result: dict[Any, Any] = dict(data)
+        if int(result.get("missing", 1)):
+            path = self.image_set.path(result)
+            for key in self.key_iterator(result):
+                pixels = np.rint(255 * in_unit_range(result[key], str(path))).astype(np.uint8).transpose(1, 2, 0)
+                pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+                write_synthetic(path, pixels, self.image_set.record(result))
+        return result
+
+
+def batches_of(cases: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Positions of the cases of each batch, as a data loader's ``batch_sampler``."""
+    placed = by_key([{"position": position, "batch": case["batch"]} for position, case in enumerate(cases)], "batch")
+    return [[case["position"] for case in batch] for batch in placed.values()]
 
 
 def _difference(path: Path, record: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
@@ -215,11 +250,3 @@ def _check_same(path: Path, record: Mapping[str, Any]) -> None:
             f"{path} was made with {key} {found!r}, now it is {wanted!r}: choose another output_dir, or --overwrite "
             "True (which redoes the images of this run alone)."
         )
-
-
-def batches_of(cases: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Positions of the cases of each batch, as a data loader's ``batch_sampler``."""
-    batches: dict[int, list[int]] = {}
-    for position, case in enumerate(cases):
-        batches.setdefault(case["batch"], []).append(position)
-    return list(batches.values())

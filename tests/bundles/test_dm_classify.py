@@ -86,6 +86,9 @@ def test_several_networks_are_also_tested_together(data, tmp_path):
     study(BRAIN, data / "grey", tmp_path, synthetic_size=0.8, **TRAINED).run()
     row = json.loads((tmp_path / "metrics.json").read_text())["networks"]["resnet18"]
     assert row["test"]["accuracy"]["value"] == 0.5
+    low, high = row["accuracy_interval95_over_folds"]  # of 0 and 1, by Student's t with one degree of freedom
+    assert (low + high) / 2 == pytest.approx(0.5)
+    assert high - low == pytest.approx(12.706, abs=0.001)
     assert row["test_mean_of_probabilities"]["value"] == 1
 
 

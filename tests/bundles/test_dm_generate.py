@@ -12,14 +12,13 @@ import torch
 from PIL import Image
 
 from common.data.lists import image_cases
-from common.masks.phantom2d import head_slice
-from common.studies.sample_record import sample_of
-from common.studies.study import study_sets
-from common.studies.synthetic import MANIFEST, synthetic_cases, synthetic_record
+from common.studies.study_sets import study_sets
+from common.studies.synthetic import MANIFEST, sample_of, synthetic_cases, synthetic_record
 from tests.bundles.generate_runs import config, draw, train
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import write_picture
 from tests.bundles.training import check_distributed, only_process_of_a_group, weights
+from tests.masks.phantom2d import head_slice
 
 BRAIN, SMEAR, CT = BUNDLES = ("dm_brain_tumor_mri", "dm_leukemia_smear", "dm_sars_cov2_ct")
 EACH = 15

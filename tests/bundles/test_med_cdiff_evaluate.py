@@ -9,7 +9,6 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from common.masks.phantom2d import chest_picture, head_slice
 from common.networks.classifiers import grey_vgg11
 from common.networks.weights import save_weights
 from tests.bundles.inference_runs import refused
@@ -22,6 +21,7 @@ from tests.bundles.restoration_runs import (
     tiny_weights,
     write_picture,
 )
+from tests.masks.phantom2d import chest_picture, head_slice
 
 CLASSES = {DENOISE: ("bacteria", "normal", "virus"), SUPERRES: ("glioma", "meningioma", "notumor", "pituitary")}
 ROWS = {

@@ -7,11 +7,11 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from common.masks.phantom2d import head_slice
 from common.networks.classifiers import grey_vgg11, load_classifier
 from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, folder_of, write_picture
 from tests.bundles.training import NETWORK, TINY, weights
 from tests.fixtures import write_nifti
+from tests.masks.phantom2d import head_slice
 
 SMALL = {**{key: value for key, value in TINY.items() if key != "subject_of"}, "group_by": None}
 STEPS = "validate#inferer#num_inference_steps"

@@ -7,9 +7,9 @@ import torch
 from monai.bundle import ConfigParser
 
 from common.data.lists import image_cases
+from common.data.splits import sample_share
 from common.networks.weights import load_weights, read_checkpoint
-from common.studies.sample_record import names_digest, sample_of
-from common.studies.sample_share import sample_share
+from common.studies.synthetic import names_digest, sample_of
 from tests.fixtures import REPOSITORY, real_data
 
 BUNDLES = REPOSITORY / "bundles"

@@ -8,10 +8,10 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from common.masks.phantom2d import chest_picture
 from tests.bundles.generate_runs import CPU, TINY
 from tests.bundles.restoration_runs import write_picture
 from tests.fixtures import REPOSITORY, network_arguments
+from tests.masks.phantom2d import chest_picture
 
 BUNDLE = REPOSITORY / "bundles" / "med_vdm_cxr"
 CLASSES = ("bacteria", "normal", "virus")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.masks.masks import main
+from common.masks.__main__ import main
 from common.masks.phantom import head_mask_from_image, head_phantom
 
 

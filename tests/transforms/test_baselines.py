@@ -6,9 +6,9 @@ import torch
 from skimage.filters import median as skimage_median
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 
-from common.masks.phantom2d import head_slice
 from common.transforms.baselines import MethodImagesd, bicubic, biharmonic, median, noise_sigma, nonlocal_means
 from common.transforms.degrade import downsampled, noisy
+from tests.masks.phantom2d import head_slice
 
 
 @pytest.fixture(scope="module")

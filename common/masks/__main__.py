@@ -1,4 +1,4 @@
-"""Masks to generate from: ``python -m common.masks.masks sample|phantom|head|fit --help``."""
+"""Masks to generate from: ``python -m common.masks sample|phantom|head|fit --help``."""
 
 from __future__ import annotations
 

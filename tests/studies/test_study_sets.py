@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.studies.study_folders import main, study_folders
+from common.studies.study_sets import link_folders, main
 from tests.bundles.classify_runs import write_real, write_set
 
 
@@ -20,7 +20,7 @@ def groups(folder):
 
 def test_near_copies_of_the_sample_are_left_out_of_the_real_images(tmp_path, real, capsys):
     synthetic = write_set(tmp_path / "synthetic", each=3)
-    counts = study_folders(real, tmp_path / "out", synthetic, group_by="group")
+    counts = link_folders(real, tmp_path / "out", synthetic, group_by="group")
     assert counts["sample"] == 8
     assert counts["synthetic"] == 6
     assert 24 <= counts["real"] < 32, "of the 32 others, 8 or fewer share a group with one of the sample"
@@ -31,12 +31,12 @@ def test_near_copies_of_the_sample_are_left_out_of_the_real_images(tmp_path, rea
 
 
 def test_without_groups_nothing_is_said_of_near_copies(tmp_path, real, capsys):
-    assert study_folders(real, tmp_path / "out", every=4) == {"sample": 8, "real": 8}
+    assert link_folders(real, tmp_path / "out", every=4) == {"sample": 8, "real": 8}
     assert capsys.readouterr().out.splitlines() == ["class: sample, rest", "bright: 4, 16", "dark: 4, 16", "all: 8, 32"]
 
 
 def test_a_split_by_group_loses_no_image(tmp_path, real):
-    assert study_folders(real, tmp_path / "out", group_by="group", split="group") == {"sample": 8, "real": 32}
+    assert link_folders(real, tmp_path / "out", group_by="group", split="group") == {"sample": 8, "real": 32}
 
 
 def test_images_of_one_name_are_refused_before_anything_is_written(tmp_path, real):
@@ -46,7 +46,7 @@ def test_images_of_one_name_are_refused_before_anything_is_written(tmp_path, rea
         for index in range(5):
             Image.fromarray(np.zeros((4, 6), np.uint8)).save(real / below / "c" / f"{index}.png")
     with pytest.raises(ValueError, match="different ones"):
-        study_folders(real, tmp_path / "out")
+        link_folders(real, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -61,7 +61,7 @@ def test_images_of_one_name_are_refused_before_anything_is_written(tmp_path, rea
     ],
 )
 def test_mistakes_end_the_command_with_one_line(tmp_path, real, arguments, message):
-    with pytest.raises(SystemExit, match=f"study_folders: .*{message}"):
+    with pytest.raises(SystemExit, match=f"study_sets: .*{message}"):
         main([str(real), str(tmp_path / "out"), *arguments])
     assert not (tmp_path / "out").exists()
 
@@ -73,7 +73,7 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path, real):
 
 def test_generated_images_among_the_real_ones_are_refused(tmp_path):
     with pytest.raises(ValueError, match="synthetic"):
-        study_folders(write_set(tmp_path / "set"), tmp_path / "out")
+        link_folders(write_set(tmp_path / "set"), tmp_path / "out")
 
 
 def test_an_argument_that_is_not_known_is_refused_before_any_work(tmp_path, real, capsys):

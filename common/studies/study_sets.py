@@ -1,0 +1,255 @@
+"""
+What a classifier is trained on and tested on: synthetic, real or both images, never a test image among them.
+
+``python -m common.studies.study_sets --help`` links a study's images into flat folders, as ``common.evaluation``
+compares them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.lists import Case, image_cases
+from ..data.splits import by_key, sample_share
+from .synthetic import check_origin, refuse_synthetic, synthetic_cases
+
+TRAIN_ON = ("synthetic", "real", "real_plus_synthetic")
+SPLITS = ("random", "group")
+
+logger = logging.getLogger(__name__)
+_LISTED = 100
+
+
+def study_sets(
+    real: Sequence[Case],
+    synthetic_dir: str | Path | None = None,
+    train_on: str = "synthetic",
+    split: str = "random",
+    fraction: float = 0.2,
+    seed: int = 0,
+    per_class: int = 1000,
+    synthetic_size: float = 1.0,
+    keep: Callable[[list[Case], list[Case]], list[Case]] | None = None,
+) -> dict[str, list[Case]]:
+    """
+    The images to train on, and the real images that the diffusion model has not seen, to test on.
+
+    Args:
+        real: all real cases, see ``image_cases``.
+        synthetic_dir: folder of generated images; not read for ``train_on`` "real".
+        train_on: "synthetic", "real" (the sample that the diffusion model was trained on) or "real_plus_synthetic".
+        split: "random", by image as in the paper, or "group": near copies stay together.
+        fraction: of the real images of each class, the sample; as the diffusion model was trained.
+        seed: of the sample; as the diffusion model was trained.
+        per_class: synthetic images a class at size 1.
+        synthetic_size: factor of ``per_class``; the images of the lowest numbers are taken.
+        keep: (these images, the sample) -> those of them that are trained on; None for all.
+
+    Returns:
+        "train", "test" and "sample" (the real images that the diffusion model was trained on).
+
+    Raises:
+        FileNotFoundError: when there are no synthetic images.
+        ValueError: for another ``train_on`` or ``split``, synthetic images among the real ones, classes that differ, or
+            fewer synthetic images than asked for, or drawn by a model of another sample; or when ``keep`` leaves none
+            of a class.
+    """
+    if train_on not in TRAIN_ON or split not in SPLITS:
+        raise ValueError(f"train_on must be one of {TRAIN_ON} and split of {SPLITS}, got {train_on!r} and {split!r}.")
+    refuse_synthetic(real)
+    sample, test = sample_share(real, fraction=fraction, seed=seed, by="group" if split == "group" else None)
+    train = [] if train_on == "synthetic" else list(sample)
+    if train_on != "real":
+        if synthetic_dir is None:
+            raise ValueError(f"train_on is {train_on!r}: set synthetic_dir to the folder that generate.json wrote.")
+        drawn = _first_of_each_class(synthetic_cases(synthetic_dir), per_class, synthetic_size, synthetic_dir)
+        check_origin(drawn, sample, synthetic_dir)
+        kept = drawn if keep is None else keep(drawn, list(sample))
+        if lost := lost_classes(drawn, kept):
+            raise ValueError(f"None of the synthetic images of {lost} is kept: is the classifier one of these classes?")
+        train += kept
+    if by_key(train).keys() != by_key(test).keys():
+        raise ValueError(
+            f"The classes to train on and to test on differ: {lost_classes(train, test)} only in the former, "
+            f"{lost_classes(test, train)} only in the latter. Folder names are classes (synthetic_dir is "
+            f"{synthetic_dir})."
+        )
+    return {"train": train, "test": list(test), "sample": list(sample)}
+
+
+def load_images(
+    cases: Sequence[Case], transform: Callable[[Any], Any], skip_unreadable: bool = False
+) -> list[dict[str, Any]]:
+    """``load_sets`` of one set."""
+    return load_sets([cases], transform, skip_unreadable)[0]
+
+
+def load_sets(
+    sets: Sequence[Sequence[Case]], transform: Callable[[Any], Any], skip_unreadable: bool = False
+) -> list[list[dict[str, Any]]]:
+    """
+    All cases of each set with ``transform`` applied once; files that cannot be read are counted and listed together.
+
+    Args:
+        sets: cases, with the path at "image".
+        transform: loads, checks and resizes a case.
+        skip_unreadable: go on without them, with a warning, instead of an error.
+
+    Returns:
+        The loaded cases of each set, in their order, each with its "path".
+
+    Raises:
+        ValueError: when files cannot be read or do not fit, unless they are skipped; or when a class has none left.
+    """
+    results = [[_attempt(case, transform) for case in cases] for cases in sets]
+    broken = [result for found in results for result in found if isinstance(result, str)]
+    if broken:
+        shown = "\n".join(f"  {line}" for line in broken[:_LISTED])
+        more = f"\n  and {len(broken) - _LISTED} more" if len(broken) > _LISTED else ""
+        message = f"{len(broken)} of {sum(map(len, sets))} images cannot be used:\n{shown}{more}"
+        if not skip_unreadable:
+            raise ValueError(f"{message}\n--skip_unreadable True goes on without them.")
+        logger.warning("%s\nThey are skipped.", message)
+    loaded = [[result for result in found if not isinstance(result, str)] for found in results]
+    for cases, kept in zip(sets, loaded):
+        if lost := lost_classes(cases, kept):
+            raise ValueError(f"No image of {lost} can be used.")
+    return loaded
+
+
+def copies_of_sample(test: Sequence[Mapping[str, Any]], sample: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Whether each test image has a near copy (one of its group) in the sample; never with a split by group."""
+    groups = {case["group"] for case in sample}
+    return [case["group"] in groups for case in test]
+
+
+def class_counts(cases: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Number of images of each class, by name."""
+    return dict(sorted(Counter(str(case["class"]) for case in cases).items()))
+
+
+def lost_classes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Classes of cases ``before`` that none of the cases ``after`` has."""
+    return sorted({case["class"] for case in before} - {case["class"] for case in after})
+
+
+def link_folders(
+    dataset_dir: str | Path,
+    out: str | Path,
+    synthetic_dir: str | Path | None = None,
+    group_by: str | None = None,
+    split: str = "random",
+    fraction: float = 0.2,
+    seed: int = 0,
+    every: int = 1,
+) -> dict[str, int]:
+    """
+    Link the sample, the real images unlike any of it, and the generated ones into a folder each; print their numbers.
+
+    Args:
+        dataset_dir: real images, see ``image_cases``.
+        out: new folder for "sample", "real" and, with ``synthetic_dir``, "synthetic"; links named <class>_<file>.
+        synthetic_dir: a complete synthetic set.
+        group_by: column of the manifest that joins near copies; those of sample images are left out of "real".
+        split: "random" or "group", as the diffusion model was trained; "group" needs ``group_by``.
+        fraction: of the real images of each class, the sample; as the diffusion model was trained.
+        seed: of the sample; as the diffusion model was trained.
+        every: n, to link every n-th image of "real" and "synthetic" only.
+
+    Returns:
+        Number of links in each folder.
+
+    Raises:
+        FileExistsError: when ``out`` is there.
+        FileNotFoundError: for missing images, or a synthetic set that is not complete.
+        ValueError: for wrong arguments, synthetic images among the real ones, changed synthetic ones, or two images
+            that would get one name.
+    """
+    if not isinstance(every, int) or every < 1:
+        raise ValueError(f"every must be a whole number above 0, got {every!r}.")
+    if Path(out).exists():
+        raise FileExistsError(f"{out} is there already: give the name of a new folder.")
+    sets = study_sets(image_cases(dataset_dir, group_by), train_on="real", split=split, fraction=fraction, seed=seed)
+    seen = copies_of_sample(sets["test"], sets["sample"])
+    unlike = [case for case, is_copy in zip(sets["test"], seen) if not is_copy]
+    folders = {"sample": sets["sample"], "real": unlike[::every]}
+    if synthetic_dir is not None:
+        folders["synthetic"] = synthetic_cases(synthetic_dir)[::every]
+    links = {name: _links(cases) for name, cases in folders.items()}
+    _print_counts(sets, unlike if group_by else None)
+    for name, targets in links.items():
+        Path(out, name).mkdir(parents=True)
+        for link, target in targets.items():
+            os.symlink(target, Path(out, name, link))
+    return {name: len(targets) for name, targets in links.items()}
+
+
+def main(command: Sequence[str] | None = None) -> None:
+    """The command line; mistakes end it before any work."""
+    parser = argparse.ArgumentParser(
+        prog="python -m common.studies.study_sets",
+        description="A study's images linked into flat folders.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("dataset_dir", help="folder of real images, in folders named after the classes")
+    parser.add_argument("out", help='new folder for "sample", "real" and "synthetic"')
+    parser.add_argument("--synthetic_dir", help="a complete synthetic set")
+    parser.add_argument("--group_by", help="column of manifest.csv that joins near copies")
+    parser.add_argument("--split", default="random", help="random (default) or group")
+    parser.add_argument("--fraction", type=float, default=0.2, help="of each class, the sample (default: 0.2)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
+    parser.add_argument("--every", type=int, default=1, help="n: every n-th real and synthetic image only")
+    try:
+        print(link_folders(**vars(parser.parse_args(command))))
+    except (ValueError, OSError) as error:
+        sys.exit(f"study_sets: {error}")
+
+
+def _attempt(case: Case, transform: Callable[[Any], Any]) -> dict[str, Any] | str:
+    try:
+        return transform({**case, "path": case["image"]})
+    except Exception as error:  # readers of damaged files raise anything; MONAI chains what went wrong
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        return f"{case['image']}: {str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__}"
+
+
+def _first_of_each_class(cases: Sequence[Case], per_class: int, size: float, folder: str | Path) -> list[Case]:
+    wanted = round(per_class * size)
+    if wanted < 1:
+        raise ValueError(f"At least one synthetic image a class was expected, got {size} times {per_class}.")
+    few = {name: found for name, found in class_counts(cases).items() if found < wanted}
+    if few:
+        raise ValueError(
+            f"{folder} has {few} images of these classes, {wanted} of each were expected ({size:g} times {per_class}): "
+            "generate more of them, or lower synthetic_size or per_class."
+        )
+    # the cases of a set are sorted by class and number
+    return [case for found in by_key(cases).values() for case in found[:wanted]]
+
+
+def _links(cases: Sequence[Case]) -> dict[str, Path]:
+    links = {f"{case['class']}_{Path(case['image']).name}": Path(case["image"]).resolve() for case in cases}
+    if len(links) < len(cases):
+        raise ValueError(f"{len(cases)} images of the classes have only {len(links)} names: give them different ones.")
+    return links
+
+
+def _print_counts(sets: Mapping[str, Sequence[Case]], unlike: Sequence[Case] | None) -> None:
+    print(f"class: sample, rest{', of the rest with a near copy in the sample' if unlike is not None else ''}")
+    for name in [*class_counts(sets["test"]), "all"]:
+        sample, rest = (sum(name in (case["class"], "all") for case in sets[part]) for part in ("sample", "test"))
+        shown = [] if unlike is None else [rest - sum(name in (case["class"], "all") for case in unlike)]
+        print(f"{name}: {', '.join(map(str, [sample, rest, *shown]))}")
+
+
+if __name__ == "__main__":
+    main()
