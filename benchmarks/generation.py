@@ -18,8 +18,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from common.inferers.training import ClassPrepareBatch
-from common.studies.save_synthetic import SaveSyntheticd
-from common.studies.synthetic_set import SyntheticSet
+from common.studies.synthetic_set import SaveSyntheticd, SyntheticSet
 
 from .denoising_step import hardware
 
