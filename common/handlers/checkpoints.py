@@ -31,15 +31,14 @@ class TrainingState:
     Args:
         network: the network itself, not its ``DistributedDataParallel``.
         ema: attached to the trainer; None for a training without.
-        optimizer: of the network.
-        lr_scheduler: of the optimiser.
+        lr_scheduler: of the optimiser of that network.
         seeding: attached to the trainer.
 
     Example:
         >>> network, data = torch.nn.Linear(2, 1), torch.utils.data.DataLoader([0.0, 1.0])
         >>> adam = torch.optim.Adam(network.parameters())
         >>> schedule = torch.optim.lr_scheduler.ConstantLR(adam)
-        >>> list(TrainingState(network, None, adam, schedule, EpochSeeding(0, data)).parts)
+        >>> list(TrainingState(network, None, schedule, EpochSeeding(0, data)).parts)
         ['network', 'optimizer', 'lr_scheduler', 'seeding']
     """
 
@@ -47,7 +46,6 @@ class TrainingState:
         self,
         network: torch.nn.Module,
         ema: EMAHandler | None,
-        optimizer: torch.optim.Optimizer,
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         seeding: EpochSeeding,
     ) -> None:
@@ -56,7 +54,7 @@ class TrainingState:
         self.parts: dict[str, Any] = {"network": network}
         if ema is not None:
             self.parts["ema"] = ema.ema_model
-        self.parts |= {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "seeding": seeding}
+        self.parts |= {"optimizer": lr_scheduler.optimizer, "lr_scheduler": lr_scheduler, "seeding": seeding}
 
     def collect(self, engine: Engine) -> dict[str, Any]:
         """The state at the end of an epoch of ``engine``, a MONAI trainer."""

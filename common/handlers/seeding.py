@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
@@ -28,7 +29,7 @@ class EpochSeeding:
     Args:
         seed: of the run, at least 0.
         dataloader: the training data; its random transforms are seeded.
-        rank: of this process among those that train together.
+        rank: of this process among those that train together; None for torchrun's ``RANK``, 0 where it has set none.
 
     Raises:
         ValueError: when the data loader has no batch, or workers that live on from epoch to epoch.
@@ -38,7 +39,7 @@ class EpochSeeding:
         {'seed': 7}
     """
 
-    def __init__(self, seed: int, dataloader: DataLoader, rank: int = 0) -> None:
+    def __init__(self, seed: int, dataloader: DataLoader, rank: int | None = None) -> None:
         if len(dataloader) == 0:
             raise ValueError(
                 f"{len(dataloader.dataset)} training cases do not fill a batch of {dataloader.batch_size}: "  # type: ignore[arg-type]
@@ -48,7 +49,7 @@ class EpochSeeding:
             raise ValueError("persistent_workers keep random states that cannot be seeded again: set it to false.")
         self.seed = seed
         self.dataloader = dataloader
-        self.rank = rank
+        self.rank = int(os.environ.get("RANK", "0")) if rank is None else rank
 
     def attach(self, engine: Engine) -> None:
         """Seed at the start of each epoch of ``engine``, before its data loader is asked for the first batch."""

@@ -42,6 +42,11 @@ class VariationalDiffusionModel(nn.Module):
         """What every side of an image must be a multiple of."""
         return int(getattr(self.score, "divisor", 1))
 
+    def running_precision(self, device: torch.device | str | None = None) -> str:
+        """What the score network computes in, see ``ConditionalDiffusionUNet``; "fp32" where it is no U-Net."""
+        chosen = [part for part in self.score.modules() if hasattr(part, "running_precision")]
+        return chosen[0].running_precision(device) if chosen else "fp32"  # type: ignore[operator]
+
     def latent_shape(self, image_size: Sequence[int]) -> tuple[int, ...]:
         """Shape of one latent for images of ``image_size`` (H, W); a ValueError when the model takes no such images."""
         return self.encoder.latent_shape(image_size)  # type: ignore[operator]

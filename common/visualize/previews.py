@@ -81,7 +81,7 @@ class SamplePreviews:
     Write what an evaluator has sampled beside the real images, as a PNG and as a TensorBoard image.
 
     Args:
-        output_dir: folder of the PNG.
+        output_dir: folder that ``name`` starts from.
         writer: a ``SummaryWriter``, or None.
         tag: of the TensorBoard image.
         name: of the PNG without its ending; ``{epoch}`` is filled in.
@@ -98,7 +98,7 @@ class SamplePreviews:
         output_dir: str | Path,
         writer: Any = None,
         tag: str = "generated beside real",
-        name: str = "epoch_{epoch:04d}",
+        name: str = "previews/epoch_{epoch:04d}",
         max_cases: int | None = None,
         keys: Sequence[str] = ("pred", "label"),
     ) -> None:

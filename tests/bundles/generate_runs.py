@@ -22,7 +22,12 @@ def folder_of(bundle):
 
 
 def config(bundle, name):
-    return ConfigParser.load_config_file(folder_of(bundle) / "configs" / f"{name}.json")
+    """A config of a bundle, with the values of its study.json in their places."""
+    configs = folder_of(bundle) / "configs"
+    study = ConfigParser.load_config_file(configs / "study.json")
+    given = {f"$@study['{key}']": value for key, value in study.items()}
+    content = ConfigParser.load_config_file(configs / f"{name}.json")
+    return {key: given.get(value, value) if isinstance(value, str) else value for key, value in content.items()}
 
 
 def workflow(kind, bundle, overlays, **given):

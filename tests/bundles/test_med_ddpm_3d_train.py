@@ -211,7 +211,7 @@ def test_volumes_of_the_default_spacing_are_not_resampled_and_others_are(data, t
 
 
 def test_paper_numbers(data, tmp_path):
-    run = workflow(data, tmp_path, "paper.json", tiny=False)
+    run = workflow(data, tmp_path, "paper.json", tiny=False, bundle_root=str(BUNDLE))
     get = run.parser.get_parsed_content
     table = {
         "labels": {"head": 1, "tumour": 2},
@@ -238,10 +238,10 @@ def test_paper_numbers(data, tmp_path):
     assert rates == pytest.approx([1e-5, 1e-5, 1e-6, 1e-6])
     assert type(get("loss")).__name__ == "L1Loss"
     assert run.parser["optimizer#_target_"] == "torch.optim.Adam"
-    assert run.parser["ema#_target_"] == "ignite.handlers.EMAHandler"
+    assert type(get("ema")).__name__ == "EMAHandler"
     assert type(get("train#prepare_batch")).__name__ == "ConditionalPrepareBatch"
     given = {key: value for key, value in run.parser["network_def"].items() if not key.startswith("_")}
-    given["in_channels"] = 1 + len(get("labels"))
+    given |= {"in_channels": 1 + len(get("labels")), "out_channels": get("out_channels")}
     settings = [given[key] for key in ("in_channels", "out_channels", "norm_eps", "max_period", "upsample_mode")]
     assert settings == [3, 1, 1e-5, 1000, "linear"]
     assert given["channels"] == [64 * multiplier for multiplier in (1, 1, 2, 3, 4)]

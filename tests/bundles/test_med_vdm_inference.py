@@ -6,19 +6,17 @@ import csv
 import json
 import logging
 import math
-import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata
+from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import write_picture
 from tests.bundles.vdm_runs import BUNDLE, inference, train, write_pictures
-from tests.fixtures import REPOSITORY
 
 pytestmark = pytest.mark.filterwarnings("ignore:fid")
 
@@ -215,25 +213,17 @@ def test_wrong_sizes_weights_and_steps_are_named(weights, data, tmp_path):
         model.parser.get_parsed_content("network_def")(torch.zeros(1, 1, 16, 20))
 
 
-def test_metadata_fits_the_schema_and_the_network(tmp_path, weights):
+def test_the_network_takes_and_gives_what_metadata_says(tmp_path, weights):
     metadata = ConfigParser.load_config_file(BUNDLE / "configs" / "metadata.json")
-    for side in ("inputs", "outputs"):
-        [described] = metadata["network_data_format"][side].values()
-        assert list(described["channel_def"]) == [str(i) for i in range(described["num_channels"])]
-        size = ConfigParser.load_config_file(BUNDLE / "configs" / "inference.json")["spatial_size"]
-        assert described["spatial_shape"] == size
+    size = ConfigParser.load_config_file(BUNDLE / "configs" / "inference.json")["spatial_size"]
+    formats = metadata["network_data_format"]
+    assert [formats["inputs"]["image"]["spatial_shape"], formats["outputs"]["pred"]["spatial_shape"]] == [size, size]
     model = inference(tmp_path, weights[""])
     model.check_properties()
-    network = model.parser.get_parsed_content("network_def")
     with torch.no_grad():
-        image = network(torch.rand(2, 1, 16, 16))
+        image = model.parser.get_parsed_content("network_def")(torch.rand(2, 1, 16, 16))
     assert image.shape == (2, 1, 16, 16)
     assert 0 <= float(image.min()) <= float(image.max()) <= 1
-    schema = REPOSITORY.parent / "shared" / "schema" / "meta_schema_20240725.json"
-    if not schema.is_file():
-        pytest.skip("the metadata schema is not at hand")
-    copy = shutil.copy(schema, tmp_path / "schema.json")
-    verify_metadata(meta_file=str(BUNDLE / "configs" / "metadata.json"), filepath=str(copy))
 
 
 def test_every_variant_has_weights_of_a_size_to_share(tmp_path):

@@ -26,7 +26,7 @@ class Run:
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
         self.ema = EMAHandler(self.network, momentum=0.1, momentum_warmup=0.5, warmup_iters=12) if ema else None
         seeding = EpochSeeding(0, loader)
-        self.state = state = TrainingState(self.network, self.ema, optimizer, scheduler, seeding)
+        self.state = state = TrainingState(self.network, self.ema, scheduler, seeding)
         handlers = [seeding, LrScheduleHandler(scheduler, print_lr=False, epoch_level=False)]
         handlers += [self.ema] if ema else []
         handlers += [CheckpointWriter(folder, state, **writer)]

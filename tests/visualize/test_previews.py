@@ -37,7 +37,7 @@ def test_previews_are_written_for_each_evaluation(tmp_path: Path):
     )
     volume = torch.rand(1, 8, 9, 10)
     engine = Engine(lambda engine, batch: [{"pred": volume, "label": volume}])
-    handler = SamplePreviews(tmp_path, writer)
+    handler = SamplePreviews(tmp_path, writer, name="epoch_{epoch:04d}")
     handler.attach(engine)
     engine.run([0, 1], max_epochs=2)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["epoch_0001.png", "epoch_0002.png"]
