@@ -66,7 +66,7 @@ def main(
         sets = copies(real, count, Path(folder))
         names = tuple(name for name, entry in METRICS.items() if name != "lpips" and entry.kind != "bundle")
         given = (str(weights),) if weights else ()
-        options = Options(metrics=names, networks=(network,), weights=given)
+        options = Options(metrics=names, network=(network,), weights=given)
         start = time.perf_counter()
         comparison = Comparison(plan(sets[0], sets[1], sets[2], options), options, f"{folder}/cache")
         collect = {

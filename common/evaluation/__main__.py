@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -14,35 +16,40 @@ from ..metrics.catalogue import METRICS
 from ..utils.files import written_whole
 from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
-from .choice import Options, check_together, load_networks, plan
+from .choice import Options, check_together, load_networks, own_outputs_left_out, plan
 from .compare import Comparison
-from .folders import ImageFolder, folder_facts
+from .folders import folder_facts
 from .memorisation import AuditSettings
 from .observer import run as run_forced_choice
 from .page import page, tables
-from .results import markdown_table, write_report
+from .results import markdown_table, without_folders, write_report
 
 
+def _with_options(*names: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the fields of ``Options`` of these names, or all, as flags, each with its meaning."""
+
+    def decorated(command: Callable[..., int]) -> Callable[..., int]:
+        own = list(inspect.signature(command).parameters.values())
+        flags = [f for f in dataclasses.fields(Options) if not names or f.name in names]
+        more = [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default) for f in flags]
+        command.__signature__ = inspect.Signature([*own[:-1], *more, own[-1]])  # type: ignore[attr-defined]
+        meanings = re.split(r"\n(?=    \w+: )", str(inspect.getdoc(Options)).partition("Attributes:\n")[2].split("\n\n")[0])
+        kept = [text for text in meanings if text.split(":")[0].strip() in {f.name for f in flags}]
+        command.__doc__ = "\n".join([str(inspect.getdoc(command)), *kept])
+        return command
+
+    return decorated
+
+
+@_with_options()
 def compare(
     real: str,
     fake: str,
     *more: Any,
     train: str | None = None,
-    metrics: Any = None,
-    network: Any = None,
-    weights: Any = None,
-    lpips_weights: str | None = None,
     out: str = "report",
-    scaling: str = "auto",
-    grey: bool = False,
-    size: Any = None,
-    crop: bool = False,
-    seed: int = 0,
-    batch_size: int = 8,
-    max_images: int = 256,
-    device: str = "cpu",
     cache: str | None = None,
-    **unknown: Any,
+    **given: Any,
 ) -> int:
     """
     Measure a folder of generated images against a folder of real ones.
@@ -54,44 +61,15 @@ def compare(
         real: folder of .nii, .nii.gz, or of .png, .jpg; subfolders are not searched.
         fake: folder of generated images of the same kind.
         train: images that the generator was trained with: adds the memorisation audit, with --real as held-out control.
-        metrics: names, comma between; `metrics` lists them. By default what data and --network allow.
-        network: one or several feature networks, comma between; `networks` lists them. None is chosen by itself.
-        weights: a file for each network that brings none, in the same order.
-        lpips_weights: torchvision's AlexNet for lpips.
         out: folder of the report, and of the cached features that let a second run go on.
-        scaling: of intensities to [-1, 1]: percentiles (0.5 and 99.5 of each image), dtype (range of the file's
-            integers), none (is there already), auto (percentiles for NIfTI, dtype for PNG and JPEG).
-        grey: measure the luminance of colour pictures.
-        size: sides to bring every image to, e.g. 224,224.
-        crop: accept folders of different image sizes.
-        seed: of every draw.
-        batch_size: images that a network sees at a time.
-        max_images: most images of a folder that pixel metrics of whole sets keep in memory.
-        device: for the networks, e.g. cuda.
         cache: folder of the cached features; by default inside --out.
     """
-    _nothing_else(compare, more, unknown)
-    options = Options(
-        metrics=_words(metrics),
-        networks=_words(network),
-        weights=_words(weights),
-        lpips_weights=lpips_weights,
-        scaling=str(scaling),
-        grey=bool(grey),
-        size=tuple(int(side) for side in _words(size)) or None,
-        crop=bool(crop),
-        seed=int(seed),
-        batch_size=int(batch_size),
-        device=device,
-        max_images=int(max_images),
-    )
+    options = _options(compare, more, given)
     folder = _folder(out)
     chosen = plan(str(real), str(fake), None if train is None else str(train), options)
-    for notice in chosen.notices:
-        print(f"note: {notice}", file=sys.stderr)
-    comparison = Comparison(chosen, options, cache or folder / "features")
+    _print_notices(chosen.notices)
+    comparison = Comparison(chosen, options, cache or folder / "features", command=_command())
     content = comparison.run(folder)
-    content["context"]["command"] = shlex.join(["python", "-m", "common.evaluation", *sys.argv[1:]])
     write_report(content, markdown_table(content), folder)
     with written_whole(folder / "index.html") as path:
         worst = folder / "worst_pairs.png" if comparison.audit else None
@@ -101,22 +79,9 @@ def compare(
     return comparison.audit.exit_code if comparison.audit else 0
 
 
+@_with_options("network", "weights", "scaling", "grey", "size", "spacing", "seed", "batch_size", "device")
 def audit(
-    fake: str,
-    train: str,
-    held_out: str,
-    *more: Any,
-    network: Any = None,
-    weights: Any = None,
-    out: str = "audit",
-    scaling: str = "auto",
-    grey: bool = False,
-    size: Any = None,
-    seed: int = 0,
-    batch_size: int = 8,
-    device: str = "cpu",
-    cache: str | None = None,
-    **unknown: Any,
+    fake: str, train: str, held_out: str, *more: Any, out: str = "audit", cache: str | None = None, **given: Any
 ) -> int:
     """
     Look for copies of training images among generated ones.
@@ -128,31 +93,20 @@ def audit(
         fake: folder of generated images.
         train: what the generator was trained with.
         held_out: real images of other patients from the same source, at least 10: the control.
-        network: feature network that helps to find candidates; by pixels alone without it.
-        weights: its file, where it brings none.
         out: folder of the results.
-        scaling: see `compare --help`.
-        grey: luminance of colour pictures.
-        size: sides to bring every image to.
-        seed: of every draw.
-        batch_size: images that the network sees at a time.
-        device: for the network.
         cache: folder of the cached features; by default inside --out.
     """
-    _nothing_else(audit, more, unknown)
-    sides = tuple(int(side) for side in _words(size)) or None
-    options = Options(networks=_words(network), weights=_words(weights), device=device, batch_size=int(batch_size))
-    if len(options.networks) > 1:
+    options = _options(audit, more, given)
+    if len(options.network) > 1:
         raise ValueError("audit takes one network.")
     where = _folder(out)
-    names = ("fake", "train", "held_out")
     folders = {
-        name: ImageFolder(str(path), str(scaling), bool(grey), sides)
-        for name, path in zip(names, (fake, train, held_out))
+        name: options.folder(str(path)) for name, path in (("fake", fake), ("train", train), ("held_out", held_out))
     }
     check_together(folders, crop=True)
+    _print_notices(own_outputs_left_out(folders))
     features = None
-    networks = load_networks(options.networks, options, folders["fake"].spatial_dims)
+    networks = load_networks(options.network, options, folders["fake"].spatial_dims)
     for one in networks:
         kept = FeatureCache(cache or where / "features", one, folders["fake"].describe())
         features = tuple(
@@ -162,11 +116,10 @@ def audit(
         **{name: folder_facts(folder) for name, folder in folders.items()},
         "reading": folders["fake"].describe(),
         "networks": [one.describe() for one in networks],
-        "command": shlex.join(["python", "-m", "common.evaluation", *sys.argv[1:]]),
+        "command": _command(),
     }
-    settings = AuditSettings(seed=int(seed))
     sets = (folders["fake"], folders["train"], folders["held_out"])
-    result = run_audit(*sets, where, features, settings=settings, context=context)  # type: ignore[arg-type]
+    result = run_audit(*sets, where, features, settings=AuditSettings(seed=options.seed), context=context)  # type: ignore[arg-type]
     print(verdict(result))
     print(f"\nWorst pairs: {where / 'worst_pairs.png'}, audit.md, audit.json")
     return result.exit_code
@@ -208,20 +161,26 @@ def metrics(*more: Any, **unknown: Any) -> int:
     return 0
 
 
-def _words(given: Any) -> tuple[str, ...]:
-    """Fire gives "a,b" as text or as a tuple."""
-    if given is None:
-        return ()
-    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, (tuple, list)) else [given]
-    return tuple(str(part).strip() for part in parts if str(part).strip())
+def _options(command: Callable[..., int], more: Sequence[Any], given: dict[str, Any]) -> Options:
+    _nothing_else(command, more, {name: v for name, v in given.items() if name not in _flags(command)})
+    return Options.of(**given)
+
+
+def _flags(command: Callable[..., int]) -> list[str]:
+    return [name for name, p in inspect.signature(command).parameters.items() if p.kind not in (2, 4)]
 
 
 def _nothing_else(command: Callable[..., int], more: Sequence[Any], unknown: dict[str, Any]) -> None:
     """Refuse what the command does not know before it works; fire would complain only afterwards."""
     extra = [str(value) for value in more] + [f"--{name}" for name in unknown]
     if extra:
-        takes = [f"--{n}" for n, p in inspect.signature(command).parameters.items() if p.kind not in (2, 4)]
-        raise ValueError(f"unknown argument {', '.join(extra)}; {command.__name__} takes {', '.join(takes) or 'none'}.")
+        takes = ", ".join(f"--{name}" for name in _flags(command))
+        raise ValueError(f"unknown argument {', '.join(extra)}; {command.__name__} takes {takes or 'none'}.")
+
+
+def _command() -> str:
+    """As it was typed, without the folders of absolute paths."""
+    return shlex.join(["python", "-m", "common.evaluation", *without_folders(sys.argv[1:])])
 
 
 def _folder(out: Any) -> Path:
@@ -231,9 +190,13 @@ def _folder(out: Any) -> Path:
     return folder
 
 
-def _print_results(content: dict[str, Any], shown: int = 0) -> None:
-    for notice in content["notices"][shown:]:
+def _print_notices(notices: Sequence[str]) -> None:
+    for notice in notices:
         print(f"note: {notice}", file=sys.stderr)
+
+
+def _print_results(content: dict[str, Any], shown: int = 0) -> None:
+    _print_notices(content["notices"][shown:])
     for title, rows in tables(content):
         print(f"\n{title}")
         cells = [("metric", "value", "95 % interval", "n"), *rows]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from ..utils.files import written_whole
 from ..utils.images import release_memory
 from .folders import ImageFolder
 
-_LAYOUT = 1  # raised when features of the same file, network and reading come out differently
+_LAYOUT = 2  # raised when features of the same file, network and reading come out or are kept differently
+_CHECK = 32  # bytes of a checksum
 
 
 class FeatureCache:
@@ -32,6 +33,13 @@ class FeatureCache:
         folder: of all caches; made when the first vector is written.
         network: that gives the features.
         reading: ``ImageFolder.describe()``.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cache = FeatureCache(folder, FeatureNetwork("torch.nn:Flatten"), {})
+    ...     cache.put("a", torch.ones(2))
+    ...     cache.get("a"), cache.get("b")
+    (tensor([1., 1.]), None)
     """
 
     def __init__(self, folder: str | Path, network: FeatureNetwork, reading: dict[str, Any]) -> None:
@@ -40,19 +48,28 @@ class FeatureCache:
         self.folder = Path(folder) / f"{network.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def get(self, sha256: str) -> Tensor | None:
-        """The vector of a file, (d,) float32, or None; a damaged entry counts as none."""
+        """The vector of a file, (d,) float32, or None; a damaged, altered or exchanged entry counts as none."""
         try:
-            return torch.from_numpy(np.load(self.folder / f"{sha256}.npy"))
+            content = (self.folder / f"{sha256}.npy").read_bytes()
+            if content[-_CHECK:] != _checksum(sha256, content[:-_CHECK]):
+                return None
+            return torch.from_numpy(np.load(io.BytesIO(content)))
         except (OSError, ValueError, EOFError):
             return None
 
     def put(self, sha256: str, vector: Tensor) -> None:
-        """Keep the vector of a file; it appears whole or not at all."""
+        """Keep the vector of a file, and a checksum behind it; it appears whole or not at all."""
         if not (self.folder / "context.json").is_file():
             with written_whole(self.folder / "context.json") as path:
                 path.write_text(json.dumps(self.context, indent=2, default=str) + "\n")
+        array = io.BytesIO()
+        np.save(array, vector.cpu().numpy().astype(np.float32))
         with written_whole(self.folder / f"{sha256}.npy") as path:
-            np.save(path, vector.cpu().numpy().astype(np.float32))
+            path.write_bytes(array.getvalue() + _checksum(sha256, array.getvalue()))
+
+
+def _checksum(sha256: str, content: bytes) -> bytes:
+    return hashlib.sha256(sha256.encode() + content).digest()
 
 
 class Features:
@@ -67,6 +84,13 @@ class Features:
 
     Attributes:
         missing: positions of the images that are not in the cache.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (2, 2), 255).save(f"{folder}/white.png")
+    ...     Features(ImageFolder(folder), FeatureNetwork("torch.nn:Flatten")).tensor()
+    tensor([[1., 1., 1., 1.]])
     """
 
     def __init__(
@@ -114,9 +138,3 @@ class Features:
                 release_memory(image)
             self._flush()
         return torch.stack([row for row in self._rows if row is not None])
-
-
-def same_files(a: ImageFolder, b: Sequence[Any]) -> list[str]:
-    """Names in ``a`` of files whose bytes also stand in the folder ``b``."""
-    known = {b.sha256(index) for index in range(len(b))} if isinstance(b, ImageFolder) else set()
-    return [name for index, name in enumerate(a.names) if a.sha256(index) in known]

@@ -2,48 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ..features.features import FeatureNetwork
 from ..features.registry import REGISTRY, spec_of
 from ..metrics.catalogue import METRICS, known
-from .folders import ImageFolder
+from .folders import ImageFolder, median_spacing
+
+
+VOXELS_ALIKE = 0.05  # relative difference of median voxel sides that is none
 
 
 @dataclass(frozen=True)
 class Options:
     """
-    Choices of a comparison; ``compare`` in ``__main__`` says what they mean.
+    Choices of a comparison or an audit, in Python and on the command line.
 
     Attributes:
-        metrics: names of the table; empty for the defaults.
-        networks: names of feature networks.
-        weights: files, one a network; empty for the shipped ones.
-        lpips_weights: AlexNet's file for lpips.
-        scaling: rule of ``ImageFolder``.
-        grey: luminance of colour pictures.
-        size: sides that all images are brought to.
-        crop: accept folders of different sizes.
+        metrics: names, comma between; `metrics` lists them. By default what data and network allow.
+        network: one or several feature networks, comma between; `networks` lists them. None is chosen by itself.
+        weights: a file for each network that brings none, in the same order.
+        lpips_weights: torchvision's AlexNet for lpips.
+        scaling: of intensities to [-1, 1]: percentiles (0.5 and 99.5 of each image), dtype (range of the file's
+            integers), none (is there already), auto (dtype for PNG and JPEG, percentiles for others).
+        grey: measure the luminance of colour pictures.
+        size: sides to bring every image to, e.g. 224,224.
+        spacing: voxel sides in mm to bring every image to, e.g. 1,1,1.
+        crop: accept folders of different image or voxel sizes.
         seed: of every draw.
         batch_size: images that a network sees at a time.
-        device: for the networks.
-        max_images: most images of a folder that the pixel metrics of whole sets keep.
+        device: for the networks, e.g. cuda.
+        max_images: most images of a folder that pixel metrics of whole sets keep in memory.
+
+    >>> Options.of(metrics="fid,kid", network="cxr_v1", size="64,64").metrics
+    ('fid', 'kid')
     """
 
     metrics: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     lpips_weights: str | None = None
     scaling: str = "auto"
     grey: bool = False
     size: tuple[int, ...] | None = None
+    spacing: tuple[float, ...] | None = None
     crop: bool = False
     seed: int = 0
     batch_size: int = 8
     device: str = "cpu"
     max_images: int = 256
+
+    @classmethod
+    def of(cls, **words: Any) -> Options:
+        """Options from words of a command line, numbers, or tuples."""
+        numbers: dict[str, Callable[[Any], Any]] = {"size": int, "spacing": float}
+        defaults = {f.name: f.default for f in fields(cls)}
+        found: dict[str, Any] = {}
+        for name, value in words.items():
+            if name in numbers:
+                found[name] = tuple(numbers[name](part) for part in _words(value)) or None
+            elif isinstance(defaults[name], tuple):
+                found[name] = _words(value)
+            elif isinstance(defaults[name], bool):
+                found[name] = str(value).lower() not in ("false", "no", "0", "none")
+            else:
+                found[name] = int(value) if isinstance(defaults[name], int) else value and str(value)
+        return cls(**found)
+
+    def folder(self, path: str | Path) -> ImageFolder:
+        """A folder, read as these options say."""
+        return ImageFolder(path, self.scaling, self.grey, self.size, self.spacing)
+
+
+def _words(given: Any) -> tuple[str, ...]:
+    """Fire gives "a,b" as text or as a tuple."""
+    if given is None:
+        return ()
+    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, (tuple, list)) else [given]
+    return tuple(str(part).strip() for part in parts if str(part).strip())
 
 
 @dataclass
@@ -59,6 +100,10 @@ class Plan:
         metrics: names of the table, in its order.
         networks: in the order given.
         notices: what a reader should know, one line each.
+
+    >>> plan("nowhere", "nowhere", None, Options())
+    Traceback (most recent call last):
+    FileNotFoundError: No folder nowhere.
     """
 
     real: ImageFolder
@@ -78,43 +123,66 @@ def plan(real: str | Path, fake: str | Path, train: str | Path | None, options: 
         FileNotFoundError: for a folder without images, or weights that are not there.
         ValueError: for whatever does not go together; names folder, file or metric.
     """
-    opened = [ImageFolder(p, options.scaling, options.grey, options.size) for p in (real, fake, train) if p is not None]
+    opened = [options.folder(path) for path in (real, fake, train) if path is not None]
     folders = dict(zip(("real", "fake", "train"), opened))
     check_together(folders, options.crop)
     paired = opened[0].names == opened[1].names
     metrics = list(known(options.metrics)) if options.metrics else default_metrics(folders, paired, options)
     result = Plan(opened[0], opened[1], folders.get("train"), paired, metrics)
     _check_metrics(result, options)
+    result.notices = own_outputs_left_out(folders)
     if not options.metrics:
         result.notices += _about_defaults(result, options)
     names = (
-        options.networks if any(METRICS[name].needs_network for name in metrics) or "memorisation" in metrics else ()
+        options.network if any(METRICS[name].needs_network for name in metrics) or "memorisation" in metrics else ()
     )
     result.networks = load_networks(names, options, opened[0].spatial_dims)
     return result
 
 
-def check_together(folders: dict[str, ImageFolder], crop: bool) -> None:
+def own_outputs_left_out(folders: Mapping[str, ImageFolder]) -> list[str]:
+    """A line for each folder with sheets, previews or maps of our own runs, which are not measured."""
+    return [
+        f"--{name}: {len(folder.left_out)} sheets, previews or maps of a run are left out, such as {folder.left_out[0]}."
+        for name, folder in folders.items()
+        if folder.left_out
+    ]
+
+
+def check_together(folders: Mapping[str, ImageFolder], crop: bool) -> None:
     """
     Refuse folders whose images cannot be compared.
 
-    Sizes that vary within a folder are as the data are; one size here and another there is a difference between the
-    folders that every metric would see, so it must be wanted.
+    Sizes that vary within a folder are as the data are; one size here and another there, of images or of voxels, is a
+    difference between the folders that every metric would see, so it must be wanted.
 
     Raises:
-        ValueError: for different dimensions, different rules of scaling, or one size each that differs.
+        ValueError: for different dimensions, directions of axes or rules of scaling, or one size each that differs.
     """
-    for key, value in (("spatial_dims", "{}D images"), ("scaling", "images scaled by the rule '{}'")):
+    for key, value, hint in (
+        ("spatial_dims", "{}D images", ""),
+        ("scaling", "images scaled by the rule '{}'", "; choose one rule with --scaling"),
+        ("axes", "slices whose axes point to {}", "; store them alike"),
+    ):
         found = {name: value.format(getattr(folder, key)) for name, folder in folders.items()}
         if len(set(found.values())) > 1:
-            hint = "; choose one rule with --scaling." if key == "scaling" else "."
-            raise ValueError(", ".join(f"--{name} holds {what}" for name, what in found.items()) + hint)
+            raise ValueError(", ".join(f"--{name} holds {what}" for name, what in found.items()) + f"{hint}.")
+    if crop:
+        return
     sizes = {name: set(folder.shapes) for name, folder in folders.items()}
-    if not crop and all(len(found) == 1 for found in sizes.values()) and len(set.union(*sizes.values())) > 1:
+    if all(len(found) == 1 for found in sizes.values()) and len(set.union(*sizes.values())) > 1:
         text = ", ".join(f"--{name} {'x'.join(map(str, next(iter(found))))}" for name, found in sizes.items())
         raise ValueError(
             f"The folders hold images of different sizes: {text}. --size brings all to one size, --crop true measures "
             "them as they are (pixel metrics at the centre, features of whole images)."
+        )
+    voxels = {name: median_spacing(folder) for name, folder in folders.items()}
+    first = next(iter(voxels.values()))
+    if not all(np.allclose(found, first, rtol=VOXELS_ALIKE) for found in voxels.values()):
+        text = ", ".join(f"--{name} {' x '.join(f'{mm:g}' for mm in found)} mm" for name, found in voxels.items())
+        raise ValueError(
+            f"The folders hold voxels of different sizes: {text}. --spacing brings all to one, --crop true measures "
+            "them as they are."
         )
 
 
@@ -123,7 +191,7 @@ def default_metrics(folders: dict[str, ImageFolder], paired: bool, options: Opti
 
     def possible(name: str) -> bool:
         entry = METRICS[name]
-        if not entry.by_default or (entry.needs_network and not options.networks):
+        if not entry.by_default or (entry.needs_network and not options.network):
             return False
         enough = min(len(folders["real"]), len(folders["fake"])) > 1
         same_sizes = folders["real"].shapes == folders["fake"].shapes
@@ -134,7 +202,7 @@ def default_metrics(folders: dict[str, ImageFolder], paired: bool, options: Opti
 
 def _about_defaults(chosen: Plan, options: Options) -> list[str]:
     notices = []
-    if not options.networks:
+    if not options.network:
         left_out = [name for name, entry in METRICS.items() if entry.needs_network and entry.by_default]
         notices.append(
             f"No --network was named, so these are left out: {', '.join(left_out)}. "
@@ -150,7 +218,7 @@ def _about_defaults(chosen: Plan, options: Options) -> list[str]:
 def _check_metrics(chosen: Plan, options: Options) -> None:
     kinds = {METRICS[name].kind: name for name in chosen.metrics}
     wanting = [name for name in chosen.metrics if METRICS[name].needs_network]
-    if wanting and not options.networks:
+    if wanting and not options.network:
         fit = ", ".join(fitting(chosen.real.spatial_dims))
         raise ValueError(f"{', '.join(wanting)} need a feature network: --network, one or several of {fit}.")
     for folder in (chosen.real, chosen.fake):

@@ -16,22 +16,17 @@ from ..metrics.catalogue import METRICS
 from ..metrics.intervals import bootstrap_interval, bootstrap_interval_of_sets
 from ..utils.images import release_memory
 from .audit import audit_entry, run_audit
-from .cache import FeatureCache, Features, same_files
-from .choice import Options, Plan
-from .folders import ImageFolder, folder_facts
+from .cache import FeatureCache, Features
+from .choice import Options, Plan, plan
+from .folders import ImageFolder, folder_facts, same_files
 from .memorisation import AuditResult, AuditSettings
 from .results import document, entry_of, per_case_values, ratio_of_means, result_of
 
 _KEPT_BYTES = 2**30  # of images that the pixel metrics of whole sets may hold, in all
 
 
-class Precomputed:
-    """
-    Stands for a feature network in a metric that is called with feature vectors instead of images.
-
-    Args:
-        network: that gave the features.
-    """
+class _Precomputed:
+    """Stands for a feature network in a metric that is called with feature vectors instead of images."""
 
     def __init__(self, network: FeatureNetwork) -> None:
         self.label = network.label
@@ -50,13 +45,25 @@ class Comparison:
         plan: folders, metrics and networks.
         options: the same that the plan was made with.
         cache: folder of the feature cache; None for none.
+        command: that asked for it, for the record.
 
     Attributes:
         audit: of memorisation, after ``run``; None without training images.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, grey in (("a", 0), ("b", 51)):
+    ...         Image.new("L", (16, 16), grey).save(f"{folder}/{name}.png")
+    ...     options = Options(metrics=("mse",))
+    ...     round(Comparison(plan(folder, folder, None, options), options).run(folder)["metrics"]["mse"]["value"], 3)
+    0.0
     """
 
-    def __init__(self, plan: Plan, options: Options, cache: str | Path | None = None) -> None:
-        self.plan, self.options, self.cache = plan, options, cache
+    def __init__(
+        self, plan: Plan, options: Options, cache: str | Path | None = None, command: str | None = None
+    ) -> None:
+        self.plan, self.options, self.cache, self.command = plan, options, cache, command
         self.audit: AuditResult | None = None
         self.notices = list(plan.notices)
         self._started = time.monotonic()
@@ -187,7 +194,7 @@ class Comparison:
             if equalised != entry.equalised:
                 continue
             network = found["fake"].network
-            metric = entry.make(features=Precomputed(network))
+            metric = entry.make(features=_Precomputed(network))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what it warns of stands in its report, and in the notices
                 metric(found["fake"].tensor(f"{network.label}, fake"), found["real"].tensor(f"{network.label}, real"))
@@ -246,6 +253,7 @@ class Comparison:
             "networks": [network.describe() for network in plan.networks],
             "paired": plan.paired,
             "seed": self.options.seed,
+            **({"command": self.command} if self.command else {}),
         }
 
 
