@@ -33,7 +33,9 @@ def _with_options(*names: str) -> Callable[[Callable[..., int]], Callable[..., i
         flags = [f for f in dataclasses.fields(Options) if not names or f.name in names]
         more = [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default) for f in flags]
         command.__signature__ = inspect.Signature([*own[:-1], *more, own[-1]])  # type: ignore[attr-defined]
-        meanings = re.split(r"\n(?=    \w+: )", str(inspect.getdoc(Options)).partition("Attributes:\n")[2].split("\n\n")[0])
+        meanings = re.split(
+            r"\n(?=    \w+: )", str(inspect.getdoc(Options)).partition("Attributes:\n")[2].split("\n\n")[0]
+        )
         kept = [text for text in meanings if text.split(":")[0].strip() in {f.name for f in flags}]
         command.__doc__ = "\n".join([str(inspect.getdoc(command)), *kept])
         return command

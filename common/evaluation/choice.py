@@ -14,7 +14,6 @@ from ..features.registry import REGISTRY, spec_of
 from ..metrics.catalogue import METRICS, known
 from .folders import ImageFolder, median_spacing
 
-
 VOXELS_ALIKE = 0.05  # relative difference of median voxel sides that is none
 
 
@@ -133,9 +132,7 @@ def plan(real: str | Path, fake: str | Path, train: str | Path | None, options: 
     result.notices = own_outputs_left_out(folders)
     if not options.metrics:
         result.notices += _about_defaults(result, options)
-    names = (
-        options.network if any(METRICS[name].needs_network for name in metrics) or "memorisation" in metrics else ()
-    )
+    names = options.network if any(METRICS[name].needs_network for name in metrics) or "memorisation" in metrics else ()
     result.networks = load_networks(names, options, opened[0].spatial_dims)
     return result
 
@@ -143,7 +140,7 @@ def plan(real: str | Path, fake: str | Path, train: str | Path | None, options: 
 def own_outputs_left_out(folders: Mapping[str, ImageFolder]) -> list[str]:
     """A line for each folder with sheets, previews or maps of our own runs, which are not measured."""
     return [
-        f"--{name}: {len(folder.left_out)} sheets, previews or maps of a run are left out, such as {folder.left_out[0]}."
+        f"--{name}: {len(folder.left_out)} sheets, previews or maps of runs are left out, e.g. {folder.left_out[0]}."
         for name, folder in folders.items()
         if folder.left_out
     ]

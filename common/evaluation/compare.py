@@ -17,7 +17,7 @@ from ..metrics.intervals import bootstrap_interval, bootstrap_interval_of_sets
 from ..utils.images import release_memory
 from .audit import audit_entry, run_audit
 from .cache import FeatureCache, Features
-from .choice import Options, Plan, plan
+from .choice import Options, Plan
 from .folders import ImageFolder, folder_facts, same_files
 from .memorisation import AuditResult, AuditSettings
 from .results import document, entry_of, per_case_values, ratio_of_means, result_of
@@ -52,6 +52,7 @@ class Comparison:
 
     >>> import tempfile
     >>> from PIL import Image
+    >>> from .choice import plan
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name, grey in (("a", 0), ("b", 51)):
     ...         Image.new("L", (16, 16), grey).save(f"{folder}/{name}.png")

@@ -1,8 +1,9 @@
-"""Folders of NIfTI, PNG or JPEG files as sequences of images in [-1, 1], read one at a time by one stated rule."""
+"""Folders of images as sequences of images in [-1, 1], read one at a time by one stated rule."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +16,14 @@ from monai.transforms import Resize
 from PIL import Image
 from torch import Tensor
 
+from ..data.finder import ENDINGS, find_images, kind_of, stem_of
+from ..data.image_file import ImageFile, ImageHeader
+from ..data.reader import image_header, read_image
 from ..utils.files import sha256_of
 
-NIFTI = (".nii.gz", ".nii")
-PICTURES = (".png", ".jpg", ".jpeg")
 SCALINGS = ("auto", "percentiles", "dtype", "none")
 PERCENTILES = (0.5, 99.5)
-_GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_PARTS = ("mean", "std", "preview")  # postfixes of what stands beside an output of ours
 
 
 class ImageFolder(Sequence[Tensor]):
@@ -29,17 +31,16 @@ class ImageFolder(Sequence[Tensor]):
     The images of one folder, sorted by name; an image is read when it is asked for and not kept.
 
     Headers are read at once, so that files of other kinds, sizes or channels are found before any work. Subfolders and
-    hidden files are left out. NIfTI volumes are brought to RAS; a volume of one slice counts as 2D.
-
-    MONAI's ``LoadImage`` is not used: it turns pictures by 90 degrees, hides whether they had colours, and reads pixels
-    to know a size.
+    hidden files are left out, and so are the sheets, previews, means and standard deviations that this project's own
+    runs write beside their images. Volumes are brought to RAS; a volume of one slice counts as 2D.
 
     Args:
-        path: folder of .nii, .nii.gz, or of .png, .jpg, .jpeg.
+        path: folder of NIfTI files, or of PNG and JPEG, or of DICOM.
         scaling: to [-1, 1]: "percentiles" (each image's own 0.5 and 99.5, clipped), "dtype" (the whole range of the
-            file's integers), "none" (is there already), "auto" (percentiles for NIfTI, dtype for pictures).
+            file's integers), "none" (is there already), "auto" (dtype for PNG and JPEG, percentiles for others).
         grey: measure the luminance of colour pictures; otherwise they are refused. Equal channels are no colours.
         size: sides to bring every image to, linear with anti-aliasing; None leaves them.
+        spacing: voxel sides in mm to bring every image to, likewise; None leaves them.
 
     Attributes:
         files: paths, sorted by name.
@@ -47,51 +48,72 @@ class ImageFolder(Sequence[Tensor]):
         shapes: sides of each image as it is given out.
         spacings: voxel sides of each as it is given out, mm; 1 for pictures, whose unit is the pixel at any ``size``.
         scaling: the rule in use, never "auto".
+        axes: directions of the axes, such as "RAS"; of slices, as they are stored; "" for pictures.
+        left_out: names of our own sheets, previews and maps.
 
     Raises:
         FileNotFoundError: for no such folder, or one without images.
         ValueError: for an unreadable or many-channel file, or files that do not go together; names the file.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.fromarray(np.full((4, 6), 255, np.uint8)).save(f"{folder}/white.png")
+    ...     images = ImageFolder(folder)
+    ...     images.names, images.shapes, images.scaling, float(images[0].min())
+    (['white'], [(4, 6)], 'dtype', 1.0)
     """
 
     def __init__(
-        self, path: str | Path, scaling: str = "auto", grey: bool = False, size: Sequence[int] | None = None
+        self,
+        path: str | Path,
+        scaling: str = "auto",
+        grey: bool = False,
+        size: Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.files = _image_files(self.path)
-        kinds = {is_nifti(file) for file in self.files}
-        if len(kinds) == 2:
+        self.path, self.grey = Path(path), grey
+        self.files, self.left_out = _image_files(self.path)
+        kinds = {kind_of(file) for file in self.files}
+        if len(kinds) > 1:
             raise ValueError(f"{path} holds NIfTI files and pictures; one kind was expected.")
         if scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}.")
-        self.stored_as_shown = kinds == {False}
-        self.scaling = scaling if scaling != "auto" else "dtype" if self.stored_as_shown else "percentiles"
-        self.grey = grey
+        self.stored_as_shown = kinds != {"nifti"}
+        self.scaling = scaling if scaling != "auto" else "dtype" if kinds == {"raster"} else "percentiles"
         self.size = tuple(size) if size else None
-        self.names = [stem(file) for file in self.files]
-        headers = [_header(file) for file in self.files]
-        self.spatial_dims = len(headers[0][0])
-        self._check(headers)
-        self.shapes = [self.size or shape for shape, _, _ in headers]
+        self.spacing = tuple(spacing) if spacing else None
+        self.names = [stem_of(file) for file in self.files]
+        headers = [image_header(file) for file in self.files]
+        grids = [_grid(header) for header in headers]
+        self.axes = " or ".join(sorted({axes for _, _, axes in grids}))
+        self.spatial_dims = len(grids[0][0])
+        self._check(headers, [shape for shape, _, _ in grids])
+        self.shapes = [self._shape(shape, mm) for shape, mm, _ in grids]
         self.spacings = [
-            tuple(mm * before / after for mm, before, after in zip(spacing, shape, given))
-            if is_nifti(file)
-            else spacing
-            for file, (shape, spacing, _), given in zip(self.files, headers, self.shapes)
+            mm if self.stored_as_shown else tuple(m * a / b for m, a, b in zip(mm, shape, given))
+            for (shape, mm, _), given in zip(grids, self.shapes)
         ]
         self._sha256: dict[int, str] = {}
 
-    def _check(self, headers: list[tuple[tuple[int, ...], tuple[float, ...], bool]]) -> None:
-        for file, (shape, _, _) in zip(self.files, headers):
-            if len(shape) != self.spatial_dims:
-                raise ValueError(f"{file} is {len(shape)}D, {self.files[0]} is {self.spatial_dims}D.")
-        if self.size and (len(self.size) != self.spatial_dims or min(self.size) < 1):
-            raise ValueError(f"size {self.size} does not fit the {self.spatial_dims}D images of {self.path}.")
+    def _shape(self, shape: tuple[int, ...], mm: tuple[float, ...]) -> tuple[int, ...]:
+        if self.spacing and not self.size:
+            return tuple(max(1, round(side * m / to)) for side, m, to in zip(shape, mm, self.spacing))
+        return self.size or shape
+
+    def _check(self, headers: Sequence[ImageHeader], shapes: Sequence[tuple[int, ...]]) -> None:
+        dims = self.spatial_dims
+        for file, shape in zip(self.files, shapes):
+            if len(shape) != dims:
+                raise ValueError(f"{file} is {len(shape)}D, {self.files[0]} is {dims}D.")
+        for name, wanted in (("size", self.size), ("spacing", self.spacing)):
+            if wanted and (len(wanted) != dims or min(wanted) <= 0 or (name == "spacing" and self.stored_as_shown)):
+                raise ValueError(f"{name} {wanted} does not fit the {dims}D images of {self.path}.")
         doubles = [name for name, times in Counter(self.names).items() if times > 1]
         if doubles:
             raise ValueError(f"{self.path} holds several files named {doubles[0]}.*; one a name was expected.")
-        coloured = next((index for index, (_, _, colour) in enumerate(headers) if colour), None)
+        coloured = next((index for index, header in enumerate(headers) if header.channels > 1), None)
         if coloured is not None and not self.grey:
-            _pixels(self.files[coloured], grey=False)  # found before the long work where it is the usual case
+            self._values(coloured)  # found before the long work where it is the usual case
 
     def __len__(self) -> int:
         return len(self.files)
@@ -100,15 +122,23 @@ class ImageFolder(Sequence[Tensor]):
         """The image at ``index``, (1, *spatial), float32 in [-1, 1]."""
         if not isinstance(index, int):
             raise TypeError(f"an ImageFolder gives one image at a time, got index {index!r}.")
-        image = torch.from_numpy(scaled(self._raw(index), self.scaling, self.files[index]))[None]
-        if self.size and tuple(image.shape[1:]) != self.size:
+        values, limits = self._values(index)
+        image = torch.from_numpy(scaled(values, self.scaling, limits, self.files[index]))[None]
+        if tuple(image.shape[1:]) != self.shapes[index]:
             mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
-            image = Resize(self.size, mode=mode, anti_aliasing=True)(image).as_tensor()  # type: ignore[attr-defined]
+            image = Resize(self.shapes[index], mode=mode, anti_aliasing=True)(image).as_tensor()  # type: ignore[attr-defined]
         return image
 
-    def _raw(self, index: int) -> np.ndarray:
-        file = self.files[index]
-        return _voxels(file) if is_nifti(file) else _pixels(file, self.grey)
+    def _values(self, index: int) -> tuple[np.ndarray, tuple[float, float] | None]:
+        """Grey values as they are measured, and the range of the file's integers; None for floats."""
+        image = read_image(self.files[index])
+        array = _grey(image, self.grey)
+        if self.stored_as_shown or self.spatial_dims == 2:
+            array = array[..., 0].T if self.stored_as_shown else array[..., 0]
+        else:
+            array = nib.apply_orientation(array, nib.io_orientation(image.affine))
+        limits = sorted(limit * image.slope + image.inter for limit in image.limits)
+        return array, (limits[0], limits[1]) if image.dtype.kind in "iu" else None
 
     def sha256(self, index: int) -> str:
         """Of the file's bytes."""
@@ -123,112 +153,101 @@ class ImageFolder(Sequence[Tensor]):
             "dtype": "the whole range of the file's integers to [-1, 1]",
             "none": "as stored, in [-1, 1]",
         }[self.scaling]
-        return {"scaling": self.scaling, "intensities": rule, "grey": self.grey, "resized_to": self.size}
+        found = {"scaling": self.scaling, "intensities": rule, "grey": self.grey, "resized_to": self.size}
+        return {**found, **({"spacing": self.spacing} if self.spacing else {})}
 
 
 def folder_facts(folder: ImageFolder) -> dict[str, Any]:
-    """Name, number and sizes of a folder's images, and one sha256 over those of all files."""
+    """Name, number, sizes and voxel sides of a folder's images, and one sha256 over those of all files."""
     sizes = Counter("x".join(map(str, shape)) for shape in folder.shapes).most_common()
     digest = hashlib.sha256("".join(folder.sha256(i) for i in range(len(folder))).encode()).hexdigest()
     common = ", ".join(f"{size} ({times})" for size, times in sizes[:3])
-    return {
-        "folder": folder.path.name,
+    facts = {
+        "folder": folder.path.resolve().name,
         "n": len(folder),
         "sizes": common + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""),
         "sha256": digest,
     }
+    return facts if folder.stored_as_shown else {**facts, "median_spacing": median_spacing(folder)}
 
 
-def is_nifti(path: Path) -> bool:
-    """Whether the name ends as a NIfTI file's."""
-    return path.name.lower().endswith(NIFTI)
+def same_files(a: ImageFolder, b: ImageFolder) -> list[str]:
+    """Names in ``a`` of files whose bytes also stand in ``b``."""
+    known = {b.sha256(index) for index in range(len(b))}
+    return [name for index, name in enumerate(a.names) if a.sha256(index) in known]
 
 
-def stem(path: Path) -> str:
-    """File name without .nii.gz, .png and so on."""
-    suffix = next(s for s in (*NIFTI, *PICTURES) if path.name.lower().endswith(s))
-    return path.name[: -len(suffix)]
+def median_spacing(folder: ImageFolder) -> list[float]:
+    """Median voxel sides, mm."""
+    return [round(float(side), 4) for side in np.median(folder.spacings, axis=0)]
 
 
-def _image_files(folder: Path) -> list[Path]:
+def _image_files(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder {folder}.")
-    inside = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    files = [p for p in inside if p.is_file() and p.name.lower().endswith((*NIFTI, *PICTURES))]
-    files.sort(key=lambda file: (stem(file), file.name))
+    found = [Path(path) for path in find_images(folder)]
+    own = _own_outputs(folder, found)
+    files = sorted((file for file in found if file not in own), key=lambda file: (stem_of(file), file.name))
     if not files:
-        below = " Its subfolders are not searched." if any(p.is_dir() for p in inside) else ""
-        raise FileNotFoundError(f"No {', '.join((*NIFTI, *PICTURES))} file in {folder}.{below}")
-    return files
+        endings = ", ".join(ending for kind in ENDINGS.values() for ending in kind)
+        below = " Its subfolders are not searched." if any(p.is_dir() for p in folder.iterdir()) else ""
+        raise FileNotFoundError(f"No {endings} file in {folder}.{below}")
+    return files, sorted(file.name for file in own)
 
 
-def _header(file: Path) -> tuple[tuple[int, ...], tuple[float, ...], bool]:
-    """Sides, spacing, and whether the file has colours or an alpha channel."""
-    try:
-        if not is_nifti(file):
-            with Image.open(file) as picture:
-                return picture.size[::-1], (1.0, 1.0), picture.mode not in _GREY_MODES
-        image: Any = nib.load(file)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
-        raise ValueError(f"{file} is no readable image: {error}") from error
-    shape, order, _ = _layout(file, image)
-    zooms = image.header.get_zooms()
-    return shape, tuple(float(zooms[axis]) for axis in order[: len(shape)]), False
+def _own_outputs(folder: Path, files: Sequence[Path]) -> set[Path]:
+    """Sheets, previews and maps that our own runs wrote beside their images, by name or by the record beside them."""
+    records = list(folder.glob("*.json"))
+    bases = {stem_of(file) for file in files} | {record.stem for record in records}
+    maps: set[str] = set()
+    for record in records:
+        try:
+            outputs = json.loads(record.read_text(encoding="utf-8")).get("outputs")
+        except (OSError, ValueError, AttributeError):
+            continue  # no record of ours
+        if isinstance(outputs, dict):
+            maps |= {str(name) for kind, name in outputs.items() if kind != "pred"}
+    return {
+        file
+        for file in files
+        if file.name in maps
+        or stem_of(file).startswith("contact_sheet")
+        or any(stem_of(file).endswith(f"_{p}") and stem_of(file).removesuffix(f"_{p}") in bases for p in _PARTS)
+    }
 
 
-def _layout(file: Path, image: Any) -> tuple[tuple[int, ...], list[int], np.ndarray]:
-    """Sides in RAS order, the stored axis of each, and nibabel's orientation; 2D images stay as they are stored."""
-    stored = tuple(int(side) for side in image.shape)
-    if len(stored) < 2 or any(side != 1 for side in stored[3:]):
-        raise ValueError(f"{file} has shape {stored}; one channel in two or three dimensions was expected.")
-    if len(stored) == 2 or stored[2] == 1:
-        return stored[:2], [0, 1], np.array([[0, 1], [1, 1], [2, 1]])
-    orientation = nib.io_orientation(image.affine)
-    if np.isnan(orientation).any():
-        raise ValueError(f"{file} has no orientation (a singular affine).")
-    order = [int(np.flatnonzero(orientation[:, 0] == axis)[0]) for axis in range(3)]
-    return tuple(stored[axis] for axis in order), order, orientation
+def _grid(header: ImageHeader) -> tuple[tuple[int, ...], tuple[float, ...], str]:
+    """Sides, spacing and directions of the axes as an image is given out: rows first for pictures, RAS for volumes."""
+    shape, spacing = header.shape, header.spacing
+    if header.kind != "nifti":
+        return (shape[1], shape[0]), (1.0, 1.0), ""
+    if shape[2] == 1:
+        return shape[:2], spacing[:2], "".join(nib.aff2axcodes(header.affine)[:2])
+    order = np.argsort(nib.io_orientation(header.affine)[:, 0])
+    return tuple(shape[axis] for axis in order), tuple(spacing[axis] for axis in order), "RAS"
 
 
-def _voxels(file: Path) -> np.ndarray:
-    try:
-        image: Any = nib.load(file)
-        shape, _, orientation = _layout(file, image)
-        array = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
-        raise ValueError(f"{file} is no readable image: {error}") from error
-    if array.dtype.kind not in "iufb":
-        raise ValueError(f"{file} holds {array.dtype} values; one number a voxel was expected.")
-    array = array.reshape(array.shape[:3] if array.ndim > 3 else array.shape)
-    return array.reshape(shape) if len(shape) == 2 else nib.apply_orientation(array, orientation)
+def _grey(image: ImageFile, luminance: bool) -> np.ndarray:
+    """One channel of values, (X, Y, Z); that of colour pictures is Pillow's luminance."""
+    values = image.values
+    if (values == values[:1]).all():
+        return values[0]
+    if not luminance:
+        raise ValueError(f"{image.path} is a colour picture; --grey true measures its luminance.")
+    colours = np.moveaxis(values, 0, -1).astype(np.uint8).reshape(len(values[0]), -1, 3)
+    return np.asarray(Image.fromarray(colours).convert("L")).reshape(values.shape[1:])
 
 
-def _pixels(file: Path, grey: bool) -> np.ndarray:
-    try:
-        with Image.open(file) as picture:
-            picture.load()
-            if picture.mode in _GREY_MODES:
-                return np.asarray(picture).astype(np.uint8) * 255 if picture.mode == "1" else np.asarray(picture)
-            coloured = picture.convert("RGBA")
-    except (OSError, EOFError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{file} is no readable image: {error}") from error
-    channels = np.asarray(coloured)
-    if (channels[..., 3] < 255).any():
-        raise ValueError(f"{file} has transparent pixels; an opaque picture was expected.")
-    if (channels[..., :1] == channels[..., 1:3]).all():
-        return channels[..., 0]
-    if not grey:
-        raise ValueError(f"{file} is a colour picture; --grey true measures its luminance.")
-    return np.asarray(coloured.convert("RGB").convert("L"))
-
-
-def scaled(array: np.ndarray, scaling: str, file: str | Path = "image") -> np.ndarray:
+def scaled(
+    array: np.ndarray, scaling: str, limits: tuple[float, float] | None = None, file: str | Path = "image"
+) -> np.ndarray:
     """
     Intensities brought to [-1, 1].
 
     Args:
-        array: any real dtype.
+        array: real numbers.
         scaling: "percentiles", "dtype" or "none"; see ``ImageFolder``.
+        limits: smallest and largest value that the file's type can hold, for "dtype"; None where it says nothing.
         file: for the messages.
 
     Returns:
@@ -242,10 +261,9 @@ def scaled(array: np.ndarray, scaling: str, file: str | Path = "image") -> np.nd
     if not np.isfinite(values).all():
         raise ValueError(f"{file} holds NaN or infinity.")
     if scaling == "dtype":
-        if array.dtype.kind not in "iu":
-            raise ValueError(f"{file} holds {array.dtype} values, whose range says nothing; use --scaling percentiles.")
-        limits = np.iinfo(array.dtype)
-        low, high = float(limits.min), float(limits.max)
+        if limits is None:
+            raise ValueError(f"{file} holds no integers, so its type gives no range; use --scaling percentiles.")
+        low, high = limits
     elif scaling == "percentiles":
         low, high = (float(v) for v in np.percentile(values, PERCENTILES))
         if not high > low:

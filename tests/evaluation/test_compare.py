@@ -115,13 +115,11 @@ def test_volumes_of_differing_sizes(tmp_path, capsys):
 
 def test_interrupted_run_goes_on_from_the_cache(tmp_path, capsys, network):
     real, fake = pictures(tmp_path / "real", 5), pictures(tmp_path / "fake", 5, seed=1)
-    (fake / "image_04.png").write_bytes(b"broken")
-    Image.fromarray(np.zeros((24, 24), np.uint8)).save(tmp_path / "black.png")
-    whole = (tmp_path / "black.png").read_bytes()
-    (fake / "image_04.png").write_bytes(whole[:-30])  # the header is read, the pixels are not
+    Image.fromarray(np.repeat(np.zeros((24, 24, 1), np.uint8), 3, 2)).save(fake / "image_03.png")
+    Image.fromarray(np.eye(72, dtype=np.uint8).reshape(24, 72, 3)).save(fake / "image_04.png")  # found when it is read
     arguments = ["compare", real, fake, "--metrics", "fid,kid", "--network", "stand", "--weights", network]
     arguments += ["--batch_size", 2, "--out", tmp_path / "report"]
-    assert "image_04.png is no readable image" in run(capsys, *arguments, status=2).err
+    assert "image_04.png is a colour picture" in run(capsys, *arguments, status=2).err
     before = Stand.seen
     assert before >= 8
     pictures(tmp_path / "more", 1, seed=5)
@@ -130,15 +128,49 @@ def test_interrupted_run_goes_on_from_the_cache(tmp_path, capsys, network):
     assert Stand.seen == 10
     first = result_in(tmp_path / "report")["metrics"]
     (fake / "image_00.png").rename(fake / "renamed.png")
-    damaged = next((tmp_path / "report" / "features").glob("stand-*/*.npy"))
-    damaged.write_bytes(b"half")
+    cut, altered, *_ = (tmp_path / "report" / "features").glob("stand-*/*.npy")
+    cut.write_bytes(b"half")
+    altered.write_bytes(altered.read_bytes()[:-40] + b"\x7f" + altered.read_bytes()[-39:])
     run(capsys, *arguments)
-    assert Stand.seen == 11
+    assert Stand.seen == 12
     assert result_in(tmp_path / "report")["metrics"]["kid[stand]"]["value"] == pytest.approx(
         first["kid[stand]"]["value"], rel=1e-4
     )
     run(capsys, *arguments, "--scaling", "percentiles")
-    assert Stand.seen == 21
+    assert Stand.seen == 22
+
+
+def test_own_sheets_previews_and_maps_are_left_out(tmp_path, capsys):
+    real, fake = pictures(tmp_path / "real", 3), pictures(tmp_path / "fake", 3, seed=1)
+    for name in ("contact_sheet.png", "image_00_mean.png", "image_01_std.png", "other.png"):
+        (fake / name).write_bytes((fake / "image_00.png").read_bytes())
+    outputs = {"outputs": {"pred": "image_02.png", "weight": "other.png"}}
+    (fake / "image_02.json").write_text(json.dumps(outputs))
+    pictures(fake, 1, names="heart_mean")  # no map: there is no image "heart"
+    error = run(capsys, "compare", real, fake, "--metrics", "grain", "--out", tmp_path / "r").err
+    assert "--fake: 4 sheets, previews or maps of runs are left out, e.g. contact_sheet.png" in error
+    assert result_in(tmp_path / "r")["metrics"]["grain"]["n"] == 4
+    volume = volumes(tmp_path / "volumes", 1)
+    pictures(volume, 1, names="volume_00_preview")
+    assert ImageFolder(volume).left_out == ["volume_00_preview.png"]
+
+
+def test_voxels_of_other_sizes_are_refused_or_resampled(tmp_path, capsys):
+    array = np.random.default_rng(0).normal(size=(12, 14, 16)).astype(np.float32)
+    for name, mm in (("real", 1.0), ("fake", 1.5)):
+        for number in range(2):
+            grid = array[number:, number:] if name == "real" else array
+            write_nifti(tmp_path / name / f"{number}.nii.gz", grid, np.diag([mm, mm, 2.0, 1.0]))
+    arguments = ["compare", tmp_path / "real", tmp_path / "fake", "--metrics", "grain", "--out", tmp_path / "r"]
+    error = run(capsys, *arguments, status=2).err
+    assert "different sizes: --real 1 x 1 x 2 mm, --fake 1.5 x 1.5 x 2 mm. --spacing" in error
+    run(capsys, *arguments, "--crop", "true")
+    run(capsys, *arguments, "--spacing", "1.5,1.5,2")
+    context = result_in(tmp_path / "r")["context"]
+    assert context["reading"]["spacing"] == [1.5, 1.5, 2.0]
+    assert context["real"]["median_spacing"] == pytest.approx([1.5, 1.5, 2.0], rel=0.05)
+    assert str(tmp_path) not in (tmp_path / "r" / "metrics.json").read_text()
+    assert str(tmp_path) not in (tmp_path / "r" / "index.html").read_text()
 
 
 def test_same_seed_same_report(tmp_path, capsys):
@@ -205,10 +237,10 @@ def _mixed(folder):
     ("spoil", "message"),
     [
         (_constant, r"volume_00.nii.gz has no contrast"),
-        (_nan, r"volume_00.nii.gz holds NaN or infinity"),
-        (_channels, r"volume_00.nii.gz has shape \(12, 13, 14, 3\); one channel"),
+        (_nan, r"volume_00.nii.gz: 1 of 2184 pixels are NaN"),
+        (_channels, r"volume_00.nii.gz: .* volume of real numbers was expected, got 12 x 13 x 14 x 3"),
         (_flat, r"volume_01.nii.gz is 3D, .*volume_00.nii.gz is 2D"),
-        (_unreadable, r"volume_00.nii.gz is no readable image"),
+        (_unreadable, r"volume_00.nii.gz: damaged, cut off"),
         (_mixed, r"holds NIfTI files and pictures"),
     ],
 )
@@ -288,7 +320,7 @@ def test_empty_folder_and_single_image(tmp_path, capsys):
     real, fake = pictures(tmp_path / "real", 3), tmp_path / "fake"
     (fake / "below").mkdir(parents=True)
     error = run(capsys, "compare", real, fake, status=2).err
-    assert re.search(r"No \.nii\.gz.* file in .*fake. Its subfolders are not searched", error)
+    assert re.search(r"No \.png.* file in .*fake. Its subfolders are not searched", error)
     pictures(fake, 1)
     error = run(capsys, "compare", real, fake, "--metrics", "mmd", status=2).err
     assert re.search(r"at least two images in each folder; .*fake holds one", error)
