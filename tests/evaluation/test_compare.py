@@ -59,6 +59,12 @@ def run(capsys, *arguments, status=0):
     return capsys.readouterr()
 
 
+def in_colour(file):
+    """A grey picture stored with three equal channels, which are no colours."""
+    with Image.open(file, formats=["PNG"]) as picture:
+        picture.convert("RGB").save(file)
+
+
 def result_in(folder):
     return json.loads((folder / "metrics.json").read_text())
 
@@ -115,7 +121,7 @@ def test_volumes_of_differing_sizes(tmp_path, capsys):
 
 def test_interrupted_run_goes_on_from_the_cache(tmp_path, capsys, network):
     real, fake = pictures(tmp_path / "real", 5), pictures(tmp_path / "fake", 5, seed=1)
-    Image.fromarray(np.repeat(np.zeros((24, 24, 1), np.uint8), 3, 2)).save(fake / "image_03.png")
+    in_colour(fake / "image_03.png")
     Image.fromarray(np.eye(72, dtype=np.uint8).reshape(24, 72, 3)).save(fake / "image_04.png")  # found when it is read
     arguments = ["compare", real, fake, "--metrics", "fid,kid", "--network", "stand", "--weights", network]
     arguments += ["--batch_size", 2, "--out", tmp_path / "report"]
@@ -196,7 +202,7 @@ def test_audit_finds_planted_copies(tmp_path, capsys):
             )
     folders = [tmp_path / name for name in ("fake", "train", "held")]
     assert "NO COPIES FOUND" in run(capsys, "audit", *folders, "--out", tmp_path / "clean").out
-    copied = np.asarray(Image.open(tmp_path / "train" / "07.png"))[:, ::-1]
+    copied = np.asarray(Image.open(tmp_path / "train" / "07.png", formats=["PNG"]))[:, ::-1]
     Image.fromarray(copied).save(tmp_path / "fake" / "03.png")
     printed = run(capsys, "audit", *folders, "--out", tmp_path / "audit", status=3)
     assert printed.out.startswith("COPIES FOUND: 1 of 12")
@@ -267,7 +273,7 @@ def test_constant_image_under_a_fixed_rule(tmp_path, capsys):
 def test_colours_are_refused_or_made_grey(tmp_path, capsys):
     real, fake = pictures(tmp_path / "real", 3), pictures(tmp_path / "fake", 3)
     for file in fake.iterdir():
-        Image.open(file).convert("RGB").save(file)  # equal channels are no colours
+        in_colour(file)
     run(capsys, "compare", real, fake, "--metrics", "mse", "--out", tmp_path / "r")
     assert result_in(tmp_path / "r")["metrics"]["mse"]["value"] == 0
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 24, 3), np.uint8)).save(fake / "image_01.png")

@@ -23,7 +23,9 @@ def test_pixels_of_pictures_are_those_compared(tmp_path):
     """Copies in another size have the same acutance: nobody knows the millimetres of a picture."""
     large, small = pictures(tmp_path / "large", 1, side=48), tmp_path / "small"
     small.mkdir()
-    Image.open(large / "image_00.png").resize((24, 24), Image.Resampling.BOX).save(small / "image_00.png")
+    Image.open(large / "image_00.png", formats=["PNG"]).resize((24, 24), Image.Resampling.BOX).save(
+        small / "image_00.png"
+    )
     folders = [ImageFolder(folder, size=(24, 24)) for folder in (large, small)]
     assert [folder.spacings for folder in folders] == [[(1.0, 1.0)]] * 2
     values = [float(acutance(folder[0][None], folder.spacings[0])) for folder in folders]

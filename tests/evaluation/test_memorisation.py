@@ -37,7 +37,7 @@ def as_jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
     grey = ((image[0] + 1) * 127.5).clip(0, 255).numpy().astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(grey).save(file, "JPEG", quality=quality)
-    return torch.from_numpy(np.asarray(Image.open(file)) / np.float32(127.5) - 1)[None]
+    return torch.from_numpy(np.asarray(Image.open(file, formats=["JPEG"])) / np.float32(127.5) - 1)[None]
 
 
 def check_planted(result, planted: dict[int, tuple[int, tuple[int, ...]]]) -> None:
@@ -285,7 +285,7 @@ def test_chest_xrays_planted_copies_are_found_and_other_patients_are_none():
     for row in rows:
         chosen = sets[part[row["patient_id"]]]
         if len(chosen) < (250, 150, 80)[part[row["patient_id"]]]:
-            with Image.open(folder / row["path"]) as picture:
+            with Image.open(folder / row["path"], formats=["JPEG"]) as picture:
                 picture.draft("L", (112, 112))
                 chosen.append(torch.from_numpy(np.asarray(picture) / np.float32(127.5) - 1)[None])
     train, held_out, synthetic = sets

@@ -51,7 +51,7 @@ def test_the_page_is_complete_in_itself(tmp_path):
     assert len(addresses) == 6
     for address in addresses:
         assert address.startswith("data:image/png;base64,")
-        sheet = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
+        sheet = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])), formats=["PNG"])
         assert np.asarray(sheet).std() > 10
     assert "http" not in text
     assert "files &lt;1&gt; &amp; 2" in text
@@ -72,7 +72,7 @@ def test_values_of_two_networks_never_share_a_table():
 def test_slices_are_shown_upright_with_the_right_on_the_left(tmp_path):
     folder = _folder(tmp_path, 1)
     data = base64.b64decode(picture(folder, 0).split(",")[1])
-    sheet = np.asarray(Image.open(io.BytesIO(data))).astype(float)
+    sheet = np.asarray(Image.open(io.BytesIO(data), formats=["PNG"])).astype(float)
     scale = 112 / 16  # the tallest panel is 8 slices of 2 mm
     axial = sheet[:, : round(10 * scale)]
     inside = axial[axial.shape[0] // 2 - 20 : axial.shape[0] // 2 + 20]
