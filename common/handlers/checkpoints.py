@@ -169,8 +169,6 @@ class CheckpointWriter:
         self._write_model()
         for old in checkpoints(self.output_dir)[self.keep :]:
             old.unlink()
-        for killed in self.output_dir.glob(".*.pt"):  # what a killed run was writing
-            killed.unlink()
 
     def complete(self, engine: Engine) -> None:
         """Write the weights of a run that was finished before it was resumed."""

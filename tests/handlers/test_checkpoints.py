@@ -154,7 +154,7 @@ def test_the_same_weights_give_the_same_file(tmp_path, monkeypatch):
 
 
 def test_a_killed_write_leaves_nothing_for_long(tmp_path):
-    tmp_path.joinpath(".123.checkpoint_epoch=1.pt").write_bytes(b"half")
+    tmp_path.joinpath(".0123456789abcdef.checkpoint_epoch=1.pt").write_bytes(b"half")
     Run(tmp_path, 1)()
     assert not list(tmp_path.glob(".*"))
 
