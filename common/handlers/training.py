@@ -31,7 +31,7 @@ class TrainingHandlers:
     Args:
         state: what a checkpoint holds, with its network and learning-rate schedule.
         output_dir: folder of the checkpoints, and of ``model.pt`` where the state has an EMA network.
-        writer: a ``SummaryWriter`` for the loss ("train_loss", or its terms by name) and the validators' metrics, or None.
+        writer: a ``SummaryWriter`` for the loss ("train_loss", or its terms) and the validators' metrics, or None.
         max_grad_norm: largest L2 norm of the gradients, or None not to clip them.
         log_interval: iterations from line to line of the log, at least 1.
         checkpoint_interval: epochs from checkpoint to checkpoint, at least 1; None to write none.
