@@ -55,6 +55,11 @@ class VariationalBound:
         ValueError: when ``timesteps`` or ``times`` is below 1.
 
     Source: Kingma et al. 2021 (VDM), eq. 11, 14 and 17, appendices I.1 (times) and I.2, eq. 60 to 62 (variance).
+
+    >>> from ..networks.vdm_dense import dense_vdm
+    >>> terms = VariationalBound()(dense_vdm((8, 8), features=8, score_features=8), torch.rand(3, 1, 8, 8))
+    >>> {name: tuple(term.shape) for name, term in terms.items()}
+    {'reconstruction': (3,), 'diffusion': (3,), 'latent': (3,)}
     """
 
     def __init__(
@@ -100,17 +105,35 @@ class VariationalBound:
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """As a call, from inside ``model``'s own forward."""
-        f = model.encode(x)
-        f = f.to(torch.promote_types(f.dtype, torch.float32))  # autocast may have halved it
         gamma_0, gamma_1 = model.gamma.endpoints()
+        f = model.encode(x)  # z_t = alpha_t f + sigma_t eps
+        f = f.to(torch.promote_types(f.dtype, torch.float32))  # autocast may have halved it
+
         alpha_0, sigma_0 = alpha_sigma(gamma_0)
         z_0 = alpha_0 * f + sigma_0 * _normal(f, generator)
-        diffusion = self._diffusion(model, f, self._draw_times(f, generator), class_labels, generator)
-        return {
-            "reconstruction": -model.log_likelihood(x, z_0),
-            "diffusion": diffusion,
-            "latent": _latent(f, gamma_1),
-        }
+
+        # Diffusion: how well the noise in z_t is predicted, weighted by gamma'(t) or by the levels' difference.
+        t = self._draw_times(f, generator).flatten()
+        fs = f.repeat(self.times, *[1] * (f.ndim - 1))
+        class_labels = None if class_labels is None else class_labels.repeat(self.times)
+        of_square = _GradientFactor(self.minimise_variance)
+        gamma_t, weight = self._level_and_weight(model.gamma, t, of_square)
+        alpha_t, sigma_t = (scale.reshape(-1, *[1] * (f.ndim - 1)) for scale in alpha_sigma(gamma_t))
+        eps = _normal(fs, generator)
+        eps_hat = model.eps_hat(alpha_t * fs + sigma_t * eps, gamma_t, class_labels)
+        loss = 0.5 * weight * (eps - eps_hat).square().flatten(1).sum(1)
+        of_square.factor = 2 * loss.detach() / f[0].numel()
+        diffusion = loss.reshape(-1, len(f)).mean(0)
+
+        # Reconstruction: -log p(x | z_0).
+        reconstruction = -model.log_likelihood(x, z_0)
+
+        # Latent: KL of q(z_1 | x) from N(0, I). sigma_1^2 - log sigma_1^2 - 1 is written by log1p of -alpha_1^2: it is
+        # about alpha_1^4 / 2, far below the rounding of sigma_1^2.
+        alpha_1_squared = torch.sigmoid(-gamma_1)
+        excess = -alpha_1_squared - torch.log1p(-alpha_1_squared)
+        latent = 0.5 * (alpha_1_squared * f.square() + excess).flatten(1).sum(1)
+        return {"reconstruction": reconstruction, "diffusion": diffusion, "latent": latent}
 
     def _draw_times(self, f: Tensor, generator: torch.Generator | None) -> Tensor:
         """(times, N) in [0, 1), each uniform by itself; an image's own times lie at equal strides."""
@@ -124,41 +147,31 @@ class VariationalBound:
             u = (u + torch.arange(cases, device=device) / cases) % 1
         return (u + torch.arange(self.times, device=device)[:, None]) / self.times
 
-    def _diffusion(
-        self, model: Any, f: Tensor, t: Tensor, class_labels: Tensor | None, generator: torch.Generator | None
-    ) -> Tensor:
-        """The diffusion term, (N,) nats, mean over the times t, (times, N)."""
-        cases, t = len(f), t.flatten()
-        if self.times > 1:
-            f = f.repeat(self.times, *[1] * (f.ndim - 1))
-            class_labels = None if class_labels is None else class_labels.repeat(self.times)
-        squares = _GradientFactor()
-        through = squares if self.minimise_variance else _unchanged
-        low, high = model.gamma.endpoints()
-        if self.timesteps is None:
-            with torch.enable_grad():
-                t = t.detach().requires_grad_()
-                shape = model.gamma.shape(t)
-                (slope,) = torch.autograd.grad(shape.sum(), t, create_graph=True)
-            if not (torch.is_grad_enabled() and any(p.requires_grad for p in model.gamma.parameters())):
-                shape, slope = shape.detach(), slope.detach()  # nobody asks for a gradient with respect to z_t
-            gamma_t = torch.lerp(low, high, through(shape))
-            weight = (high - low) * through(slope)  # gamma'(t), eq. 17
-        else:
+    def _level_and_weight(self, gamma: Any, t: Tensor, of_square: _GradientFactor) -> tuple[Tensor, Tensor]:
+        """gamma_t and the weight of the squared error: gamma'(t) (eq. 17), or T expm1(gamma_t - gamma_s) (eq. 14)."""
+        low, high = gamma.endpoints()
+        if self.timesteps is not None:
             step = torch.floor(t * self.timesteps).clamp(max=self.timesteps - 1)
-            gamma_s = torch.lerp(low, high, through(model.gamma.shape(step / self.timesteps)))
-            gamma_t = torch.lerp(low, high, through(model.gamma.shape((step + 1) / self.timesteps)))
-            weight = self.timesteps * torch.expm1(gamma_t - gamma_s)  # eq. 14
-        alpha, sigma = (_like(scale, f) for scale in alpha_sigma(gamma_t))
-        eps = _normal(f, generator)
-        eps_hat = model.eps_hat(alpha * f + sigma * eps, gamma_t, class_labels)
-        loss = 0.5 * weight * (eps - eps_hat).square().flatten(1).sum(1)
-        squares.factor = 2 * loss.detach() / f[0].numel()
-        return loss.reshape(-1, cases).mean(0)
+            gamma_s = torch.lerp(low, high, of_square(gamma.shape(step / self.timesteps)))
+            gamma_t = torch.lerp(low, high, of_square(gamma.shape((step + 1) / self.timesteps)))
+            return gamma_t, self.timesteps * torch.expm1(gamma_t - gamma_s)
+        with torch.enable_grad():
+            t = t.detach().requires_grad_()
+            shape = gamma.shape(t)
+            (slope,) = torch.autograd.grad(shape.sum(), t, create_graph=True)
+        if not (torch.is_grad_enabled() and any(p.requires_grad for p in gamma.parameters())):
+            shape, slope = shape.detach(), slope.detach()  # nobody asks for a gradient with respect to z_t
+        return torch.lerp(low, high, of_square(shape)), (high - low) * of_square(slope)
 
 
 class VariationalLoss(nn.Module):
-    """The bound in bits per dimension, mean over the batch, from the terms of ``VariationalInferer``."""
+    """
+    The bound in bits per dimension, mean over the batch, from the terms of ``VariationalBound``.
+
+    >>> terms = {name: torch.full((2,), math.log(2)) for name in TERMS}
+    >>> VariationalLoss()(terms, torch.zeros(2, 1, 1, 3))
+    tensor(1.)
+    """
 
     def forward(self, pred: dict[str, Tensor], target: Tensor) -> Tensor:
         """
@@ -183,35 +196,25 @@ class VariationalLoss(nn.Module):
 
 
 class _GradientFactor:
-    """Multiplies the gradient of what passes through by ``factor``, (N,), which is set after the forward pass."""
+    """
+    Multiplies the gradient of what passes through by ``factor``, (N,), which is set after the forward pass.
+
+    With 2 loss it becomes the gradient of the loss's square: that is how the schedule's shape learns low variance.
+    """
 
     factor: Tensor
 
+    def __init__(self, active: bool) -> None:
+        self.active = active
+
     def __call__(self, tensor: Tensor) -> Tensor:
-        if not tensor.requires_grad:
+        if not (self.active and tensor.requires_grad):
             return tensor
         passed = tensor.clone()
         passed.register_hook(lambda gradient: gradient * self.factor.to(gradient))
         return passed
 
 
-def _unchanged(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _latent(f: Tensor, gamma_1: Tensor) -> Tensor:
-    """KL of q(z_1 | x) from N(0, I), (N,) nats."""
-    # sigma_1^2 - log sigma_1^2 - 1, by log1p of -alpha_1^2: it is about alpha_1^4 / 2, far below sigma_1^2's rounding
-    alpha_squared = torch.sigmoid(-gamma_1)
-    excess = -alpha_squared - torch.log1p(-alpha_squared)
-    return 0.5 * (alpha_squared * f.square() + excess).flatten(1).sum(1)
-
-
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
     device = like.device if generator is None else generator.device
     return torch.randn(like.shape, generator=generator, device=device).to(like)
-
-
-def _like(scale: Tensor, tensor: Tensor) -> Tensor:
-    """(N,) shaped to multiply ``tensor``, (N, ...)."""
-    return scale.reshape(-1, *[1] * (tensor.ndim - 1))

@@ -1,5 +1,5 @@
 """
-The noise schedule gamma(t) = -log SNR(t) of a variational diffusion model: fixed, learned linear, learned monotone.
+The noise schedule gamma(t) = -log SNR(t) of a variational diffusion model: linear, fixed linear, learned monotone.
 
 Variance preserving: alpha^2 = sigmoid(-gamma) and sigma^2 = sigmoid(gamma). A schedule is its two endpoints and a
 shape u(t) that rises from exactly 0 to exactly 1, so that whatever the shape learns, the endpoints stay the ones that
@@ -36,7 +36,9 @@ def alpha_sigma(gamma: Tensor) -> tuple[Tensor, Tensor]:
 
 class Gamma(nn.Module):
     """
-    gamma(t) between two endpoints: ``gamma(0)`` and ``gamma(1)`` are ``endpoints()`` to the bit.
+    gamma(t) between two endpoints, linear in t where a subclass gives no other shape.
+
+    ``gamma(0)`` and ``gamma(1)`` are ``endpoints()`` to the bit.
 
     Args:
         gamma_min: gamma(0), -log SNR of the least noisy latent.
@@ -45,6 +47,9 @@ class Gamma(nn.Module):
 
     Raises:
         ValueError: when ``gamma_min`` is not below ``gamma_max``, here or after training.
+
+    >>> Gamma(-4.0, 4.0)(torch.tensor([0.0, 0.25, 1.0])).tolist()
+    [-4.0, -2.0, 4.0]
     """
 
     gamma_min: Tensor
@@ -98,23 +103,13 @@ class FixedLinearGamma(Gamma):
         gamma_max: gamma(1).
 
     Source: Kingma et al. 2021 (VDM), appendix B, whose endpoints for images of 256 levels are the defaults.
+
+    >>> list(FixedLinearGamma().parameters())
+    []
     """
 
     def __init__(self, gamma_min: float = -13.3, gamma_max: float = 5.0) -> None:
         super().__init__(gamma_min, gamma_max, learn_endpoints=False)
-
-
-class LearnedLinearGamma(Gamma):
-    """
-    gamma(t) linear in t between endpoints that are learned.
-
-    Args:
-        gamma_min: gamma(0) at first.
-        gamma_max: gamma(1) at first.
-    """
-
-    def __init__(self, gamma_min: float = -13.3, gamma_max: float = 5.0) -> None:
-        super().__init__(gamma_min, gamma_max, learn_endpoints=True)
 
 
 class MonotoneGamma(Gamma):
@@ -134,6 +129,10 @@ class MonotoneGamma(Gamma):
         ValueError: when ``hidden`` < 1 or the endpoints are crossed.
 
     Source: Kingma et al. 2021 (VDM), appendix H and eq. 59.
+
+    >>> gamma = MonotoneGamma(-4.0, 4.0, hidden=8)
+    >>> gamma(torch.tensor([0.0, 1.0])).tolist(), bool(gamma(torch.linspace(0, 1, 9)).diff().min() > 0)
+    ([-4.0, 4.0], True)
     """
 
     def __init__(

@@ -28,6 +28,11 @@ class VariationalDiffusionModel(nn.Module):
             None where the encoder is the decoder too.
 
     Source: Kingma et al. 2021 (VDM), sections 3.1 to 3.4; Rguibi et al. 2023 (Medical VDM), section 2.
+
+    >>> from .vdm_dense import dense_vdm
+    >>> model = dense_vdm((8, 8), features=16, score_features=16)
+    >>> model.decode(model.encode(torch.rand(2, 1, 8, 8))).shape
+    torch.Size([2, 1, 8, 8])
     """
 
     def __init__(self, gamma: Gamma, score: nn.Module, encoder: nn.Module, decoder: nn.Module | None = None) -> None:
@@ -157,6 +162,9 @@ class NoiseLevelScale(nn.Module):
 
     The two are fixed when the network is made and do not follow learned endpoints: the network knows the noise level
     itself, not where it lies in the schedule, so that eps_hat(z, gamma) does not change when only the schedule does.
+
+    >>> NoiseLevelScale(-4.0, 6.0)(torch.tensor([-4.0, 1.0])).tolist()
+    [0.0, 500.0]
     """
 
     def __init__(self, gamma_min: float = -13.3, gamma_max: float = 5.0) -> None:

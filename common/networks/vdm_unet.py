@@ -29,6 +29,9 @@ class PixelCodec(nn.Module):
         image_size: (H, W) to insist on; None for any.
 
     Source: Kingma et al. 2021 (VDM), section 3.3, eq. 8.
+
+    >>> PixelCodec()(torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2)).flatten().tolist()
+    [-0.99609375, 0.99609375]
     """
 
     def __init__(self, image_size: Sequence[int] | None = None) -> None:
@@ -77,6 +80,10 @@ class UNetScore(nn.Module):
         unet: arguments of ``ConditionalDiffusionUNet`` but its dimensions, channels in and out, and classes.
 
     Source: Kingma et al. 2021 (VDM), section 3.4, eq. 34 and appendix C.
+
+    >>> score = UNetScore(channels=(8,), attention_levels=(False,), num_res_blocks=1, norm_num_groups=8)
+    >>> score(torch.rand(2, 1, 8, 8), torch.tensor([-3.0, 3.0])).shape
+    torch.Size([2, 1, 8, 8])
     """
 
     def __init__(

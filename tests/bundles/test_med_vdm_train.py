@@ -64,7 +64,7 @@ def test_a_resumed_run_ends_with_the_same_weights_and_a_tuned_one_starts_from_th
         torch.testing.assert_close(tuned[f"ema.{key}"], value)
 
 
-@pytest.mark.parametrize(("overlays", "kind"), [((), "FixedLinearGamma"), (("conv.json",), "LearnedLinearGamma")])
+@pytest.mark.parametrize(("overlays", "kind"), [((), "FixedLinearGamma"), (("conv.json",), "Gamma")])
 def test_other_schedules_are_one_setting(data, tmp_path, overlays, kind):
     run = train(data, tmp_path, *overlays, **{"gamma#_target_": f"scripts.networks.gamma.{kind}"})
     assert type(run.parser.get_parsed_content("network_def").gamma).__name__ == kind

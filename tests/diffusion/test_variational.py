@@ -11,7 +11,7 @@ from common.diffusion.variational import (
     VariationalBound,
     bits_per_dimension,
 )
-from common.networks.gamma import FixedLinearGamma, LearnedLinearGamma, MonotoneGamma, alpha_sigma
+from common.networks.gamma import FixedLinearGamma, Gamma, MonotoneGamma, alpha_sigma
 
 from .variational_toys import (
     HIGH,
@@ -258,7 +258,7 @@ def test_a_learned_schedule_has_less_variance_than_the_fixed_linear_one():
 
 def test_learned_endpoints_follow_the_bound():
     # with the best score, a lower gamma(0) and a higher gamma(1) bring the bound nearer to the entropy
-    model = gaussian_model(LearnedLinearGamma(-1.0, 1.0).double(), STD)
+    model = gaussian_model(Gamma(-1.0, 1.0).double(), STD)
     x = gaussian_data(STD, 20_000)
     before = mean_terms(model, x)
     terms = VariationalBound()(model, x, generator=random())

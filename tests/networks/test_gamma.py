@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.networks.gamma import FixedLinearGamma, LearnedLinearGamma, MonotoneGamma, alpha_sigma
+from common.networks.gamma import FixedLinearGamma, Gamma, MonotoneGamma, alpha_sigma
 
-SCHEDULES = (FixedLinearGamma, LearnedLinearGamma, MonotoneGamma)
+SCHEDULES = (FixedLinearGamma, Gamma, MonotoneGamma)
 
 
 def disturbed(seed: int, spread: float, hidden: int = 64, low: float = -13.3, high: float = 5.0) -> MonotoneGamma:
@@ -92,10 +92,10 @@ def test_a_fresh_monotone_schedule_is_nearly_linear_and_can_bend():
 
 def test_linear_schedules_are_linear_and_only_one_learns():
     t = torch.tensor([[0.25, 0.5]])
-    for kind in (FixedLinearGamma, LearnedLinearGamma):
+    for kind in (FixedLinearGamma, Gamma):
         torch.testing.assert_close(kind(-4.0, 4.0)(t), torch.tensor([[-2.0, 0.0]]))
     assert not list(FixedLinearGamma().parameters())
-    assert {name for name, _ in LearnedLinearGamma().named_parameters()} == {"gamma_min", "gamma_max"}
+    assert {name for name, _ in Gamma().named_parameters()} == {"gamma_min", "gamma_max"}
     assert "gamma_min" in FixedLinearGamma().state_dict(), "weights carry the endpoints that they were trained with"
 
 
@@ -106,7 +106,7 @@ def test_crossed_endpoints_are_refused(kind, ends):
         kind(*ends)
 
 
-@pytest.mark.parametrize("kind", [LearnedLinearGamma, MonotoneGamma])
+@pytest.mark.parametrize("kind", [Gamma, MonotoneGamma])
 def test_endpoints_that_cross_in_training_are_refused(kind):
     gamma = kind(-1.0, 1.0)
     with torch.no_grad():

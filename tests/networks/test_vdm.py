@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from common.networks.gamma import FixedLinearGamma, LearnedLinearGamma
+from common.networks.gamma import FixedLinearGamma, Gamma
 from common.networks.vdm import NoiseLevelScale, check_images
 from common.networks.vdm_dense import DenseBlock, bernoulli_entropy, dense_vdm
 from common.networks.vdm_unet import PixelCodec, UNetScore, unet_vdm
@@ -85,7 +85,7 @@ def test_the_papers_numbers():
 
 def test_the_network_knows_the_noise_level_not_the_schedule():
     torch.manual_seed(0)
-    model = dense_vdm(SIZE, LearnedLinearGamma(-4.0, 4.0), features=16, score_features=16)
+    model = dense_vdm(SIZE, Gamma(-4.0, 4.0), features=16, score_features=16)
     disturb(model)
     z, gamma = torch.randn(2, 64), torch.tensor([0.5, 1.0])
     before = model.eps_hat(z, gamma)
@@ -149,7 +149,7 @@ def test_the_likelihood_sums_to_one_over_the_levels():
 
 
 def test_the_gradient_of_the_likelihood_reaches_the_endpoint():
-    model = unet_vdm(LearnedLinearGamma(-7.0, 5.0), **UNET).double()
+    model = unet_vdm(Gamma(-7.0, 5.0), **UNET).double()
     x = images().double()
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
