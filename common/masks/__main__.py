@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from ..data.reader import read_image
 from ..utils.files import written_whole
 from .phantom import FIELD_OF_VIEW, head_mask_from_image, head_phantom
-from .shape_model import ShapeModel
+from .shape_model import ShapeModel, centred_affine
 
 SUFFIX = ".nii.gz"
 
@@ -38,7 +38,7 @@ def sample(
     shapes = ShapeModel.load(model)
     for number, path in enumerate(paths, start=seed):
         mask = shapes.sample(number)
-        write_mask(path, mask[::-1] if mirror else mask, shapes.affine(mask))
+        write_mask(path, mask[::-1] if mirror else mask, centred_affine(mask.shape, shapes.spacing))
     return [str(path) for path in paths]
 
 
@@ -70,9 +70,7 @@ def phantom(
     for number, path in enumerate(paths, start=seed):
         mask = head_phantom(size, spacing, number, lesion)
         step = FIELD_OF_VIEW / min(mask.shape) if spacing is None else spacing
-        affine = np.diag([step, step, step, 1.0])
-        affine[:3, 3] = -(np.array(mask.shape) - 1) / 2 * step
-        write_mask(path, mask, affine)
+        write_mask(path, mask, centred_affine(mask.shape, (step,) * 3))
     return [str(path) for path in paths]
 
 
@@ -133,16 +131,9 @@ def fit(
         if not cases:
             raise FileNotFoundError(f"No *{SUFFIX} file in {folder}: set dataset_dir to a folder that holds labels/.")
     images = [nib.as_closest_canonical(_read(case["label"])) for case in cases]
-    masks = [np.asanyarray(image.dataobj) for image in images]
-    spacings = [nib.affines.voxel_sizes(image.affine) for image in images]
-    for case, mask in zip(cases, masks):
-        values = set(np.unique(mask).tolist()) - {0}
-        if mask.ndim != 3 or values != set(labels.values()):
-            raise ValueError(
-                f"{case['label']}: a 3D mask with the labels {dict(labels)} was expected, got shape "
-                f"{mask.shape} and the values {sorted(values)}."
-            )
-    model = ShapeModel.fit(masks, spacings, labels, variance, grid_spacing)
+    masks, spacings = zip(*((image.get_fdata(), nib.affines.voxel_sizes(image.affine)) for image in images))
+    names = [case["label"] for case in cases]
+    model = ShapeModel.fit(masks, spacings, labels, variance, grid_spacing, names=names)
     if all("group" in case for case in cases):
         model.info["subjects"] = len({case["group"] for case in cases})
     print(f"{out}: {model.info}")
@@ -179,15 +170,12 @@ def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
         )
 
 
-def _read(path: str | Path) -> Any:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"No file {path}.")
-    try:
-        image: Any = nib.load(str(path))
-        image.get_fdata(dtype=np.float32)
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is no readable NIfTI volume: {error}") from error
-    return image
+def _read(path: str | Path) -> nib.Nifti1Image:
+    """A 3D volume of one channel with its affine."""
+    image = read_image(path)
+    if len(image.values) != 1 or image.values.shape[3] < 2:
+        raise ValueError(f"{path}: a 3D volume of one channel was expected, got shape {image.values.shape}.")
+    return nib.Nifti1Image(image.values[0], image.affine)
 
 
 def main(command: list[str] | None = None) -> None:

@@ -44,6 +44,11 @@ class ShapeModel:
         info: how it was fitted: number of shapes, variance explained and so on.
 
     Source: Leventon, Grimson and Faugeras 2000 (PCA of signed distance maps).
+
+    >>> balls = [np.linalg.norm(np.indices((24, 24, 24)) - 11.5, axis=0) < radius for radius in (6, 7, 8)]
+    >>> model = ShapeModel.fit([ball.astype(np.uint8) for ball in balls], [(1, 1, 1)] * 3, {"ball": 1})
+    >>> bool(balls[0].sum() <= (model.sample(seed=0) == 1).sum() <= balls[2].sum())
+    True
     """
 
     mean: np.ndarray
@@ -65,6 +70,7 @@ class ShapeModel:
         variance: float = 0.95,
         grid_spacing: float = 2.0,
         limit: float = 10.0,
+        names: Sequence[str] | None = None,
     ) -> ShapeModel:
         """
         Learn the mean and the modes of label maps of any sizes.
@@ -76,9 +82,10 @@ class ShapeModel:
             variance: share of the variance that the modes keep, in (0, 1].
             grid_spacing: mm; the maps are smooth, so a coarse grid does.
             limit: mm; distances are cut there, so that what is far from the surface does not make the modes.
+            names: of the masks, for messages; by default their numbers.
 
         Raises:
-            ValueError: for fewer than 3 masks, or other values than ``labels``; the message gives the mask's index.
+            ValueError: for fewer than 3 masks, or other values than ``labels``, by name.
         """
         if len(masks) < 3:
             raise ValueError(
@@ -86,7 +93,8 @@ class ShapeModel:
             )
         if len(masks) < FEW_SHAPES:
             logger.warning("A shape model of only %d masks: its samples stay close to single patients.", len(masks))
-        cases = [_Case.of(m, s, labels, index) for index, (m, s) in enumerate(zip(masks, spacings, strict=True))]
+        names = names or [f"Mask {index}" for index in range(len(masks))]
+        cases = [_Case.of(*case, labels) for case in zip(names, masks, spacings, strict=True)]
         half = np.max([case.reach for case in cases], axis=0) + grid_spacing
         size = 2 * np.ceil(half / grid_spacing).astype(int) + 1
         rows = np.stack([case.distances(size, grid_spacing, limit) for case in cases])
@@ -163,12 +171,6 @@ class ShapeModel:
             mask[get_largest_connected_component_mask((best == index) & (fine[0] > 0), connectivity=1)] = value
         return self._placed(mask, margin)
 
-    def affine(self, mask: np.ndarray) -> np.ndarray:
-        """Voxel to RAS millimetres of a drawn label map, (4, 4): the volume's centre is at 0."""
-        affine = np.diag([*self.spacing, 1.0])
-        affine[:3, 3] = -(np.array(mask.shape) - 1) / 2 * self.spacing
-        return affine
-
     def save(self, path: str | Path) -> Path:
         """Write the model as a compressed .npz without pickles, distances in half precision."""
         if Path(path).suffix != ".npz":
@@ -216,6 +218,13 @@ class ShapeModel:
         return placed
 
 
+def centred_affine(shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
+    """Voxel to RAS millimetres of a drawn label map, (4, 4): the volume's centre is at 0."""
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = -(np.array(shape) - 1) / 2 * np.asarray(spacing)
+    return affine
+
+
 @dataclass(frozen=True)
 class _Case:
     """A training mask without stray islands, with what alignment needs."""
@@ -228,12 +237,12 @@ class _Case:
     volumes: dict[str, float]
 
     @classmethod
-    def of(cls, mask: np.ndarray, spacing: Sequence[float], labels: Mapping[str, int], index: int) -> _Case:
+    def of(cls, name: str, mask: np.ndarray, spacing: Sequence[float], labels: Mapping[str, int]) -> _Case:
         found = {float(v) for v in np.unique(mask)} - {0.0}
         if mask.ndim != 3 or found != {float(v) for v in labels.values()}:
             raise ValueError(
-                f"Mask {index}: a 3D map of the labels {dict(labels)} was expected, got shape {mask.shape} "
-                f"and the values {sorted(found)}."
+                f"{name}: a 3D mask with the labels {dict(labels)} was expected, got shape {mask.shape} and the values "
+                f"{sorted(found)}."
             )
         clean = np.where(get_largest_connected_component_mask(mask > 0, connectivity=1), mask, 0).astype(np.uint8)
         inside = np.argwhere(clean)

@@ -213,10 +213,10 @@ def table(content: Mapping[str, Any]) -> str:
             cells[name]["accuracy, near copy in the sample"] = _percent(row.get("test_copied"))
             cells[name]["accuracy, no near copy"] = _percent(row.get("test_new"))
     columns = ["network", *cells[best]]
-    lines += _markdown(columns, [[TITLES.get(name, name), *row.values()] for name, row in cells.items()])
+    lines += markdown(columns, [[TITLES.get(name, name), *row.values()] for name, row in cells.items()])
     lines += ["", f"Confusion matrix of {TITLES.get(best, best)} (rows: true class), summed over its networks:", ""]
     counts = zip(content["classes"], rows[best]["test"]["confusion"])
-    lines += _markdown(["", *content["classes"]], [[name, *map(str, row)] for name, row in counts])
+    lines += markdown(["", *content["classes"]], [[name, *map(str, row)] for name, row in counts])
     return "\n".join(lines) + "\n"
 
 
@@ -240,6 +240,7 @@ def _percent(entry: Mapping[str, Any] | None) -> str:
     return f"{100 * entry['value']:.2f}" + (f" ({' to '.join(interval)})" if interval else "")
 
 
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
     lines = [f"| {' | '.join(columns).lstrip()} |", f"| --- |{' --- |' * (len(columns) - 1)}"]
     return lines + [f"| {' | '.join(row)} |" for row in rows]

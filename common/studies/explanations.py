@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
 from scipy.ndimage import binary_erosion
 from torch import nn
 
+from ..data.raster import write_png
 from ..data.splits import at_strides, by_key
-from ..evaluation.results import finite, versions, write_report
-from ..metrics.intervals import bootstrap_interval
+from ..evaluation.results import entry_of, finite, versions, write_report
 from ..utils.files import written_whole
+from .cross_validation import markdown
 from .lime_maps import Explanation, as_picture, correlation, explain, foreground, share_inside, stability, superpixels
 from .study_sets import load_images
 
@@ -103,8 +103,9 @@ class ExplanationStudy:
         segments = superpixels(image, self.options["num_segments"])
         found = [explain(self.network, image, segments, seed, **options) for seed in self.seeds]
         mask = foreground(image, **self.foreground_options)
-        overlay = Path(self.output_dir) / "overlays" / f"{name}_{case['class']}_{case['case']}.png"
-        write_overlay(overlay, overlaid(image, found[0], mask), name == "synthetic")
+        about = "synthetic image with an explanation" if name == "synthetic" else "image with an explanation"
+        with written_whole(Path(self.output_dir, "overlays", f"{name}_{case['class']}_{case['case']}.png")) as path:
+            write_png(path, overlaid(image, found[0], mask), {"Description": about})
         correlated, overlap = stability(found)
         return {
             "case": case["case"],
@@ -148,13 +149,13 @@ def agreement(real: np.ndarray, synthetic: np.ndarray, halvings: int = 200) -> d
     if half == 0:
         return {"between": correlation(real[0], synthetic[0]), "halves_of_real": None}
     random = np.random.default_rng(0)
-    between, halves = [], []
+    found = []
     for _ in range(halvings):
         one, other = (real[part].mean(0) for part in np.split(random.permutation(len(real))[: 2 * half], 2))
         drawn = synthetic[random.permutation(len(synthetic))[:half]].mean(0)
-        halves.append(correlation(one, other))
-        between.append(correlation(one, drawn))
-    return {"between": float(np.mean(between)), "halves_of_real": float(np.mean(halves))}
+        found.append((correlation(one, drawn), correlation(one, other)))
+    between, halves = np.mean(found, 0)
+    return {"between": float(between), "halves_of_real": float(halves)}
 
 
 def per_class(cases: Sequence[dict[str, Any]], number: int) -> list[dict[str, Any]]:
@@ -164,13 +165,8 @@ def per_class(cases: Sequence[dict[str, Any]], number: int) -> list[dict[str, An
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over images with bootstrap intervals over images; images without a number are left out and counted."""
-    result: dict[str, Any] = {}
-    for key in _NUMBERS:
-        values = np.array([row[key] for row in rows], dtype=np.float64)
-        known = values[~np.isnan(values)]
-        value = float(known.mean()) if len(known) else None
-        result[key] = {"value": value, "interval95": bootstrap_interval(known), "n": len(known)}
-    return result
+    values = {key: np.array([row[key] for row in rows], dtype=np.float64) for key in _NUMBERS}
+    return {key: entry_of(found[~np.isnan(found)]) for key, found in values.items()}
 
 
 def overlaid(image: torch.Tensor, explanation: Explanation, mask: np.ndarray) -> np.ndarray:
@@ -184,30 +180,20 @@ def overlaid(image: torch.Tensor, explanation: Explanation, mask: np.ndarray) ->
     return np.rint(255 * np.concatenate([picture, shown], axis=1).clip(0, 1)).astype(np.uint8)
 
 
-def write_overlay(path: Path, pixels: np.ndarray, synthetic: bool) -> None:
-    """Write a PNG; its description says whether the image is synthetic."""
-    about = PngImagePlugin.PngInfo()
-    about.add_text("Description", "synthetic image with an explanation" if synthetic else "image with an explanation")
-    with written_whole(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=about)
-
-
 def table(content: Mapping[str, Any]) -> str:
     """A row a set, then a row a class with the agreement, in Markdown."""
-    lines = [f"| images | n | {' | '.join(_NUMBERS.values())} |", f"| --- |{' --- |' * (len(_NUMBERS) + 1)}"]
-    for name, row in content["sets"].items():
-        cells = [_cell(row[key]) for key in _NUMBERS]
-        lines.append(f"| {name} | {row['correct']['n']} | {' | '.join(cells)} |")
+    rows = [
+        [name, str(row["correct"]["n"]), *(_cell(row[key]) for key in _NUMBERS)]
+        for name, row in content["sets"].items()
+    ]
+    lines = markdown(["images", "n", *_NUMBERS.values()], rows)
     lines += ["", "Correlation of the mean importance maps of a class, each mean over half of the images:", ""]
-    lines += ["| class | real and synthetic | real and real |", "| --- | --- | --- |"]
-    for name, row in content["agreement"].items():
-        numbers = ["–" if v is None else f"{v:.3f}" for v in (row["between"], row["halves_of_real"])]
-        lines.append(f"| {name} | {' | '.join(numbers)} |")
-    return "\n".join(lines) + "\n"
+    found = [[name, _cell(row["between"]), _cell(row["halves_of_real"])] for name, row in content["agreement"].items()]
+    return "\n".join(lines + markdown(["class", "real and synthetic", "real and real"], found)) + "\n"
 
 
-def _cell(entry: Mapping[str, Any]) -> str:
-    if entry["value"] is None:
+def _cell(entry: Mapping[str, Any] | float | None) -> str:
+    value, interval = (entry["value"], entry["interval95"]) if isinstance(entry, Mapping) else (entry, None)
+    if value is None:
         return "–"
-    interval = entry["interval95"]
-    return f"{entry['value']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")

@@ -45,6 +45,11 @@ class TrainingPlan:
         memory_format: "contiguous", "channels_last", or "auto": channels-last on CUDA and CPUs with bf16.
         device: to train on.
         seed: of weights, order and augmentation.
+
+    >>> plan = TrainingPlan(torch.optim.SGD, batch_size=2)
+    >>> cases = [{"image": torch.full((1, 2, 2), x), "class_index": int(x > 0)} for x in (-1.0, 1.0, -1.0)]
+    >>> [len(batch["image"]) for batch in plan.loader(cases)]
+    [2, 1]
     """
 
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -92,6 +97,9 @@ class AutocastInferer(SimpleInferer):
 
     Args:
         dtype: of convolutions and products; for float32 nothing is cast.
+
+    >>> AutocastInferer(torch.bfloat16)(torch.ones(1, 3), nn.Linear(3, 2)).dtype
+    torch.float32
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -106,6 +114,7 @@ class AutocastInferer(SimpleInferer):
             return super().__call__(inputs, network, *args, **kwargs).float()
 
 
+@dataclass
 class BestWeights:
     """
     Keep a copy of a network's weights whenever a loss is the lowest so far.
@@ -113,17 +122,27 @@ class BestWeights:
     Args:
         network: to copy from.
         name: of the loss among the engine's metrics.
+        loss: the lowest so far.
+        epoch: of the lowest loss.
+        state: the weights then.
+
+    >>> best = BestWeights(nn.Linear(1, 1))
+    >>> evaluator = Engine(lambda engine, batch: None)
+    >>> best.attach(evaluator)
+    >>> evaluator.state.metrics = {"val_loss": 0.5}
+    >>> _ = evaluator.run([0])
+    >>> best.loss, best.epoch
+    (0.5, 1)
     """
 
-    def __init__(self, network: nn.Module, name: str = "val_loss") -> None:
-        self.network = network
-        self.name = name
-        self.loss = float("inf")
-        self.epoch = 0
-        self.state: dict[str, torch.Tensor] = {}
+    network: nn.Module
+    name: str = "val_loss"
+    loss: float = float("inf")
+    epoch: int = 0
+    state: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def attach(self, engine: Engine) -> None:
-        """Look after each run of ``engine``, an evaluator."""
+        """Compare after each run of ``engine``, an evaluator."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:

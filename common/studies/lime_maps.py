@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import FillHoles, KeepLargestConnectedComponent
+from skimage.filters import threshold_otsu
+from skimage.segmentation import slic
 from torch import Tensor, nn
 
 
@@ -82,7 +84,7 @@ def explain(
         return network(batch.to(device)).float().softmax(1).double().cpu().numpy()
 
     label = int(probabilities(picture[None])[0].argmax())
-    explainer = _module("lime.lime_image").LimeImageExplainer(feature_selection="none", random_state=seed)
+    explainer = _lime_image().LimeImageExplainer(feature_selection="none", random_state=seed)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar, one an image
         found = explainer.explain_instance(
             picture,
@@ -116,13 +118,9 @@ def superpixels(image: Tensor, number: int = 60) -> np.ndarray:
     Returns:
         (rows, columns), 0 to S - 1.
 
-    Raises:
-        ModuleNotFoundError: without scikit-image.
-
     Source: Achanta et al. 2012, by scikit-image.
     """
-    picture = (as_picture(image) + 1) / 2
-    found = _module("skimage.segmentation").slic(picture, number, compactness=10, sigma=1, start_label=0)
+    found = slic((as_picture(image) + 1) / 2, number, compactness=10, sigma=1, start_label=0)
     return np.unique(found, return_inverse=True)[1].reshape(found.shape)
 
 
@@ -144,8 +142,7 @@ def foreground(image: Tensor, largest: bool = True) -> np.ndarray:
     quantity = (values[0] + values[2]) / 2 - values[1] if len(values) == 3 else values[0].clamp(min=0).sqrt()
     if float(quantity.max()) == float(quantity.min()):
         return np.zeros(tuple(quantity.shape), bool)
-    threshold = float(_module("skimage.filters").threshold_otsu(quantity.numpy()))
-    mask: Any = (quantity > threshold)[None].to(torch.uint8)
+    mask: Any = (quantity > float(threshold_otsu(quantity.numpy())))[None].to(torch.uint8)
     if largest:
         mask = FillHoles(applied_labels=[1])(KeepLargestConnectedComponent(applied_labels=[1])(mask))
     return np.asarray(mask)[0].astype(bool)
@@ -182,14 +179,9 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
         return float(np.corrcoef(np.ravel(one), np.ravel(other))[0, 1])
 
 
-def _module(name: str) -> ModuleType:
-    """Imported where it is used: explanations alone need these packages."""
+def _lime_image() -> ModuleType:
     try:
-        return importlib.import_module(name)
+        return importlib.import_module("lime.lime_image")
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("lime", "skimage", "sklearn"):
-            raise
-        raise ModuleNotFoundError(
-            f"{error.name} is not installed; explanations need `pip install -r requirements-metrics.txt`.",
-            name=error.name,
-        ) from error
+        message = "lime is not installed; explanations need `pip install -r requirements-metrics.txt`."
+        raise ModuleNotFoundError(message, name=error.name) from error

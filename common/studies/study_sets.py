@@ -18,7 +18,7 @@ from typing import Any
 
 from ..data.lists import Case, image_cases
 from ..data.splits import by_key, sample_share
-from .synthetic import check_origin, refuse_synthetic, synthetic_cases
+from .synthetic import names_digest, refuse_synthetic, synthetic_cases
 
 TRAIN_ON = ("synthetic", "real", "real_plus_synthetic")
 SPLITS = ("random", "group")
@@ -70,7 +70,7 @@ def study_sets(
         if synthetic_dir is None:
             raise ValueError(f"train_on is {train_on!r}: set synthetic_dir to the folder that generate.json wrote.")
         drawn = _first_of_each_class(synthetic_cases(synthetic_dir), per_class, synthetic_size, synthetic_dir)
-        check_origin(drawn, sample, synthetic_dir)
+        _check_origin(drawn, sample, synthetic_dir)
         kept = drawn if keep is None else keep(drawn, list(sample))
         if lost := lost_classes(drawn, kept):
             raise ValueError(f"None of the synthetic images of {lost} is kept: is the classifier one of these classes?")
@@ -210,6 +210,18 @@ def main(command: Sequence[str] | None = None) -> None:
         print(link_folders(**vars(parser.parse_args(command))))
     except (ValueError, OSError) as error:
         sys.exit(f"study_sets: {error}")
+
+
+def _check_origin(drawn: Sequence[Mapping[str, Any]], sample: Sequence[Case], folder: str | Path) -> None:
+    """Refuse synthetic images of a model that has seen other real images than ``sample``."""
+    told = {case.get("sample") for case in drawn}
+    if told - {None, names_digest(sample)}:
+        raise ValueError(
+            f"{folder} was drawn by a model that was trained on another sample of the real images, so it may have seen "
+            "images that are tested on: give the set of this split, fraction and split_seed."
+        )
+    if None in told:
+        logger.warning(f"{folder} does not say which real images its model has seen: make sure that none is tested on.")
 
 
 def _attempt(case: Case, transform: Callable[[Any], Any]) -> dict[str, Any] | str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ MANIFEST = "manifest.csv"
 RECORDED = ("class", "number", "seed", "steps", "step_rule", "weights_sha256")
 COLUMNS = ("path", *RECORDED, "synthetic", "sha256")
 _MARK, _ENTRY = "synthetic", "SyntheticRecord"
-
-logger = logging.getLogger(__name__)
 
 
 def image_name(name: str, number: int) -> str:
@@ -209,28 +206,6 @@ def sample_of(weights: str | Path) -> str | None:
     record = json.loads(path.read_text()) if path.is_file() else {}
     known = record.get("weights_sha256")  # in the records of weights that are complete
     return record.get("sample") if known is None or known == sha256_of(weights) else None
-
-
-def check_origin(drawn: Sequence[Mapping[str, Any]], sample: Sequence[Case], folder: str | Path) -> None:
-    """
-    Refuse synthetic images of a model that has seen other real images than ``sample``.
-
-    Args:
-        drawn: synthetic cases, each with the digest of its model's "sample", or None where it does not say.
-        sample: the real images that are not tested on.
-        folder: of the set, for the message.
-
-    Raises:
-        ValueError: when one says otherwise.
-    """
-    told = {case.get("sample") for case in drawn}
-    if told - {None, names_digest(sample)}:
-        raise ValueError(
-            f"{folder} was drawn by a model that was trained on another sample of the real images, so it may have seen "
-            "images that are tested on: give the set of this split, fraction and split_seed."
-        )
-    if None in told:
-        logger.warning(f"{folder} does not say which real images its model has seen: make sure that none is tested on.")
 
 
 def _rows(root: Path) -> list[dict[str, str]]:

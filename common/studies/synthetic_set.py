@@ -136,7 +136,10 @@ class SyntheticSet:
         own = [(number, cases) for number, cases in enumerate(batches.values()) if number % world_size == rank]
         result, there = [], 0
         for number, cases in own:
-            missing = [self.overwrite or not self._is_there(case) for case in cases]
+            missing = [self.overwrite or not self.path(case).is_file() for case in cases]
+            for case, absent in zip(cases, missing):
+                if not absent:
+                    _check_same(self.path(case), self.record(case))
             there += len(cases) - sum(missing)
             if any(missing):
                 result += [{**case, "batch": number, "missing": int(flag)} for case, flag in zip(cases, missing)]
@@ -170,12 +173,6 @@ class SyntheticSet:
         """Whether the image is there; of classes that this run draws, with its weights and settings."""
         path = self.path(case)
         return path.is_file() and (case["class"] not in self.drawn or _difference(path, self.record(case)) is None)
-
-    def _is_there(self, case: Mapping[str, Any]) -> bool:
-        path = self.path(case)
-        if path.is_file():
-            _check_same(path, self.record(case))
-        return path.is_file()
 
     def _check_others(self) -> None:
         """Refuse images of other numbers, which the manifest would list too, of other weights or settings."""

@@ -103,4 +103,4 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(lime_maps.importlib, "import_module", missing)
     with pytest.raises(ModuleNotFoundError, match="requirements-metrics"):
-        superpixels(noisy(), 10)
+        explain(SeesContrast(), noisy(), np.zeros((48, 48), int))
