@@ -14,18 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.transforms import (
-    Compose,
-    EnsureChannelFirst,
-    LoadImage,
-    Orientation,
-    ScaleIntensityRangePercentiles,
-)
+from monai.transforms import Compose, Orientationd, ScaleIntensityRangePercentilesd
 from sklearn.metrics import accuracy_score, r2_score, recall_score
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.lists import Case, image_cases, paired_cases
+from ..data.reader import LoadImaged, read_image
 from ..data.splits import split_cases
 from ..networks.weights import save_weights
 from ..utils.files import sha256_of, written_whole
@@ -66,19 +61,20 @@ def encoder_cases(plan: EncoderPlan, dataset_dir: str | Path) -> list[Case]:
 
 def load_slices(cases: list[Case], side: int = SIDE) -> Tensor:
     """Grey 8-bit images as (N, 1, side, side), float16 in [-1, 1], resized with an area filter."""
-    read: Any = LoadImage(image_only=True, ensure_channel_first=True, reverse_indexing=False)
     images = torch.empty(len(cases), 1, side, side, dtype=torch.float16)
     for index, case in enumerate(cases):
-        image = read(case["image"]).as_tensor()[None, :1].float()
+        image = torch.from_numpy(read_image(case["image"]).values[None, :1, :, :, 0]).mT.float()
         images[index] = F.interpolate(image, (side, side), mode="bilinear", antialias=True)[0] / 127.5 - 1
     return images
 
 
 def load_volumes(cases: list[Case]) -> list[tuple[Tensor, Tensor]]:
     """Volumes scaled by their percentiles 0.5 and 99.5 to [-1, 1], with their masks, each (1, *spatial) in RAS."""
-    read: Any = Compose([LoadImage(image_only=True), EnsureChannelFirst(), Orientation("RAS", labels=None)])
-    scale: Any = ScaleIntensityRangePercentiles(0.5, 99.5, -1.0, 1.0, clip=True)
-    return [(scale(read(c["image"])).as_tensor().float(), read(c["label"]).as_tensor().float()) for c in cases]
+    keys = ("image", "label")
+    scale = ScaleIntensityRangePercentilesd("image", 0.5, 99.5, -1.0, 1.0, clip=True)
+    read: Any = Compose([LoadImaged(keys, spatial_dims=3), Orientationd(keys, "RAS", labels=None), scale])
+    loaded = (read({key: case[key] for key in keys}) for case in cases)
+    return [(case["image"].as_tensor().float(), case["label"].as_tensor().float()) for case in loaded]
 
 
 def jittered(images: Tensor, generator: torch.Generator, mirror: bool) -> Tensor:
