@@ -213,46 +213,28 @@ def test_audit_finds_planted_copies(tmp_path, capsys):
     assert "COPIES FOUND" in (tmp_path / "both" / "index.html").read_text()
 
 
-def _constant(folder):
-    write_nifti(folder / "volume_00.nii.gz", np.full((12, 13, 14), 7, np.float32))
-
-
-def _nan(folder):
-    array = np.random.default_rng(0).normal(size=(12, 13, 14)).astype(np.float32)
-    array[2, 3, 4] = np.nan
-    write_nifti(folder / "volume_00.nii.gz", array)
-
-
-def _channels(folder):
-    write_nifti(folder / "volume_00.nii.gz", np.zeros((12, 13, 14, 3), np.float32))
-
-
-def _flat(folder):
-    write_nifti(folder / "volume_00.nii.gz", np.zeros((12, 13), np.float32))
-
-
-def _unreadable(folder):
-    (folder / "volume_00.nii.gz").write_bytes(b"no image")
-
-
-def _mixed(folder):
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "picture.png")
+RAMP = np.arange(12.0 * 13 * 14).reshape(12, 13, 14)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("content", "message"),
     [
-        (_constant, r"volume_00.nii.gz has no contrast"),
-        (_nan, r"volume_00.nii.gz: 1 of 2184 pixels are NaN"),
-        (_channels, r"volume_00.nii.gz: .* volume of real numbers was expected, got 12 x 13 x 14 x 3"),
-        (_flat, r"volume_01.nii.gz is 3D, .*volume_00.nii.gz is 2D"),
-        (_unreadable, r"volume_00.nii.gz: damaged, cut off"),
-        (_mixed, r"holds NIfTI files and pictures"),
+        (0 * RAMP + 7, r"volume_00.nii.gz has no contrast"),
+        (np.where(RAMP == 5, np.nan, RAMP), r"volume_00.nii.gz: 1 of 2184 pixels are NaN"),
+        (np.stack([RAMP] * 3, -1), r"volume_00.nii.gz: .* volume of real numbers was expected, got 12 x 13 x 14 x 3"),
+        (RAMP[..., 0], r"volume_01.nii.gz is 3D, .*volume_00.nii.gz is 2D"),
+        (b"no image", r"volume_00.nii.gz: damaged, cut off"),
+        (None, r"holds NIfTI files and pictures"),
     ],
 )
-def test_bad_volumes_are_named_in_one_line(tmp_path, capsys, spoil, message):
+def test_bad_volumes_are_named_in_one_line(tmp_path, capsys, content, message):
     real, fake = volumes(tmp_path / "real", 3), volumes(tmp_path / "fake", 3, seed=1)
-    spoil(fake)
+    if content is None:
+        pictures(fake, 1)
+    elif isinstance(content, bytes):
+        (fake / "volume_00.nii.gz").write_bytes(content)
+    else:
+        write_nifti(fake / "volume_00.nii.gz", content.astype(np.float32))
     error = run(capsys, "compare", real, fake, "--metrics", "grain", "--out", tmp_path / "r", status=2).err
     last = error.strip().split("\n")[-1]
     assert last.startswith("error: ")

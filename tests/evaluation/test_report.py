@@ -17,10 +17,9 @@ from torch import nn
 
 from common.evaluation.report import MethodTable, MetricsReport, method_handlers, method_metrics, metric_handlers
 from common.evaluation.results import document, markdown_table, share_won_back
-from common.metrics.catalogue import METRICS, known
 from common.metrics.classification import ClassAccuracy
 from common.metrics.fidelity import PeakSignalToNoise
-from common.metrics.intervals import binomial_interval, bootstrap_interval
+from common.metrics.intervals import binomial_interval
 from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy
 from common.metrics.neighbours import CoverageMetric
 from common.metrics.sharpness import Acutance, Grain
@@ -76,14 +75,6 @@ def test_dice_of_monai_and_cases_without_the_label(tmp_path):
     assert entry == {"value": None, "interval95": None, "n": 0}
 
 
-def test_bootstrap_covers_the_mean_and_is_seeded():
-    values = np.random.default_rng(0).normal(3, 1, 200)
-    low, high = bootstrap_interval(values, seed=1)
-    assert bootstrap_interval(values, seed=1) == [low, high] != bootstrap_interval(values, seed=2)
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.15)
-    assert bootstrap_interval(values[:1]) is None
-
-
 def test_absolute_paths_lose_their_folders():
     context = {"weights": Path("/home/jane/model.pt"), "command": ["--out=/data/jane/out", "a/b", "/x/a.pt,/y/b.pt"]}
     found = document({"metrics": {}}, context, seed=0, started=0.0)["context"]
@@ -137,14 +128,6 @@ def test_memory_of_volumes_does_not_pile_up():
     before = resident()
     seen(handler, 60)
     assert resident() - before < 60  # MiB; each volume has 4
-
-
-def test_names_of_metrics():
-    assert known("kid, fid") == ["fid", "kid"]
-    with pytest.raises(ValueError, match="No metric 'fidd'"):
-        known("fidd")
-    for name, entry in METRICS.items():
-        assert callable(entry.code()), name
 
 
 class Brighter(nn.Module):
