@@ -108,6 +108,13 @@ class StepRule(Protocol):
 
     ``state`` is what the rule returned for the previous step of the same run, None for the first. ``noise`` draws
     standard normal noise of the shape of ``x_t`` and is called only where the rule is random.
+
+    >>> class Clean:  # a rule of one's own: all the way to the estimate
+    ...     def __call__(self, x_t, x0_hat, eps_hat, step, noise, state=None):
+    ...         return x0_hat, None
+    >>> *_, (step, image) = denoise(torch.ones(2), [Step(9, -1, 0.5, 1.0)], lambda x, t: 0 * x, Clean(), torch.rand)
+    >>> image
+    tensor([1.4142, 1.4142])
     """
 
     def __call__(

@@ -31,6 +31,11 @@ class TiledNetwork(nn.Module):
 
     Raises:
         ValueError: when the network cannot take such tiles.
+
+    >>> network = TiledNetwork(torch.nn.Identity(), tile=(8, 8))
+    >>> network.module.forward = lambda x, timesteps: 2 * x
+    >>> torch.allclose(network(torch.ones(1, 1, 12, 12), torch.tensor([3])), torch.full((1, 1, 12, 12), 2.0))
+    True
     """
 
     def __init__(self, module: nn.Module, tile: tuple[int, int], overlap: float = 0.25, batch_size: int = 4) -> None:
@@ -79,6 +84,11 @@ class SliceSampler(Inferer):
         ValueError: for an overlap or a batch size outside their range.
 
     Source: the blending of predictions as in MultiDiffusion, Bar-Tal et al. 2023, eq. 5.
+
+    >>> from ..diffusion.schedules import NoiseSchedule
+    >>> inferer = SliceSampler(DiffusionSampler(NoiseSchedule(), num_inference_steps=2, progress=False))
+    >>> inferer(torch.zeros(1, 1, 8, 9, 2), lambda x, timesteps: x[:, :1]).shape
+    torch.Size([1, 1, 8, 9, 2])
     """
 
     def __init__(

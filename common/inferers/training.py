@@ -43,6 +43,11 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
 
     Source: Med-DDPM, Algorithm 1; Ho & Salimans 2022, Algorithm 1 (dropout); Hang et al. 2023 (Min-SNR), whose cap
         also takes the factor to 0 at high noise, where a strong condition still has to be learned.
+
+    >>> prepare = ConditionalPrepareBatch(NoiseSchedule(), "v_prediction", condition_name="label")
+    >>> image, target, _, arguments = prepare({"image": torch.zeros(2, 1, 4, 4), "label": torch.ones(2, 3, 4, 4)})
+    >>> target.shape, sorted(arguments)
+    (torch.Size([2, 1, 4, 4]), ['condition', 'noise', 'timesteps'])
     """
 
     def __init__(
@@ -132,6 +137,11 @@ class ClassPrepareBatch:
     Args:
         spatial_size: sides of the images.
         conditional: whether the network is told the class.
+
+    >>> batch = {"seed": [7, 8], "number": [0, 1], "class_index": [0, 2]}
+    >>> inputs, numbers, _, arguments = ClassPrepareBatch((8, 8))(batch)
+    >>> inputs.shape, arguments["class_labels"].tolist()
+    (torch.Size([2, 1, 8, 8]), [0, 2])
     """
 
     def __init__(self, spatial_size: Sequence[int], conditional: bool = True) -> None:
@@ -156,6 +166,11 @@ class TrainingInferer(Inferer):
 
     Args:
         schedule: gives x_t (Med-DDPM eq. 1).
+
+    >>> image = noise = torch.ones(1, 1, 4, 4)
+    >>> inferer = TrainingInferer(NoiseSchedule("linear", 1000))
+    >>> inferer(image, lambda x, timesteps: x, noise, torch.tensor([0])).mean().round(decimals=2)
+    tensor(1.0100)
     """
 
     def __init__(self, schedule: NoiseSchedule) -> None:
@@ -198,6 +213,11 @@ class VariationalInferer(Inferer):
 
     Args:
         bound: how they are estimated; ``VariationalBound()`` by default.
+
+    >>> from ..networks.vdm_dense import dense_vdm
+    >>> terms = VariationalInferer()(torch.rand(2, 1, 8, 8), dense_vdm((8, 8), features=8, score_features=8))
+    >>> sorted(terms)
+    ['diffusion', 'latent', 'reconstruction']
     """
 
     def __init__(self, bound: VariationalBound | None = None) -> None:

@@ -35,6 +35,9 @@ class VariationalDenoiser(Inferer):
 
     Raises:
         ValueError: when ``num_inference_steps`` < 1 or ``start`` lies outside [0, 1].
+
+    >>> VariationalDenoiser(num_inference_steps=10, start=0.5).last_seeds
+    []
     """
 
     def __init__(
@@ -128,6 +131,11 @@ class VariationalSampler(VariationalDenoiser):
         kwargs: step_rule, num_inference_steps, seed, clip_sample and progress of ``VariationalDenoiser``.
 
     Source: Kingma et al. 2021 (VDM), section 3.3, eq. 31 to 33.
+
+    >>> from ..networks.vdm_dense import dense_vdm
+    >>> model = dense_vdm((8, 8), features=8, score_features=8)
+    >>> VariationalSampler((8, 8), num_inference_steps=2, progress=False)(torch.arange(3), model).shape
+    torch.Size([3, 1, 8, 8])
     """
 
     def __init__(self, image_size: Sequence[int] | None = None, **kwargs: Any) -> None:
@@ -166,6 +174,11 @@ class VariationalReconstructor(VariationalDenoiser):
 
     Raises:
         ValueError: when ``start`` lies outside [0, 1].
+
+    >>> from ..networks.vdm_dense import dense_vdm
+    >>> model = dense_vdm((8, 8), features=8, score_features=8)
+    >>> VariationalReconstructor(0.3, num_inference_steps=4, progress=False)(torch.rand(2, 1, 8, 8), model).shape
+    torch.Size([2, 1, 8, 8])
     """
 
     def __init__(self, start: float = 0.5, **kwargs: Any) -> None:
@@ -191,6 +204,12 @@ class VariationalInterpolator(VariationalDenoiser):
         ValueError: when ``start`` lies outside [0, 1] or there are no weights.
 
     Source: Ho et al. 2020 (DDPM), section 4.3 (mixing under one noise).
+
+    >>> from ..networks.vdm_dense import dense_vdm
+    >>> model = dense_vdm((8, 8), features=8, score_features=8)
+    >>> inferer = VariationalInterpolator((0.0, 0.5, 1.0), num_inference_steps=4, progress=False)
+    >>> inferer(torch.rand(1, 2, 8, 8), model).shape
+    torch.Size([1, 3, 8, 8])
     """
 
     def __init__(
@@ -219,6 +238,11 @@ class BoundInferer(Inferer):
 
     Raises:
         ValueError: as ``VariationalBound``.
+
+    >>> from ..networks.vdm_dense import dense_vdm
+    >>> model = dense_vdm((8, 8), features=8, score_features=8)
+    >>> BoundInferer(times=4)(torch.rand(2, 1, 8, 8), model).shape
+    torch.Size([2, 3])
     """
 
     def __init__(self, timesteps: int | None = None, times: int = 32, seed: int = 0) -> None:

@@ -14,25 +14,20 @@ from torch import Tensor, nn
 from .torchvision import import_torchvision
 from .weights import load_strictly, load_weights, read_checkpoint, state_dict_of
 
-# Name here and in torchvision -> name of its weights' enumeration, attribute of its last layer.
+# Name here and in torchvision -> name of its weights' enumeration, attribute of its last layer, title.
 _CNNS = {
-    "resnet18": ("ResNet18_Weights", "fc"),
-    "resnet50": ("ResNet50_Weights", "fc"),
-    "vgg16": ("VGG16_Weights", "classifier"),
-    "vgg19": ("VGG19_Weights", "classifier"),
-    "alexnet": ("AlexNet_Weights", "classifier"),
-    "densenet121": ("DenseNet121_Weights", "classifier"),
-    "mobilenet_v2": ("MobileNet_V2_Weights", "classifier"),
-    "googlenet": ("GoogLeNet_Weights", "fc"),
+    "resnet18": ("ResNet18_Weights", "fc", "ResNet18"),
+    "resnet50": ("ResNet50_Weights", "fc", "ResNet50"),
+    "vgg16": ("VGG16_Weights", "classifier", "VGG16"),
+    "vgg19": ("VGG19_Weights", "classifier", "VGG19"),
+    "alexnet": ("AlexNet_Weights", "classifier", "AlexNet"),
+    "densenet121": ("DenseNet121_Weights", "classifier", "DenseNet121"),
+    "mobilenet_v2": ("MobileNet_V2_Weights", "classifier", "MobileNetV2"),
+    "googlenet": ("GoogLeNet_Weights", "fc", "GoogLeNet"),
 }
 HEADS = ("pooled", "vgg")
 ARCHITECTURES = tuple(_CNNS)
-TITLES = dict(
-    zip(
-        ARCHITECTURES,
-        ("ResNet18", "ResNet50", "VGG16", "VGG19", "AlexNet", "DenseNet121", "MobileNetV2", "GoogLeNet"),
-    )
-)
+TITLES = {name: title for name, (_, _, title) in _CNNS.items()}
 MIN_SIDE = 64
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGENET_CLASSES = 1000
@@ -80,6 +75,9 @@ class ImageNetInput(nn.Module):
 
     Args:
         channels: of the images, 1 (then repeated) or 3.
+
+    >>> ImageNetInput(1)(torch.zeros(2, 1, 64, 64)).shape
+    torch.Size([2, 3, 64, 64])
     """
 
     mean: Tensor

@@ -6,15 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet, get_timestep_embedding
+from monai.networks.blocks import Convolution
+from monai.networks.nets.diffusion_model_unet import (
+    DiffusionModelUNet,
+    DiffusionUNetResnetBlock,
+    get_timestep_embedding,
+    zero_module,
+)
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .precision import autocast, precision_name, resolve_memory_format, resolve_precision
-from .refiner import FullResolutionRefiner
 
 _LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+_GROUPS, _BLOCKS = 8, 2  # of the refiner
 
 
 class ConditionalDiffusionUNet(DiffusionModelUNet):
@@ -46,6 +52,11 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             ``upsample_mode``, ``precision`` or ``memory_format`` is unknown.
 
     Source: Dorjsembe et al. 2024 (Med-DDPM), Fig. 1; Ho et al. 2020, appendix B.
+
+    >>> small = {"channels": (8, 16), "attention_levels": (False, False), "num_res_blocks": 1, "norm_num_groups": 8}
+    >>> network = ConditionalDiffusionUNet(2, 3, 1, patch_size=2, precision="fp32", **small)
+    >>> network(torch.rand(1, 3, 16, 16), torch.tensor([9])).shape, network.divisor, network.running_precision()
+    (torch.Size([1, 1, 16, 16]), 4, 'fp32')
     """
 
     def __init__(
@@ -215,3 +226,67 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         if self.use_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
+
+
+class FullResolutionRefiner(nn.Module):
+    """
+    Two residual blocks at full resolution that correct a folded network's prediction; the identity at first.
+
+    A folded network has a filter of its own for each voxel of a patch and learns to remove fine noise slowly; here
+    one filter serves every voxel. It sees the noisy input, the coarse prediction and the unfolded features.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the noisy image and its condition.
+        out_channels: channels of the prediction.
+        feature_channels: channels of the unfolded features.
+        channels: width, a multiple of 8.
+        temb_channels: width of the time embedding.
+
+    Raises:
+        ValueError: when ``channels`` is no multiple of 8.
+
+    >>> refiner = FullResolutionRefiner(2, 2, 1, feature_channels=4, channels=8, temb_channels=16)
+    >>> x, prediction = torch.rand(1, 2, 8, 8), torch.rand(1, 1, 8, 8)
+    >>> torch.equal(refiner(x, prediction, torch.rand(1, 4, 8, 8), torch.rand(1, 16)), prediction)
+    True
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        feature_channels: int,
+        channels: int,
+        temb_channels: int,
+    ) -> None:
+        super().__init__()
+        if channels % _GROUPS:
+            raise ValueError(f"channels must be a multiple of {_GROUPS}, got {channels}.")
+        total = in_channels + out_channels + feature_channels
+        self.conv_in = Convolution(spatial_dims, total, channels, kernel_size=3, conv_only=True)
+        self.blocks = nn.ModuleList(
+            DiffusionUNetResnetBlock(spatial_dims, channels, temb_channels, channels, norm_num_groups=_GROUPS)
+            for _ in range(_BLOCKS)
+        )
+        self.norm = nn.GroupNorm(_GROUPS, channels)
+        self.conv_out = zero_module(Convolution(spatial_dims, channels, out_channels, kernel_size=3, conv_only=True))
+
+    def forward(
+        self, x: torch.Tensor, prediction: torch.Tensor, features: torch.Tensor, temb: torch.Tensor
+    ) -> torch.Tensor:
+        """
+        Args:
+            x: (N, in_channels, *spatial).
+            prediction: (N, out_channels, *spatial), of the folded network, unfolded.
+            features: (N, feature_channels, *spatial), what it was made from, unfolded.
+            temb: (N, temb_channels).
+
+        Returns:
+            (N, out_channels, *spatial).
+        """
+        h = self.conv_in(torch.cat([x, prediction, features], dim=1))
+        for block in self.blocks:
+            h = block(h, temb)
+        return prediction + self.conv_out(nn.functional.silu(self.norm(h)))
