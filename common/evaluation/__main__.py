@@ -81,7 +81,7 @@ def compare(
     return comparison.audit.exit_code if comparison.audit else 0
 
 
-@_with_options("network", "weights", "scaling", "grey", "size", "spacing", "seed", "batch_size", "device")
+@_with_options("network", "weights", "scaling", "grey", "size", "spacing", "crop", "seed", "batch_size", "device")
 def audit(
     fake: str, train: str, held_out: str, *more: Any, out: str = "audit", cache: str | None = None, **given: Any
 ) -> int:
@@ -105,7 +105,7 @@ def audit(
     folders = {
         name: options.folder(str(path)) for name, path in (("fake", fake), ("train", train), ("held_out", held_out))
     }
-    check_together(folders, crop=True)
+    check_together(folders, options.crop, one_size=False)
     _print_notices(own_outputs_left_out(folders))
     features = None
     networks = load_networks(options.network, options, folders["fake"].spatial_dims)

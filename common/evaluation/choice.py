@@ -146,12 +146,17 @@ def own_outputs_left_out(folders: Mapping[str, ImageFolder]) -> list[str]:
     ]
 
 
-def check_together(folders: Mapping[str, ImageFolder], crop: bool) -> None:
+def check_together(folders: Mapping[str, ImageFolder], crop: bool, one_size: bool = True) -> None:
     """
     Refuse folders whose images cannot be compared.
 
     Sizes that vary within a folder are as the data are; one size here and another there, of images or of voxels, is a
-    difference between the folders that every metric would see, so it must be wanted.
+    difference between the folders that every metric would see, so it must be wanted (``crop``).
+
+    Args:
+        folders: by the names of their arguments.
+        crop: whether such differences are wanted.
+        one_size: whether images must have one size as well; the audit brings all to one grid by itself.
 
     Raises:
         ValueError: for different dimensions, directions of axes or rules of scaling, or one size each that differs.
@@ -167,7 +172,7 @@ def check_together(folders: Mapping[str, ImageFolder], crop: bool) -> None:
     if crop:
         return
     sizes = {name: set(folder.shapes) for name, folder in folders.items()}
-    if all(len(found) == 1 for found in sizes.values()) and len(set.union(*sizes.values())) > 1:
+    if one_size and all(len(found) == 1 for found in sizes.values()) and len(set.union(*sizes.values())) > 1:
         text = ", ".join(f"--{name} {'x'.join(map(str, next(iter(found))))}" for name, found in sizes.items())
         raise ValueError(
             f"The folders hold images of different sizes: {text}. --size brings all to one size, --crop true measures "

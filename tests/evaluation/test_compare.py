@@ -170,6 +170,8 @@ def test_voxels_of_other_sizes_are_refused_or_resampled(tmp_path, capsys):
     arguments = ["compare", tmp_path / "real", tmp_path / "fake", "--metrics", "grain", "--out", tmp_path / "r"]
     error = run(capsys, *arguments, status=2).err
     assert "different sizes: --real 1 x 1 x 2 mm, --fake 1.5 x 1.5 x 2 mm. --spacing" in error
+    folders = [tmp_path / name for name in ("fake", "real", "real")]
+    assert "different sizes: --fake 1.5" in run(capsys, "audit", *folders, "--out", tmp_path / "a", status=2).err
     run(capsys, *arguments, "--crop", "true")
     run(capsys, *arguments, "--spacing", "1.5,1.5,2")
     context = result_in(tmp_path / "r")["context"]
