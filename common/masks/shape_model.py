@@ -218,7 +218,7 @@ class ShapeModel:
         return placed
 
 
-def centred_affine(shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
+def centred_affine(shape: Sequence[int], spacing: Sequence[float] | np.ndarray) -> np.ndarray:
     """Voxel to RAS millimetres of a drawn label map, (4, 4): the volume's centre is at 0."""
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = -(np.array(shape) - 1) / 2 * np.asarray(spacing)

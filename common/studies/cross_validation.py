@@ -56,6 +56,16 @@ class CrossValidation:
     Raises:
         ValueError: for an unknown architecture, or folds and images that do not fit together.
         OSError: when ``output_dir`` cannot be written.
+
+    >>> import tempfile
+    >>> cases = [{"image": f"{i}.png", "class": "ab"[i % 2], "group": str(i)} for i in range(8)]
+    >>> load = lambda case: {**case, "image": torch.ones(1, 2, 2), "class_index": "ab".index(case["class"])}
+    >>> network = lambda architecture: nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> plan, sets = TrainingPlan(torch.optim.SGD, max_epochs=1), dict.fromkeys(("train", "test", "sample"), cases)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     study = CrossValidation("resnet18", network, plan, sets, load, "ab", folder, folds=2)
+    ...     study.run()["networks"]["resnet18"]["test"]["accuracy"]["value"]
+    0.5
     """
 
     architectures: str | list[str]

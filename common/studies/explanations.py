@@ -51,6 +51,10 @@ class ExplanationStudy:
 
     Raises:
         ValueError: for fewer than two seeds, segments or samples, no image a class, or a set without a case.
+
+    >>> cases = [{"image": "x.png", "class": "a", "case": "x"}]
+    >>> ExplanationStudy(nn.Identity(), {"real": cases}, dict, ["a"], "out", options={"num_samples": 100}).options
+    {'num_segments': 60, 'num_samples': 100}
     """
 
     network: nn.Module

@@ -36,6 +36,11 @@ class KeepRecognised:
         transform: loads, checks and resizes a case, and adds "class_index".
         classes: names in the order of the outputs.
         plan: batches and device.
+
+    >>> import torch
+    >>> KeepRecognised(nn.Identity(), "fold_0.pt", dict, ["a", "b"], TrainingPlan(torch.optim.SGD))([], [])
+    Traceback (most recent call last):
+    FileNotFoundError: fold_0.pt was expected: classify.json writes a classifier and its record together.
     """
 
     network: nn.Module

@@ -8,6 +8,7 @@ compares them.
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import os
 import sys
@@ -195,17 +196,16 @@ def main(command: Sequence[str] | None = None) -> None:
     """The command line; mistakes end it before any work."""
     parser = argparse.ArgumentParser(
         prog="python -m common.studies.study_sets",
-        description="A study's images linked into flat folders.",
+        description=inspect.getdoc(link_folders),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("dataset_dir", help="folder of real images, in folders named after the classes")
-    parser.add_argument("out", help='new folder for "sample", "real" and "synthetic"')
-    parser.add_argument("--synthetic_dir", help="a complete synthetic set")
-    parser.add_argument("--group_by", help="column of manifest.csv that joins near copies")
-    parser.add_argument("--split", default="random", help="random (default) or group")
-    parser.add_argument("--fraction", type=float, default=0.2, help="of each class, the sample (default: 0.2)")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
-    parser.add_argument("--every", type=int, default=1, help="n: every n-th real and synthetic image only")
+    for name, parameter in inspect.signature(link_folders).parameters.items():
+        if parameter.default is parameter.empty:
+            parser.add_argument(name)
+        else:
+            kind = str if parameter.default is None else type(parameter.default)
+            parser.add_argument(f"--{name}", type=kind, default=parameter.default)
     try:
         print(link_folders(**vars(parser.parse_args(command))))
     except (ValueError, OSError) as error:
