@@ -98,7 +98,7 @@ def _page(text: str, page: Path, root: Path, files: Collection[Path]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: pack and print path, size and SHA-256."""
-    parser = argparse.ArgumentParser(prog="python -m common.bundle.package", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}.package", description=__doc__)
     parser.add_argument("--bundle", required=True, help="folder of the bundle, e.g. bundles/med_ddpm_3d")
     parser.add_argument("--out", default="dist", help="folder for the zip (default: dist)")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Files: atomic writes and hashes; what every room uses."""
+"""What every room uses: atomic writes and hashes of files, and packages that import their modules when asked."""
 
 from __future__ import annotations
 
