@@ -1,1 +1,17 @@
 """Files in and out: one reader, one writer, one finder, lists of cases, splits, provenance."""
+
+from ..utils import exported
+
+__getattr__, __dir__, __all__ = exported(
+    __name__,
+    {
+        "checks": ["CheckedDataset"],
+        "collate": ["CropToCommonSize"],
+        "finder": ["find_images"],
+        "image_file": ["ImageFile", "ImageHeader"],
+        "lists": ["image_cases", "paired_cases", "sample_cases", "slice_cases"],
+        "reader": ["LoadImaged", "LoadSliced", "image_header", "read_image"],
+        "splits": ["split_cases", "stratified_folds"],
+        "writer": ["KeepSeedd", "SaveImaged"],
+    },
+)

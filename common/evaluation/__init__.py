@@ -1,1 +1,15 @@
 """Tables of methods, comparison of folders, audit for copies, observer: `python -m common.evaluation`."""
+
+from ..utils import exported
+
+__getattr__, __dir__, __all__ = exported(
+    __name__,
+    {
+        "audit": ["MemorisationMetric"],
+        "compare": ["Comparison"],
+        "folders": ["ImageFolder"],
+        "memorisation": ["AuditResult", "AuditSettings"],
+        "observer": ["MachineObserverMetric"],
+        "report": ["MethodTable", "MetricHandler", "MetricsReport"],
+    },
+)

@@ -5,7 +5,9 @@ from ..utils import exported
 __getattr__, __dir__, __all__ = exported(
     __name__,
     {
-        "checkpoints": ["ResumeTraining", "TrainingState"],
+        "checkpoints": ["CheckpointWriter", "ResumeTraining", "TrainingState"],
+        "guards": ["CheckMemory", "GradientClipper", "StopOnNonFiniteLoss"],
+        "progress": ["ProgressLog"],
         "seeding": ["EpochSeeding"],
         "training": ["TrainingHandlers", "ema", "summary_writer"],
     },

@@ -1,1 +1,19 @@
 """What is called as `inferer(inputs, network)`: samplers, tiles, training."""
+
+from ..utils import exported
+
+__getattr__, __dir__, __all__ = exported(
+    __name__,
+    {
+        "sampler": ["DiffusionSampler", "Samples"],
+        "tiling": ["SliceSampler", "TiledNetwork"],
+        "training": ["ClassPrepareBatch", "ConditionalPrepareBatch", "TrainingInferer", "VariationalInferer"],
+        "variational": [
+            "BoundInferer",
+            "VariationalDenoiser",
+            "VariationalInterpolator",
+            "VariationalReconstructor",
+            "VariationalSampler",
+        ],
+    },
+)

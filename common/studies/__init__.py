@@ -1,1 +1,15 @@
 """What the papers do with generated images: synthetic sets, folds, classifiers, explanations."""
+
+from ..utils import exported
+
+__getattr__, __dir__, __all__ = exported(
+    __name__,
+    {
+        "cross_validation": ["CrossValidation"],
+        "explanations": ["ExplanationStudy"],
+        "fold_training": ["TrainingPlan"],
+        "recognition": ["KeepRecognised"],
+        "synthetic": ["synthetic_cases"],
+        "synthetic_set": ["SaveSyntheticd", "SyntheticSet"],
+    },
+)
