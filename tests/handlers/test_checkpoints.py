@@ -113,14 +113,11 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
     assert equal(whole, Run(tmp_path / "parts", 4, resume=True)())
 
 
-def test_nothing_readable_is_an_error(tmp_path):
+def test_nothing_readable_is_an_error_and_nothing_there_is_the_beginning(tmp_path):
+    assert equal(Run(tmp_path / "a", 2)(), Run(tmp_path / "b", 2, resume=True)())
     (tmp_path / "checkpoint_epoch=1.pt").write_bytes(b"no weights")
     with pytest.raises(RuntimeError, match="None of the checkpoints"):
         load_newest(tmp_path)
-
-
-def test_resuming_nothing_begins_at_the_beginning(tmp_path):
-    assert equal(Run(tmp_path / "a", 2)(), Run(tmp_path / "b", 2, resume=True)())
 
 
 def test_a_new_run_does_not_write_over_an_earlier_one(tmp_path):

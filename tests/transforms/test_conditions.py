@@ -15,13 +15,10 @@ def case() -> dict:
     return {"image": clean, "condition": torch.tensor([[[20.0, 60.0], [100.0, 120.0]]]), "case": "a"}
 
 
-def test_both_images_are_scaled_by_the_condition_and_clipped():
+def test_both_images_are_scaled_by_the_condition_and_clipped_and_room_above_keeps_lost_peaks():
     result = ScaleIntensityByd(["image", "condition"], by="condition")(case())
     torch.testing.assert_close(result["condition"], torch.tensor([[[-1.0, -0.2], [0.6, 1.0]]]))
     torch.testing.assert_close(result["image"], torch.tensor([[[-1.0, -0.4], [0.6, 1.0]]]))
-
-
-def test_room_above_keeps_lost_peaks():
     result = ScaleIntensityByd(["image", "condition"], by="condition", b_max=0.0)(case())
     assert float(result["condition"].max()) == 0.0
     torch.testing.assert_close(result["image"].flatten()[-1], torch.tensor(0.8))

@@ -78,9 +78,6 @@ def test_a_finer_grid_covers_the_same_field(scale):
     values = UpsampleInPlaned("image", scale)({"image": ramp})["image"].numpy()[0, :, 0, 0]
     positions = (np.arange(len(values)) + 0.5) * 9 / len(values) - 0.5
     np.testing.assert_allclose(values, np.clip(positions, 0, 8), atol=1e-6)
-
-
-def test_a_coarser_grid_is_refused():
     with pytest.raises(ValueError, match=r"scale must be at least 1, got 0.5"):
         UpsampleInPlaned("image", 0.5)
 

@@ -96,14 +96,8 @@ def test_channels_of_a_condition_are_labels_and_another_grid_is_brought_over():
     flipped = np.diag([-1.0, 1, 1, 1])
     flipped[0, 3] = mask.shape[0] - 1
     volume = _tensor(mask[None], np.eye(4))
-    pictures = [
-        _drawn(preview_figure(volume, m, labels={"a": 1, "b": 2}))
-        for m in (
-            _tensor(mask[None], np.eye(4)),
-            _tensor(channels, np.eye(4)),
-            _tensor(channels[:, ::-1].copy(), flipped),
-        )
-    ]
+    masks = [volume, _tensor(channels, np.eye(4)), _tensor(channels[:, ::-1].copy(), flipped)]
+    pictures = [_drawn(preview_figure(volume, mask, labels={"a": 1, "b": 2})) for mask in masks]
     for other in pictures[1:]:  # one grey level: the contours are drawn from resampled masks
         np.testing.assert_allclose(other, pictures[0], atol=1.01 / 255)
 
@@ -113,9 +107,6 @@ def test_small_label_is_looked_for():
     mask[0, 2:4, 2:4, 2:4] = 2
     figure = preview_figure(np.arange(8000.0).reshape(1, 20, 20, 20), mask)
     assert all(len(ax.collections) == 2 for ax in figure.axes[3:6])
-
-
-def test_2d_is_refused():
     with pytest.raises(ValueError, match="3D"):
         preview_figure(np.zeros((1, 1, 1, 8, 8)))
 
