@@ -25,7 +25,7 @@ def config(bundle, name):
     """A config of a bundle, with the values of its study.json in their places."""
     configs = folder_of(bundle) / "configs"
     study = ConfigParser.load_config_file(configs / "study.json")
-    given = {f"$@study['{key}']": value for key, value in study.items()}
+    given = {f"$@from_study['{key}']": value for key, value in study.items()}
     content = ConfigParser.load_config_file(configs / f"{name}.json")
     return {key: given.get(value, value) if isinstance(value, str) else value for key, value in content.items()}
 

@@ -146,7 +146,7 @@ def test_metadata_fits_the_schema_and_the_network(bundle, tmp_path, monkeypatch)
 def test_train_and_inference_agree_where_both_must_say_it(bundle):
     train, inference = read(bundle, "train"), read(bundle, "inference")
     both = {"labels", "optional_labels", "spacing", "prediction_type", "spatial_size", "classes", "channels", "gamma"}
-    both |= {"bundle_root", "code_path", "study", "out_channels", "condition_channels", "conditional", "b_max"}
+    both |= {"bundle_root", "code_path", "from_study", "out_channels", "condition_channels", "conditional", "b_max"}
     assert {key: train[key] for key in both & set(train) & set(inference)} == {
         key: inference[key] for key in both & set(train) & set(inference)
     }
