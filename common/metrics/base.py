@@ -125,13 +125,7 @@ class SetMetric(Metric):
         return torch.full((len(y_pred), 1), torch.nan, dtype=torch.float64)
 
     def keep(self, generated: Tensor | None = None, real: Tensor | None = None) -> None:
-        """
-        Take in images of either set, or of both in any numbers.
-
-        Args:
-            generated: (N, C, *spatial).
-            real: (M, C, *spatial).
-        """
+        """Take in images of either set, or of both in any numbers, (N, C, *spatial) each."""
         self._result = None
         for kept, images in zip(self._kept, (generated, real)):
             if images is None:
@@ -178,13 +172,12 @@ class FeatureSetMetric(SetMetric):
         super().__init__(features)
 
     def _evaluate(self, generated: list[Tensor], real: list[Tensor]) -> dict[str, Any]:
-        result = self._measure(torch.stack(real), torch.stack(generated))
-        return {**result, **self._facts(len(generated), len(real), len(real[0]))}
+        x, y = torch.stack(real), torch.stack(generated)
+        return {**self._measure(x, y), **self._facts(len(y), len(x), x.shape[1])}
 
     def _facts(self, generated: int, real: int, size: int) -> dict[str, Any]:
-        counts = {"generated": generated, "real": real}
         network = self.features.describe() if self.features else None
-        return {"n": counts, "feature_size": size, "network": network}
+        return {"n": {"generated": generated, "real": real}, "feature_size": size, "network": network}
 
     def _measure(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
         raise NotImplementedError(f"{type(self).__name__} must implement _measure.")
@@ -215,24 +208,14 @@ def same_shape(y_pred: Tensor, y: Tensor | None) -> Tensor:
 
 
 def inside_mask(mask: Tensor, images: Tensor) -> Tensor:
-    """
-    Where a mask, (N, 1 or C, *spatial), is positive, as bool of the images' shape, (N, C, *spatial).
-
-    Raises:
-        ValueError: for a mask of another size, NaN or infinity.
-    """
+    """Where a mask, (N, 1 or C, *spatial), is positive, (N, C, *spatial); raises ValueError for one of another size."""
     if mask.shape[2:] != images.shape[2:] or len(mask) != len(images) or mask.shape[1] not in (1, images.shape[1]):
         raise ValueError(f"mask {tuple(mask.shape)} does not fit images {tuple(images.shape)}.")
     return (plain_images(mask, "mask") > 0).expand_as(images)
 
 
 def check_range(data_range: float, *images: Tensor) -> None:
-    """
-    Refuse images that together span more than ``data_range``, the largest minus the smallest possible value.
-
-    Raises:
-        ValueError: for a range that is not positive, or for values further apart; names the range found.
-    """
+    """Refuse images that together span more than ``data_range``, by a ValueError that names the range found."""
     if data_range <= 0:
         raise ValueError(f"data_range must be positive, got {data_range}.")
     low, high = _extremes(images)
@@ -256,19 +239,10 @@ def _extremes(images: Iterable[Tensor]) -> tuple[float, float]:
 
 def checked_sets(real: Tensor, generated: Tensor, least_real: int = 2, least_generated: int = 2) -> list[Tensor]:
     """
-    Two sets of vectors as float64 on the CPU, checked.
-
-    Args:
-        real: (n, d).
-        generated: (m, d).
-        least_real: smallest n.
-        least_generated: smallest m.
-
-    Returns:
-        ``[real, generated]``.
+    Two sets of vectors, (n, d) and (m, d), as float64 on the CPU.
 
     Raises:
-        ValueError: for too few images, other shapes, NaN or infinity.
+        ValueError: for n or m below the least, other shapes, NaN or infinity.
     """
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
         shapes = f"{tuple(real.shape)} and {tuple(generated.shape)}"
@@ -289,12 +263,7 @@ def in_order_of_mean(images: Sequence[Tensor]) -> list[Tensor]:
 
 
 def common_size(images: Sequence[Tensor]) -> tuple[int, ...]:
-    """
-    Smallest side of (C, *spatial) ``images``, a dimension.
-
-    Raises:
-        ValueError: when they differ in their number of channels or dimensions.
-    """
+    """Smallest side of (C, *spatial) ``images``, a dimension; raises ValueError for mixed channels or dimensions."""
     kinds = sorted({(image.shape[0], image.ndim - 1) for image in images})
     if len(kinds) > 1:
         found = ", ".join(f"{channels} in {dims}D" for channels, dims in kinds)

@@ -77,6 +77,26 @@ _LOW, _HIGH, _REAL = (
     "aim for the real images' value",
 )
 
+_KYNKAANNIEMI, _NAEEM = "Kynkäänniemi et al. 2019, eq. 1 and 2", "Naeem et al. 2020, eq. "
+_NEIGHBOURS = {
+    "precision": (
+        "share of generated images within the k-th-neighbour balls of real ones, k = 3",
+        _HIGH + " (fidelity)",
+        _KYNKAANNIEMI,
+    ),
+    "recall": (
+        "share of real images within the k-th-neighbour balls of generated ones, k = 3",
+        _HIGH + " (diversity)",
+        _KYNKAANNIEMI,
+    ),
+    "density": (
+        "mean number of real k-th-neighbour balls around a generated image, over k = 5",
+        "about 1 for equal distributions",
+        _NAEEM + "3",
+    ),
+    "coverage": ("share of real k-th-neighbour balls that hold a generated image, k = 5", _HIGH, _NAEEM + "4"),
+}
+
 METRICS: dict[str, Entry] = {
     "fid": Entry(
         "features",
@@ -110,38 +130,10 @@ METRICS: dict[str, Entry] = {
         {"kernel": "rbf"},
         by_default=False,
     ),
-    "precision": Entry(
-        "features",
-        "metrics.neighbours:CoverageMetric",
-        "share of generated images within the k-th-neighbour balls of real ones, k = 3",
-        "higher is better, at most 1 (fidelity)",
-        "Kynkäänniemi et al. 2019, eq. 1 and 2",
-        {"quantity": "precision"},
-    ),
-    "recall": Entry(
-        "features",
-        "metrics.neighbours:CoverageMetric",
-        "share of real images within the k-th-neighbour balls of generated ones, k = 3",
-        "higher is better, at most 1 (diversity)",
-        "Kynkäänniemi et al. 2019, eq. 1 and 2",
-        {"quantity": "recall"},
-    ),
-    "density": Entry(
-        "features",
-        "metrics.neighbours:CoverageMetric",
-        "mean number of real k-th-neighbour balls around a generated image, over k = 5",
-        "about 1 for equal distributions",
-        "Naeem et al. 2020, eq. 3",
-        {"quantity": "density"},
-    ),
-    "coverage": Entry(
-        "features",
-        "metrics.neighbours:CoverageMetric",
-        "share of real k-th-neighbour balls that hold a generated image, k = 5",
-        _HIGH,
-        "Naeem et al. 2020, eq. 4",
-        {"quantity": "coverage"},
-    ),
+    **{
+        quantity: Entry("features", "metrics.neighbours:CoverageMetric", *words, {"quantity": quantity})
+        for quantity, words in _NEIGHBOURS.items()
+    },
     "machine_2afc": Entry(
         "features",
         "evaluation.observer:MachineObserverMetric",

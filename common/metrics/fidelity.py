@@ -16,9 +16,7 @@ REGIONS = ("image", "inside", "outside")
 
 def mse(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     """
-    Mean squared error, in float64.
-
-    Without a mask the number of MONAI's ``MSEMetric`` (tested), which knows no region and lets NaN pass.
+    Mean squared error, in float64; without a mask the number of MONAI's ``MSEMetric`` (tested).
 
     Args:
         x: (N, C, *spatial).
@@ -56,8 +54,7 @@ def psnr(x: Tensor, y: Tensor, data_range: float = 2.0, mask: Tensor | None = No
     """
     Peak signal-to-noise ratio, 10 log10(data_range^2 / MSE), in float64.
 
-    Without a mask the number of MONAI's ``PSNRMetric`` (tested), whose mean over cases is infinite as soon as one
-    pair is identical.
+    Without a mask the number of MONAI's ``PSNRMetric`` (tested).
 
     Args:
         x: (N, C, *spatial).

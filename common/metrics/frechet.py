@@ -49,12 +49,7 @@ class GaussianStatistics:
         self.scatter = torch.zeros(size, size, dtype=torch.float64)
 
     def update(self, features: Tensor) -> None:
-        """
-        Take in vectors, (N, d), of any float dtype.
-
-        Raises:
-            ValueError: for another shape, NaN or infinity.
-        """
+        """Take in vectors, (N, d), of any float dtype; raises ValueError for another shape, NaN or infinity."""
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ValueError(f"features must be (N, {len(self.mean)}), got {tuple(features.shape)}.")
         if not bool(torch.isfinite(features).all()):
@@ -133,9 +128,6 @@ def fid(generated: Tensor, real: Tensor) -> float:
         generated: (n, d).
         real: (m, d).
 
-    Returns:
-        The distance, not negative.
-
     Raises:
         ValueError: for fewer than two vectors in a set, other shapes, NaN.
 
@@ -188,9 +180,7 @@ class FrechetDistanceMetric(FeatureSetMetric):
     FID between generated and real images, 2D or 3D, streaming: features are merged into means and covariances.
 
     Memory does not grow with the number of images: ten groups of statistics (d + 1) d float64 a set, for the interval.
-    It warns where there are fewer images than features. MONAI's ``FIDMetric`` is not used: it takes all features at
-    once, and its root of the product of two covariances is ``scipy.linalg.sqrtm`` with a fallback that adds 1e-6 to
-    the diagonal. With fewer images than features, as with every medical set, that root is unreliable.
+    It warns where there are fewer images than features.
 
     Args:
         features: the network and its preprocessing; its name stands in the result.

@@ -39,8 +39,8 @@ def bootstrap_interval(
     """
     Percentile bootstrap interval of 95 % over cases, or over clusters of cases.
 
-    Several images of one subject say less than as many subjects. With ``clusters``, whole subjects are drawn with
-    replacement, each with all its cases, so that the interval is as wide as the number of subjects asks for.
+    Several images of one subject say less than as many subjects. With ``clusters``, whole subjects are drawn, each
+    with all its cases.
 
     Args:
         values: one row a case, (n,) or (n, k).
@@ -135,8 +135,8 @@ def fold_interval(
     """
     Interval of the mean over folds (or runs, or seeds) by Student's t.
 
-    Networks of a cross-validation share most of their training images, so their scores scatter less than those of
-    independent runs would; ``test_to_train`` corrects the variance for that.
+    Networks of a cross-validation share training images, so their scores scatter less than those of independent runs;
+    ``test_to_train`` corrects the variance for that.
 
     Args:
         values: a score a fold, (k,).
@@ -199,10 +199,8 @@ def subsampling_interval(
     """
     Interval of 95 % of a statistic of sets, from random parts of all of them drawn without replacement.
 
-    A bootstrap draws images twice, and a copy is its own nearest neighbour at distance 0: radii shrink and the
-    statistic moves. Parts of half the size have no copies; for a mean, their values scatter as the value of the whole
-    set does, or by the factor that is corrected for. Radii are larger in a part, so the scatter is put around the value
-    of the whole set, and that bias is not in the interval.
+    For statistics of nearest neighbours: a bootstrap draws images twice, and a copy is its own neighbour at distance 0.
+    The scatter of the parts, corrected for their size, is put around the value of the whole set.
 
     Args:
         statistic: a part of each set -> number.
@@ -230,9 +228,6 @@ def subsampling_interval(
 def binomial_interval(k: int, n: int, level: float = 0.95) -> list[float]:
     """
     Exact interval of a probability from ``k`` successes in ``n`` independent trials.
-
-    It holds the true probability at least as often as ``level`` says, whatever that probability is; so it is a little
-    wide for small n. No success gives a lower end of 0, no failure an upper end of 1.
 
     Args:
         k: successes, 0 to n.

@@ -110,9 +110,8 @@ class OutOfDistributionROC(SetMetric):
     """
     Area under the ROC curve of a term of the bound: the chance that an image of the other set scores higher.
 
-    Called with terms, (N, 3) nats, and with the number of each image's set, (N,) or (N, 1); images of sets other than
-    the two are passed over. 0.5 is chance; below it, the other set is *more* likely under the model, as happens with
-    smoother images (Nalisnick et al. 2019).
+    Called with terms, (N, 3) nats, and with the number of each image's set, (N,) or (N, 1); images of other sets are
+    passed over. 0.5 is chance; below it, the other set is *more* likely, as happens with smoother images.
 
     Args:
         outside: number of the other set.

@@ -173,10 +173,8 @@ class MaximumMeanDiscrepancy(SetMetric):
 
     On pixels, images of different sizes are cropped at their centres to the size that all have in common.
 
-    MONAI's ``MMDMetric`` is the same unbiased estimate with the linear kernel (equal numbers, tested). It takes one
-    call with both whole sets of one length, accumulates nothing over iterations or processes, and has no other kernel
-    except through its ``y_mapping``. The linear kernel sees only the mean image (squared distance of the two means);
-    the Gaussian one sees every difference of the distributions, which is what MMD stands for in most papers.
+    The linear kernel sees only the mean image (squared distance of the two means), and gives the number of MONAI's
+    ``MMDMetric`` (tested); the Gaussian one sees every difference of the distributions, as MMD does in most papers.
 
     Args:
         kernel: "linear" or "rbf".

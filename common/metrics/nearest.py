@@ -32,6 +32,9 @@ class Comparison:
         grid: sides that are compared, in grid points.
         fine: standard deviation of the Gaussian that takes noise away, grid points.
         coarse: of the Gaussian that is subtracted.
+
+    >>> comparison_of([(200, 100), (128, 128)]).grid
+    (64, 50)
     """
 
     fit: str
@@ -53,6 +56,11 @@ class Matches:
         shift: grid points by which it is moved, one tuple a query.
         unmoved_index: of the reference that is nearest without shift; all pairs in all flips are compared, (n,).
         unmoved: its distance, (n,) float64.
+
+    >>> images = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    >>> grid = comparable(list(images), comparison_of([(16, 16)]))
+    >>> nearest(grid[:1].flip(-1), grid).flip
+    [(1,)]
     """
 
     index: Tensor
@@ -106,9 +114,7 @@ def comparable(images: Sequence[Tensor], how: Comparison, name: str = "images") 
     Images on one grid, band-passed, of mean 0 and length 1, so that a product of two is their correlation.
 
     The means over the cells of the grid and the fine Gaussian take noise and block artefacts away, the coarse one
-    brightness, gradients and the anatomy that all patients share: what is left tells one person from another. On 3,125
-    training and 600 held-out chest X-rays, copies with noise of 20 grey levels, flipped, darkened and saved as JPEG lie
-    below 0.28 and other patients above 0.56; without the band-pass below 0.24 and above 0.28.
+    brightness, gradients and the anatomy that all patients share: what is left tells one person from another.
 
     Args:
         images: (C, *spatial) each, in [-1, 1].
@@ -130,14 +136,10 @@ def comparable(images: Sequence[Tensor], how: Comparison, name: str = "images") 
             raise ValueError(f"Image {index} of the set {name} {wrong}; {result.shape[1]} finite channels expected.")
         result[index] = pool((centre_crop(image, how.size) if how.fit == "crop" else image)[None], how.grid)[0]
     for part in result.split(256):
-        fine, coarse = (_blurred(part, sigma) for sigma in (how.fine, how.coarse))
-        part.copy_(_standardised(fine - coarse, part.ndim - 1, _FLAT * math.sqrt(part[0].numel())))
+        axes = range(2, part.ndim)
+        fine, coarse = (gaussian_filter(part.numpy(), s, mode="nearest", axes=axes) for s in (how.fine, how.coarse))
+        part.copy_(_standardised(torch.from_numpy(fine - coarse), part.ndim - 1, _FLAT * math.sqrt(part[0].numel())))
     return result
-
-
-def _blurred(images: Tensor, sigma: float) -> Tensor:
-    sigmas = (0.0, 0.0, *[sigma] * (images.ndim - 2))
-    return torch.from_numpy(gaussian_filter(images.numpy(), sigmas, mode="nearest"))
 
 
 def nearest(
@@ -185,10 +187,9 @@ def nearest(
 
 def nearest_features(queries: Tensor, references: Tensor) -> Tensor:
     """Least distance of each query, (n, d) or (flips, n, d) and then in any flip, to the references, (m, d): (n,)."""
-    own = queries if queries.ndim == 3 else queries[None]
     step = max(1, _ELEMENTS // len(references))
-    parts = [_feature_distances(own[:, i : i + step], references).amin((0, 2)) for i in range(0, own.shape[1], step)]
-    return torch.cat(parts)
+    starts = range(0, queries.shape[-2], step)
+    return torch.cat([_feature_distances(queries[..., i : i + step, :], references).amin((0, 2)) for i in starts])
 
 
 def _correlations(
@@ -204,14 +205,14 @@ def _correlations(
 
 def _feature_candidates(queries: Tensor, references: Tensor, rows: slice, count: int) -> tuple[Tensor, Tensor]:
     """Nearest references in feature space and the flip of the query in which they are, (rows, count) each."""
-    own = queries if queries.ndim == 3 else queries[None]
-    distance, kind = _feature_distances(own[:, rows], references).min(0)
+    distance, kind = _feature_distances(queries[..., rows, :], references).min(0)
     near = distance.topk(count, dim=1, largest=False).indices
     return near, kind.gather(1, near)
 
 
-def _feature_distances(own: Tensor, references: Tensor) -> Tensor:
-    centre = references.double().mean(0)
+def _feature_distances(queries: Tensor, references: Tensor) -> Tensor:
+    """Of (n, d) or (flips, n, d) to (m, d): (flips, n, m)."""
+    own, centre = (queries if queries.ndim == 3 else queries[None]), references.double().mean(0)
     return torch.stack([torch.cdist(f.double() - centre, references.double() - centre) for f in own])
 
 

@@ -18,16 +18,12 @@ def acutance(images: Tensor, spacing: float | Sequence[float], mask: Tensor | No
 
         A = sum over axes a of mean over x of ((I(x + e_a) - I(x)) / h_a)^2, divided by (max I - min I)
 
-    with h_a the spacing along a. The means run over all pairs of neighbouring voxels along a. Differences of
-    neighbours, not central ones, which would not see a pattern that alternates from voxel to voxel.
+    with h_a the spacing along a; the means run over all pairs of neighbouring voxels along a.
 
-    Higgins and Jones scan one straight edge and take G^2, the mean squared gradient of density over the points of that
-    edge where the gradient exceeds a small threshold, over the density difference between its two ends. What
-    differs: the image intensity takes the place of density, the gradient has an axis for each dimension, the contrast
-    is that of the whole image, and without a threshold every voxel counts, because a medical image has no single edge
-    to cut out. On a ramp from side to side both are equal. So A grows with the share of the image that is edge, with
-    noise, and in proportion to the intensity scale: compare it between images of the same content, field of view, and
-    range only. Med-cDiff reports acutance without formula or unit; its figures cannot be compared with these.
+    Higgins and Jones scan one straight edge and divide the mean squared gradient of its steep points by the density
+    difference of its ends. Here every voxel counts, along each axis, and the contrast is that of the whole image; on a
+    ramp from side to side both are equal. So A grows with the share of the image that is edge, with noise, and in
+    proportion to the intensity scale: compare it between images of the same content, field of view, and range only.
 
     Args:
         images: (N, C, *spatial), any range; at least one side longer than 1.

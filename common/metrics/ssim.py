@@ -71,11 +71,9 @@ def ssim(x: Tensor, y: Tensor, data_range: float = 2.0) -> Tensor:
     Structural similarity: its map's mean over all places where the Gaussian window fits, and over channels.
 
     The number of scikit-image's ``structural_similarity`` with ``gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False`` and of MONAI's ``SSIMMetric`` (both tested). MONAI's is not used inside: it fails
-    where an image is smaller than its window, computes in float32, and its dense window is slow in 3D.
-
-    The luminance term compares means from 0 upwards: the same images in [-1, 1] and in [0, 2] have different SSIM.
-    Published values belong to images from 0; ``StructuralSimilarity`` shifts them so, this function does not.
+    use_sample_covariance=False`` and of MONAI's ``SSIMMetric`` (both tested). The luminance term compares means from 0
+    upwards: the same images in [-1, 1] and in [0, 2] have different SSIM. Published values belong to images from 0;
+    ``StructuralSimilarity`` shifts them so, this function does not.
 
     Args:
         x: (N, C, *spatial), sides of at least 3; below 11 the window shrinks, see ``scales_for``.
@@ -83,7 +81,7 @@ def ssim(x: Tensor, y: Tensor, data_range: float = 2.0) -> Tensor:
         data_range: largest minus smallest possible value.
 
     Returns:
-        (N,), float64, in [-1, 1]. Constant images differ in their luminance term alone; two equal ones give 1.
+        (N,), float64, in [-1, 1].
 
     Raises:
         ValueError: for different shapes, NaN, sides that are too short, or values that span more than ``data_range``.
@@ -99,14 +97,9 @@ def ms_ssim(x: Tensor, y: Tensor, data_range: float = 2.0, scales: Scales | None
     """
     MS-SSIM of pairs of images, in float64.
 
-    Each term is averaged over voxels and channels together, as MONAI does; pytorch-msssim keeps the channels apart to
-    the end, so that only its values of one channel are the same (tested).
-
-    MONAI's ``MultiScaleSSIMMetric`` gives the same number (tested) where it runs. It is not used inside: it judges
-    the size by (scales - 1)^2 instead of 2^(scales - 1), so that it fails on small volumes and refuses some that are
-    large enough, computes in float32, and its dense window costs 40 times the separable one in 3D.
-
-    As of ``ssim``, the luminance term compares means counted from 0; this function takes the images as they are.
+    Each term is averaged over voxels and channels together, as in MONAI's ``MultiScaleSSIMMetric``, which gives the
+    same number where it runs; pytorch-msssim keeps channels apart, so that only its values of one channel are the same
+    (both tested). As of ``ssim``, the luminance term compares means counted from 0.
 
     Args:
         x: (N, C, *spatial).
@@ -118,8 +111,7 @@ def ms_ssim(x: Tensor, y: Tensor, data_range: float = 2.0, scales: Scales | None
         (N,), float64, at most 1; a negative contrast term counts as 0.
 
     Raises:
-        ValueError: for different shapes, NaN, sides that are too short, a range that is not positive, or values that
-            span more than it.
+        ValueError: for different shapes, NaN, sides that are too short, or values that span more than ``data_range``.
 
     Source: Wang, Simoncelli, Bovik 2003, eq. 7, K = (0.01, 0.03).
     """

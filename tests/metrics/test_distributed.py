@@ -11,22 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
-from monai.metrics import MSEMetric
 from torch import nn
 
 from common.evaluation.report import MetricsReport
 from common.features.features import FeatureNetwork
 from common.features.registry import NetworkSpec
 from common.features.segmenter import Segmenter
-from common.metrics.fidelity import MeanAbsoluteError, MeanSquaredError, PeakSignalToNoise
-from common.metrics.frechet import FrechetDistanceMetric
-from common.metrics.mask_consistency import MaskDice
-from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy
-from common.metrics.neighbours import QUANTITIES, CoverageMetric
-from common.metrics.perceptual import PerceptualDistance
-from common.metrics.sharpness import Acutance, Grain
-from common.metrics.ssim import PairedMSSSIM, SetMSSSIM, StructuralSimilarity
+from common.metrics.catalogue import metrics_by_name
 
+NAMES = ["mse", "mae", "psnr", "ssim", "perceptual", "ms_ssim_paired", "ms_ssim", "ms_ssim_real", "mmd", "mmd_rbf"]
+NAMES += ["mmd_features", "fid", "kid", "precision", "recall", "density", "coverage", "acutance", "acutance_real"]
+NAMES += ["grain", "grain_real", "mask_dice"]
 CASES = 17
 DEALT = {"even": 9, "uneven": 5}  # cases of the first process
 
@@ -61,28 +56,8 @@ def metrics(folder: Path) -> dict:
     spec = NetworkSpec(build=Stand, source="this test", licence="none", maps=lambda network, x: network.maps(x))
     features = FeatureNetwork("stand", folder / "stand.pt", registry={"stand": spec})
     reader = Segmenter(Reader(), folder / "reader.pt")
-    return {
-        "mse_monai": MSEMetric(),
-        "mse": MeanSquaredError(),
-        "mae": MeanAbsoluteError(),
-        "psnr": PeakSignalToNoise(),
-        "ssim": StructuralSimilarity(),
-        "perceptual": PerceptualDistance(features),
-        "ms_ssim_paired": PairedMSSSIM(),
-        "ms_ssim": SetMSSSIM(num_pairs=6),
-        "ms_ssim_real": SetMSSSIM("real", num_pairs=6),
-        "mmd": MaximumMeanDiscrepancy("linear"),
-        "mmd_rbf": MaximumMeanDiscrepancy("rbf"),
-        "mmd_features": MaximumMeanDiscrepancy("rbf", features=features),
-        "fid": FrechetDistanceMetric(features),
-        "kid": KernelDistanceMetric(features),
-        **{name: CoverageMetric(features, name) for name in QUANTITIES},
-        "acutance": Acutance(1.0),
-        "acutance_real": Acutance(1.0, "real"),
-        "grain": Grain(),
-        "grain_real": Grain("real"),
-        "mask_dice": MaskDice(reader, ["inside"]),
-    }
+    few = {name: {"num_pairs": 6} for name in ("ms_ssim", "ms_ssim_real")}
+    return metrics_by_name(NAMES, {"stand": features}, few, spacing=1.0, segmenter=reader, labels=["inside"])
 
 
 def case(number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -149,7 +124,7 @@ def test_both_processes_report_the_same(results, dealt):
 def test_values_are_those_of_one_process(results, dealt):
     one, two = results["one"], results[f"{dealt}0"]
     assert list(one) == list(two)
-    assert len(one) == 25
+    assert len(one) == len(NAMES) + 2
     for name, (value, interval) in one.items():
         assert value is not None, name
         assert two[name][0] == pytest.approx(value, rel=1e-6, abs=1e-9), name

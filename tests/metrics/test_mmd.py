@@ -197,17 +197,6 @@ def test_on_features(tmp_path):
     assert MaximumMeanDiscrepancy("linear", estimator="linear_time").label == "mmd[linear, linear time]"
 
 
-def test_reset_forgets():
-    metric = MaximumMeanDiscrepancy("linear")
-    first, second = torch.rand(3, 1, 4, 4, 4), torch.rand(3, 1, 4, 4, 4) + 3
-    metric(first, second)
-    before = float(metric.aggregate())
-    metric.reset()
-    metric(second, first + 1)
-    assert metric.report()["n"] == {"generated": 3, "real": 3}
-    assert float(metric.aggregate()) != before
-
-
 def test_median_heuristic():
     points = torch.tensor([[0.0], [1.0], [3.0]])
     assert median_bandwidth(points[:1], points[1:]) == pytest.approx(2)

@@ -144,17 +144,14 @@ def test_metric_keeps_features_of_batches_and_equals_the_function():
 
 def test_bad_input():
     real, fake = sets(5, 5)
-    with pytest.raises(ValueError, match="At least 6 real and 6 generated"):
-        precision_recall(real, fake, k=5)
-    with pytest.raises(ValueError, match="At least 6 real and 1 generated"):
-        density_coverage(real, fake)
-    with pytest.raises(ValueError, match="NaN"):
-        precision_recall(real, fake * float("nan"))
-    with pytest.raises(ValueError, match="one length"):
-        precision_recall(real, fake[:, :3])
-    with pytest.raises(ValueError, match="quantity must be one of"):
-        CoverageMetric(network(), "realism")
-    with pytest.raises(ValueError, match="k must be"):
-        CoverageMetric(network(), "recall", k=0)
-    with pytest.raises(ValueError, match="needs generated and real"):
-        CoverageMetric(network())(torch.zeros(2, 1, 4, 4))
+    for message, call in (
+        ("At least 6 real and 6 generated", lambda: precision_recall(real, fake, k=5)),
+        ("At least 6 real and 1 generated", lambda: density_coverage(real, fake)),
+        ("NaN", lambda: precision_recall(real, fake * float("nan"))),
+        ("one length", lambda: precision_recall(real, fake[:, :3])),
+        ("quantity must be one of", lambda: CoverageMetric(network(), "realism")),
+        ("k must be", lambda: CoverageMetric(network(), "recall", k=0)),
+        ("needs generated and real", lambda: CoverageMetric(network())(torch.zeros(2, 1, 4, 4))),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -6,7 +6,6 @@ import torch
 from scipy.ndimage import gaussian_filter, laplace
 from skimage import io
 
-from common.evaluation.report import MetricsReport
 from common.metrics.sharpness import Acutance, Grain, acutance, grain
 from tests.fixtures import real_data
 
@@ -76,21 +75,6 @@ def test_a_mask_keeps_the_outside_of_acutance_out():
     np.testing.assert_allclose(acutance(x, 1, mask), expected, rtol=1e-12)
 
 
-def test_metric_in_a_report(tmp_path):
-    x, y = images(6, 7), 0.1 * images(6, 7, seed=1)
-    metrics = {"acutance": Acutance((1, 2)), "acutance_real": Acutance((1, 2), "real")}
-    for metric in metrics.values():
-        metric(list(x), list(y))
-    content = MetricsReport(metrics, tmp_path, ratios={"ratio": ("acutance", "acutance_real")}).collect()["metrics"]
-    found, real = content["acutance[generated]"], content["acutance[real]"]
-    assert found["value"] == pytest.approx(float(acutance(x, (1, 2)).mean()))
-    assert real["value"] == pytest.approx(float(acutance(y, (1, 2)).mean()))
-    assert found["interval95"][0] <= found["value"] <= found["interval95"][1]
-    assert found["spacing_mm"] == [1, 2]
-    assert content["ratio"]["value"] == pytest.approx(found["value"] / real["value"])
-    assert float(metrics["acutance"].aggregate()) == pytest.approx(found["value"])
-
-
 def test_a_linear_ramp_has_no_grain_and_a_parabola_its_second_derivative():
     i, j, k = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in (6, 7, 5)], indexing="ij")
     ramp = (0.1 * i - 0.2 * j + 0.3 * k)[None, None]
@@ -123,11 +107,13 @@ def test_a_mask_limits_what_counts_as_grain():
 
 def test_metric_looks_at_one_of_the_two():
     x, y = torch.zeros(1, 5, 5, 5), torch.randn(1, 5, 5, 5)
-    generated, real = Grain("generated"), Grain("real")
-    for metric in (generated, real):
+    generated, real, sharp = Grain("generated"), Grain("real"), Acutance((1, 2, 3), "real")
+    for metric in (generated, real, sharp):
         metric([x, x], [y, y])
     assert float(generated.aggregate()) == 0
     assert float(real.aggregate()) == pytest.approx(float(grain(y[None])))
+    assert float(sharp.aggregate()) == pytest.approx(float(acutance(y[None], (1, 2, 3))))
+    assert sharp.report()["spacing_mm"] == [1, 2, 3]
 
 
 def test_bad_input():

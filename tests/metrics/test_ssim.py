@@ -161,13 +161,6 @@ def test_set_metric_is_the_mean_over_cropped_pairs():
     assert report["interval95"][0] <= report["value"] <= report["interval95"][1]
 
 
-def test_a_set_of_copies_has_no_diversity():
-    x, y = pair(12, 12, 12)
-    metric = SetMSSSIM("generated", num_pairs=4)
-    metric([x[0]] * 5, [y[0]] * 5)
-    assert float(metric.aggregate()) == pytest.approx(1)
-
-
 def test_pairs_are_seeded_different_and_distinct():
     pairs = random_pairs(30, 50, seed=3)
     assert pairs == random_pairs(30, 50, seed=3) != random_pairs(30, 50, seed=4)
@@ -214,21 +207,21 @@ def test_set_metric_does_not_hang_on_the_order_of_the_volumes():
 
 def test_bad_input():
     x, y = pair(12, 12, 12)
-    with pytest.raises(ValueError, match="one shape"):
-        ms_ssim(x, y[..., :-1])
-    with pytest.raises(ValueError, match="NaN"):
-        ms_ssim(x * float("nan"), y)
-    with pytest.raises(ValueError, match=r"span \[-\d+.*data_range of 2"):
-        ms_ssim(100 * x, 100 * y)
-    with pytest.raises(ValueError, match="positive"):
-        ms_ssim(x, y, data_range=0)
+    for message, call in (
+        ("one shape", lambda: ms_ssim(x, y[..., :-1])),
+        ("NaN", lambda: ms_ssim(x * float("nan"), y)),
+        (r"span \[-\d+.*data_range of 2", lambda: ms_ssim(100 * x, 100 * y)),
+        ("positive", lambda: ms_ssim(x, y, data_range=0)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
     mixed = SetMSSSIM("generated")
     mixed([x[0], y[0].repeat(3, 1, 1, 1)])
-    with pytest.raises(ValueError, match="one number of channels"):
-        mixed.report()
-    with pytest.raises(ValueError, match="at least 3 voxels"):
-        scales_for((2, 40, 40))
-    with pytest.raises(ValueError, match="at least two images, got 1"):
-        random_pairs(1, 5)
-    with pytest.raises(ValueError, match="of must be"):
-        SetMSSSIM("fake")
+    for message, call in (
+        ("one number of channels", lambda: mixed.report()),
+        ("at least 3 voxels", lambda: scales_for((2, 40, 40))),
+        ("at least two images, got 1", lambda: random_pairs(1, 5)),
+        ("of must be", lambda: SetMSSSIM("fake")),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
