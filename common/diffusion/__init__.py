@@ -1,12 +1,12 @@
-"""The papers' mathematics: noise schedules, step rules, conversions, the variational bound."""
+"""The papers' mathematics: noise schedules, the denoising loop and its step rules, the variational bound, seeds."""
 
 from ..utils import exported
 
 __getattr__, __dir__, __all__ = exported(
     __name__,
     {
-        "schedules": ["NoiseSchedule", "Step", "step_pairs"],
-        "steps": ["Ancestral", "DDIM", "DPMSolverPP2M", "StepRule", "denoise", "to_x0_and_eps"],
-        "variational": ["VariationalBound", "VariationalLoss"],
+        "schedules": ["NoiseSchedule", "Step", "gamma_steps", "step_pairs"],
+        "steps": ["DDIM", "Ancestral", "DPMSolverPP2M", "StepRule", "denoise", "to_x0_and_eps"],
+        "variational": ["VariationalBound", "VariationalLoss", "bits_per_dimension"],
     },
 )

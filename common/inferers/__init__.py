@@ -1,4 +1,4 @@
-"""What is called as `inferer(inputs, network)`: samplers, tiles, training."""
+"""What is called as `inferer(inputs, network)`: samplers, tiles, the variational bound, and the batches of engines."""
 
 from ..utils import exported
 

@@ -1,15 +1,17 @@
-"""Networks, their weights, precision and memory."""
+"""Networks, their weights as files, their precision and memory."""
 
 from ..utils import exported
 
 __getattr__, __dir__, __all__ = exported(
     __name__,
     {
-        "gamma": ["FixedLinearGamma", "MonotoneGamma"],
+        "classifiers": ["cnn", "grey_vgg11", "load_classifier"],
+        "gamma": ["FixedLinearGamma", "Gamma", "MonotoneGamma"],
+        "memory": ["estimate_memory"],
         "unet": ["ConditionalDiffusionUNet", "FullResolutionRefiner"],
         "vdm": ["VariationalDiffusionModel"],
-        "vdm_dense": ["dense_vdm"],
-        "vdm_unet": ["unet_vdm"],
-        "weights": ["load_weights", "save_weights"],
+        "vdm_dense": ["BernoulliDecoder", "DenseEncoder", "DenseScore", "dense_vdm"],
+        "vdm_unet": ["PixelCodec", "UNetScore", "unet_vdm"],
+        "weights": ["load_initial", "load_weights", "save_weights"],
     },
 )

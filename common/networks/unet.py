@@ -128,10 +128,15 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
 
         Raises:
             ValueError: when a side of ``x`` is no multiple of ``divisor``, class labels are missing, a ``context`` is
-                given to a network without conditioning, or a network of ``precision`` "fp16" is trained.
+                given to a network without conditioning or missing, or a network of ``precision`` "fp16" is trained.
         """
-        if context is not None and not self.with_conditioning:
-            raise ValueError("A context needs a network made with with_conditioning=True; this one would ignore it.")
+        if (context is not None) != self.with_conditioning:
+            needed = (
+                "needs a context, which samplers and trainers here do not pass"
+                if context is None
+                else "takes no context"
+            )
+            raise ValueError(f"A network with with_conditioning={self.with_conditioning} {needed}.")
         if any(side % self.divisor for side in x.shape[2:]):
             raise ValueError(f"Every side must be a multiple of {self.divisor}, got {tuple(x.shape[2:])}.")
         dtype, weights, given = self._dtype(x), self._weight.dtype, x.dtype

@@ -118,10 +118,12 @@ def test_controlnet_steers_the_network_as_it_does_monais():
 
 def test_a_context_that_would_be_ignored_is_refused():
     x, t = inputs(4, 8, 6)
-    context = torch.randn(2, 1, 8)
-    with pytest.raises(ValueError, match="with_conditioning=True"):
+    context = torch.randn(2, 1, 16)
+    with pytest.raises(ValueError, match="with_conditioning=False takes no context"):
         network()(x, t, context=context)
-    conditioned = network(with_conditioning=True, cross_attention_dim=8)
+    conditioned = network(with_conditioning=True, cross_attention_dim=16)
+    with pytest.raises(ValueError, match="with_conditioning=True needs a context"):
+        conditioned(x, t)
     with torch.no_grad():
         assert not torch.equal(conditioned(x, t, context=context), conditioned(x, t, context=context + 1))
 
