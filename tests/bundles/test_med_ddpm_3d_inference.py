@@ -50,7 +50,7 @@ def test_the_papers_networks_run_in_the_bundle(tmp_path, overlay, labels, channe
     path = write_nifti(tmp_path / "in" / "case.nii.gz", np.choose(mask, [0, *labels]).astype(np.uint8))
     narrow = {"network_def#channels": [8] * 5, "network_def#num_head_channels": 8}
     chosen = {"mask": str(path), "output_dir": str(tmp_path / "out"), **narrow}
-    network = config_network(overlay, channels=[8] * 5, num_head_channels=8)
+    network = config_network(overlay, channels=[8] * 5, num_head_channels=8, norm_num_groups=4)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     run_inference(overlay, weights=str(tmp_path / "weights.pt"), spacing=None, **chosen)
     result = nib.load(tmp_path / "out" / "case_mr.nii.gz")
