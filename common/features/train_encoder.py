@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,15 +202,16 @@ def fitted(
     started = time.monotonic()
     for step in range(1, steps + 1):
         loss = loss_of(network, *_degraded(*next(batches), generator), plan.classes)
-        if not bool(torch.isfinite(loss)):
-            raise RuntimeError(f"The loss of step {step} is {float(loss)}; lower learning_rate.")
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RuntimeError(f"The loss of step {step} is {value}; lower learning_rate.")
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         schedule.step()
         if step % max(1, steps // 20) == 0:
-            logger.info("step %d of %d, loss %.3f, %.0f s", step, steps, float(loss), time.monotonic() - started)
+            logger.info("step %d of %d, loss %.3f, %.0f s", step, steps, value, time.monotonic() - started)
     return network
 
 
