@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ..data.finder import find_images
 from ..data.reader import read_image
 from ..utils.files import written_whole
 from .phantom import FIELD_OF_VIEW, head_mask_from_image, head_phantom
@@ -116,7 +117,7 @@ def fit(
         out: .npz to write.
         labels: name -> value, e.g. ``{"anterior": 1, "posterior": 2}``.
         cases: with the mask's file under "label", and its subject under "group"; from a config's split.
-        dataset_dir: instead of ``cases``, a folder whose ``labels/*.nii.gz`` are all used.
+        dataset_dir: instead of ``cases``, a folder whose ``labels/`` are all used.
         variance: share of the variance that the modes keep.
         grid_spacing: mm a step of the distance maps.
         overwrite: replace ``out`` where it is there already.
@@ -127,9 +128,9 @@ def fit(
     _refuse_existing([Path(out)], overwrite)
     if cases is None:
         folder = Path(dataset_dir or ".") / "labels"
-        cases = [{"label": str(path)} for path in sorted(folder.glob(f"[!.]*{SUFFIX}"))]
+        cases = [{"label": path} for path in find_images(folder, kinds=("nifti",))]
         if not cases:
-            raise FileNotFoundError(f"No *{SUFFIX} file in {folder}: set dataset_dir to a folder that holds labels/.")
+            raise FileNotFoundError(f"No NIfTI file in {folder}: set dataset_dir to a folder that holds labels/.")
     images = [nib.as_closest_canonical(_read(case["label"])) for case in cases]
     masks, spacings = zip(*((image.get_fdata(), nib.affines.voxel_sizes(image.affine)) for image in images))
     names = [case["label"] for case in cases]

@@ -114,52 +114,6 @@ class AutocastInferer(SimpleInferer):
             return super().__call__(inputs, network, *args, **kwargs).float()
 
 
-@dataclass
-class BestWeights:
-    """
-    Keep a copy of a network's weights whenever a loss is the lowest so far.
-
-    Args:
-        network: to copy from.
-        name: of the loss among the engine's metrics.
-        loss: the lowest so far.
-        epoch: of the lowest loss.
-        state: the weights then.
-
-    >>> best = BestWeights(nn.Linear(1, 1))
-    >>> evaluator = Engine(lambda engine, batch: None)
-    >>> best.attach(evaluator)
-    >>> evaluator.state.metrics = {"val_loss": 0.5}
-    >>> _ = evaluator.run([0])
-    >>> best.loss, best.epoch
-    (0.5, 1)
-    """
-
-    network: nn.Module
-    name: str = "val_loss"
-    loss: float = float("inf")
-    epoch: int = 0
-    state: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    def attach(self, engine: Engine) -> None:
-        """Compare after each run of ``engine``, an evaluator."""
-        engine.add_event_handler(Events.COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Compare, copy, and say so."""
-        loss = float(engine.state.metrics[self.name])
-        if loss < self.loss:
-            self.loss, self.epoch = loss, engine.state.epoch
-            self.state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        now = engine.state.epoch
-        logger.info(f"Epoch {now}: {self.name} {loss:.4f}, lowest {self.loss:.4f} in epoch {self.epoch}.")
-
-    def restore(self) -> None:
-        """Give the network the kept weights; those of the end where no loss was a number."""
-        if self.state:
-            self.network.load_state_dict(self.state)
-
-
 def train_fold(
     network: nn.Module, train: Sequence[dict[str, Any]], valid: Sequence[dict[str, Any]], plan: TrainingPlan, fold: int
 ) -> dict[str, Any]:
@@ -208,9 +162,31 @@ def predict(network: nn.Module, cases: Sequence[dict[str, Any]], plan: TrainingP
     return torch.cat(found).double().numpy()
 
 
+@dataclass
+class _BestWeights:
+    """Keep a copy of a network's weights whenever the validation loss is the lowest so far."""
+
+    network: nn.Module
+    loss: float = float("inf")
+    epoch: int = 0
+    state: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def __call__(self, evaluator: Engine) -> None:
+        loss, now = float(evaluator.state.metrics["val_loss"]), evaluator.state.epoch
+        if loss < self.loss:
+            self.loss, self.epoch = loss, now
+            self.state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        logger.info(f"Epoch {now}: val_loss {loss:.4f}, lowest {self.loss:.4f} in epoch {self.epoch}.")
+
+    def restore(self) -> None:
+        """Give the network the kept weights; those of the end where no loss was a number."""
+        if self.state:
+            self.network.load_state_dict(self.state)
+
+
 def _engines(
     network: nn.Module, train: Sequence[dict[str, Any]], valid: Sequence[dict[str, Any]], plan: TrainingPlan, fold: int
-) -> tuple[SupervisedTrainer, BestWeights]:
+) -> tuple[SupervisedTrainer, _BestWeights]:
     loader = plan.loader(train, training=True)
     inferer = AutocastInferer(plan.dtype)
     evaluator = SupervisedEvaluator(
@@ -224,8 +200,8 @@ def _engines(
         inferer=inferer,
         decollate=False,
     )
-    best = BestWeights(network)
-    best.attach(evaluator)
+    best = _BestWeights(network)
+    evaluator.add_event_handler(Events.COMPLETED, best)
     trainer = SupervisedTrainer(
         device=torch.device(plan.device),
         max_epochs=plan.max_epochs,
