@@ -1,14 +1,17 @@
-"""Metric classes and their functions, and intervals."""
+"""Metrics of generated and restored images, a file a family; a catalogue of them by name; confidence intervals."""
 
 from ..utils import exported
 
 __getattr__, __dir__, __all__ = exported(
     __name__,
     {
-        "classification": ["ClassAccuracy"],
+        "base": ["CaseMetric", "FeatureSetMetric", "Metric", "SetMetric"],
+        "catalogue": ["METRICS", "metric_makers", "metrics_by_name"],
+        "classification": ["ClassAccuracy", "classification_scores"],
         "fidelity": ["MeanAbsoluteError", "MeanSquaredError", "PeakSignalToNoise"],
         "frechet": ["FrechetDistanceMetric", "GaussianStatistics"],
-        "likelihood": ["BoundTerm", "OutOfDistributionROC"],
+        "intervals": ["binomial_interval", "bootstrap_interval", "fold_interval"],
+        "likelihood": ["BoundTerm", "ControlledInferer", "OutOfDistributionROC", "RocFigure", "ScoreTable"],
         "mask_consistency": ["MaskDice"],
         "mmd": ["KernelDistanceMetric", "MaximumMeanDiscrepancy"],
         "neighbours": ["CoverageMetric", "DensityCoverage", "PrecisionRecall"],

@@ -44,7 +44,8 @@ def classification_scores(
 
     Source: Nafi et al. 2024, eq. 15 to 18, precision, recall and F1 as means over the classes; Efron 1979.
     """
-    arrays = [np.asarray(p, dtype=np.float64) for p in _networks(probabilities)]
+    one = isinstance(probabilities, np.ndarray) and probabilities.ndim == 2
+    arrays = [np.asarray(p, dtype=np.float64) for p in ([probabilities] if one else probabilities)]
     labels = np.asarray(labels)
     _check(arrays, labels)
     names, member = np.unique(groups if groups is not None else np.arange(len(labels)), return_inverse=True)
@@ -59,12 +60,6 @@ def classification_scores(
         result[name] = {"value": float(np.mean(values)), "interval95": interval, "each": values, "n": len(labels)}
     result["confusion"] = counts.sum((0, 1))[:-1].reshape(classes, classes).astype(int).tolist()
     return result
-
-
-def _networks(probabilities: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
-    if isinstance(probabilities, np.ndarray) and probabilities.ndim == 2:
-        return [probabilities]
-    return list(probabilities)
 
 
 def _check(arrays: Sequence[np.ndarray], labels: np.ndarray) -> None:

@@ -270,16 +270,15 @@ def score_metrics(
     Returns:
         Name -> metric, all called with terms (N, 3 + number of controls) and set numbers (N,).
     """
-    metrics: dict[str, BoundTerm | OutOfDistributionROC] = {
-        f"{term}_{unit}": BoundTerm(term, size)
-        for unit, size in (("nats", None), ("bits", dimensions))
-        for term in (*TERMS, BOUND)
+    units, others = (("nats", None), ("bits", dimensions)), list(enumerate(sets))[1:]
+    return {
+        **{f"{term}_{unit}": BoundTerm(term, size) for unit, size in units for term in (*TERMS, BOUND)},
+        **{
+            f"ood_{name}_{score}": OutOfDistributionROC(number, name, term=score, controls=controls, **options)
+            for score in (BOUND, *controls)
+            for number, name in others
+        },
     }
-    for score in (BOUND, *controls):
-        for number, name in enumerate(sets[1:], start=1):
-            roc = OutOfDistributionROC(number, name, term=score, controls=controls, **options)
-            metrics[f"ood_{name}_{score}"] = roc
-    return metrics
 
 
 class RocFigure:
@@ -295,9 +294,8 @@ class RocFigure:
     """
 
     def __init__(self, metrics: Mapping[str, Any], output_dir: str | Path) -> None:
-        self.metrics: Sequence[OutOfDistributionROC] = [
-            m for m in metrics.values() if isinstance(m, OutOfDistributionROC) and m.term == BOUND
-        ]
+        rocs = [metric for metric in metrics.values() if isinstance(metric, OutOfDistributionROC)]
+        self.metrics = [metric for metric in rocs if metric.term == BOUND]
         self.path = Path(output_dir) / "roc.png"
 
     def attach(self, engine: Engine) -> None:

@@ -21,14 +21,24 @@ _ROUNDING = 1e-12
 
 
 class PrecisionRecall(NamedTuple):
-    """Share of generated images among the real ones, and of real images among the generated; each in [0, 1]."""
+    """
+    Share of generated images among the real ones, and of real images among the generated; each in [0, 1].
+
+    >>> precision_recall(torch.arange(8.0)[:, None], torch.arange(4.0)[:, None], k=1).recall
+    0.625
+    """
 
     precision: float
     recall: float
 
 
 class DensityCoverage(NamedTuple):
-    """Real neighbourhoods a generated image lies in, over k; share of real neighbourhoods that hold a generated one."""
+    """
+    Real neighbourhoods a generated image lies in, over k; share of real neighbourhoods that hold a generated one.
+
+    >>> density_coverage(torch.arange(8.0)[:, None], torch.arange(4.0)[:, None], k=1)
+    DensityCoverage(density=2.75, coverage=0.625)
+    """
 
     density: float
     coverage: float
