@@ -16,6 +16,7 @@ BUNDLES = sorted(path.parent.name for path in (REPOSITORY / "bundles").glob("*/c
 HEADINGS = ["Intended use", "Data", "Training configuration", "Input", "Output", "Performance"]
 HEADINGS += ["MONAI Bundle Commands", "References", "License"]
 MODULES = re.compile(r"\b(?:scripts|common)\.[a-z]\w*(?:\.\w+)+|(?<=-m )common\.\w+")
+IMPORTS = re.compile(r"^from (common[\w.]*) import ([\w, ]+)$", re.MULTILINE)
 FILES = re.compile(r"(?<![\w/])((?:bundles|common|tests|benchmarks)/[\w/]+\.(?:json|py|md))")
 # What a page calls configs/x.json is a config of the bundle that it is about.
 BUNDLE_OF = re.compile(r"bundles/(\w+)/docs/|docs/studies/(\w+?)(?:_choices)?\.md")
@@ -78,7 +79,9 @@ def test_links_lead_to_files_and_headings(page):
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_what_pages_name_exists(page):
     text = text_of(page)
-    assert [name for name in sorted(set(MODULES.findall(text))) if not exists(name)] == []
+    names = set(MODULES.findall(text))
+    names |= {f"{module}.{name}" for module, line in IMPORTS.findall(text) for name in line.split(", ")}
+    assert [name for name in sorted(names) if not exists(name)] == []
     files = FILES.findall(text)
     if about := BUNDLE_OF.match(page):
         files += [f"bundles/{about[1] or about[2]}/{name}" for name in re.findall(r"(?<![\w/])configs/\w+\.json", text)]
