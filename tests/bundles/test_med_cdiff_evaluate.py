@@ -128,6 +128,7 @@ def test_a_network_that_gives_back_its_input_scores_as_its_input_and_a_further_r
     own = {"methods#flipped": "$lambda case: case['label'].flip(-1)", "titles#flipped": "mirrored"}
     evaluation(SUPERRES, data, tmp_path, **as_given, **own, **QUICK).run()
     methods = result_of(tmp_path)["methods"]
+    assert result_of(tmp_path)["context"]["precision"] == "fp32"
     assert "mean" not in methods
     for name in ("psnr", "ssim", "acutance ratio"):
         mine, theirs = (methods[m]["metrics"][name]["value"] for m in ("med_cdiff", "bilinear"))

@@ -33,6 +33,7 @@ def test_held_out_subjects_are_generated_and_measured(files, tmp_path):
     workflow.run()
     result = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     metrics = result["metrics"]
+    assert result["context"]["precision"] == "fp32"
     assert len(held_out) == 2
     assert not {case["group"] for case in held_out} & {case["group"] for case in train}
     assert {name.split("[")[0] for name in metrics} == {

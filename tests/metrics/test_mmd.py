@@ -19,6 +19,7 @@ from common.metrics.mmd import (
     squared_distances,
 )
 from tests.fixtures import real_data
+from tests.metrics.test_base import Quarters
 
 
 def sets(n: int = 6, m: int = 5, d: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,18 +42,6 @@ def mmd2_of_gaussians(shift: float, d: int, bandwidth: float) -> float:
     """MMD^2 between N(0, I) and N(shift, I) in d dimensions under the Gaussian kernel, in closed form."""
     scale = (bandwidth**2 / (bandwidth**2 + 2)) ** (d / 2)
     return 2 * scale * (1 - np.exp(-d * shift**2 / (2 * (bandwidth**2 + 2))))
-
-
-class Means:
-    """In place of a feature network: means of the four quarters of an image."""
-
-    label = "quarters_v1"
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
-
-    def describe(self) -> dict[str, str]:
-        return {"name": self.label}
 
 
 def test_all_kernels_agree_with_a_double_loop():
@@ -184,16 +173,16 @@ def test_order_of_the_images_does_not_matter(estimator):
 def test_on_features(tmp_path):
     generator = torch.Generator().manual_seed(4)
     x, y = torch.rand(8, 1, 6, 8, generator=generator), torch.rand(7, 1, 6, 8, generator=generator)
-    metric = MaximumMeanDiscrepancy(features=Means(), max_images=3)
+    metric = MaximumMeanDiscrepancy(features=Quarters(), max_images=3)
     metric(x[:5], y[:4])
     metric(list(x[5:]), list(y[4:]))
-    entry = MetricsReport({"mmd": metric}, tmp_path).collect()["metrics"]["mmd[rbf, quarters_v1]"]
-    a, b = Means()(x), Means()(y)
+    entry = MetricsReport({"mmd": metric}, tmp_path).collect()["metrics"]["mmd[rbf, quarters]"]
+    a, b = Quarters()(x), Quarters()(y)
     assert entry["n"] == {"generated": 8, "real": 7}
     assert entry["bandwidth"] == pytest.approx(median_bandwidth(a, b))
     assert entry["value"] == pytest.approx(mmd2_unbiased(a, b, rbf_kernel(entry["bandwidth"]))[0])
     assert entry["interval95"][0] < entry["value"] < entry["interval95"][1]
-    assert entry["features"] == {"name": "quarters_v1"}
+    assert entry["features"] == {"name": "quarters"}
     assert MaximumMeanDiscrepancy("linear", estimator="linear_time").label == "mmd[linear, linear time]"
 
 
