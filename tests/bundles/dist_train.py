@@ -37,7 +37,9 @@ def main(data: Path, output: Path) -> None:
         "iterations": resumed.trainer.state.iteration,
         "cases": cases(resumed),
         "group_is_left": torch.distributed.is_initialized(),
-        "handlers": [type(handler).__name__ for handler in resumed.train_handlers],
+        "handlers": [
+            type(one).__name__ for given in resumed.train_handlers for one in getattr(given, "handlers", [given])
+        ],
     }
     (output / f"rank_{os.environ['RANK']}.json").write_text(json.dumps(result))
 

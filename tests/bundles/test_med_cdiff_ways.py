@@ -27,6 +27,8 @@ def repository(tmp_path_factory):
     top = tmp_path_factory.mktemp("repository")
     ignored = shutil.ignore_patterns("__pycache__", "*.pt", "output", "train_output")
     shutil.copytree(folder_of(DENOISE).parents[1] / "common", top / "common", ignore=ignored)
+    shared = ("med_ddpm_3d", "configs")  # where links of the others lead
+    shutil.copytree(folder_of(shared[0]) / shared[1], top.joinpath("bundles", *shared))
     for name in BUNDLES:
         bundle = top / "bundles" / name
         shutil.copytree(folder_of(name), bundle, symlinks=True, ignore=ignored)

@@ -137,7 +137,7 @@ def nan_image(folder: Path) -> str:
     array = image.get_fdata(dtype=np.float32)
     array[3, 3, 3] = np.nan
     write_nifti(path, array, image.affine)
-    return "case_002.nii.gz: 1 of .* voxels are NaN"
+    return "case_002.nii.gz: 1 of .* pixels are NaN"
 
 
 def no_partner(folder: Path) -> str:
@@ -148,7 +148,7 @@ def no_partner(folder: Path) -> str:
 def no_files(folder: Path) -> str:
     for path in folder.rglob("*.nii.gz"):
         path.unlink()
-    return r"No \*\.nii\.gz file in .*images"
+    return r"No NIfTI file .* in .*images"
 
 
 def no_folder(folder: Path) -> str:

@@ -108,8 +108,8 @@ def test_paper_numbers(data, tmp_path):
     }
 
 
-def colour(path):
-    write_picture(path, np.zeros((20, 20, 3), np.uint8))
+def volume(path):
+    write_nifti(path, np.zeros((20, 20, 3), np.uint8))
 
 
 def out_of_range(path):
@@ -119,7 +119,7 @@ def out_of_range(path):
 @pytest.mark.parametrize(
     ("file", "write", "message"),
     [
-        ("x.png", colour, "x.png: 1 channel was expected, got 3"),
+        ("x.nii.gz", volume, "x.nii.gz: a 2D image was expected, got 20 x 20 x 3"),
         ("x.nii.gz", out_of_range, r"x.nii.gz: values in \[0.0, 255.0\] were expected, got -3 to 300"),
     ],
 )
