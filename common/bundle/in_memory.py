@@ -39,12 +39,6 @@ def open_bundle(root: str | Path, *configs: str, **settings: Any) -> OpenedBundl
     Raises:
         FileNotFoundError: when there is no such config or there are no weights.
         KeyError: for a setting that the config does not have; names the nearest that it has.
-
-    Example:
-        >>> open_bundle("no_such_folder")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: no_such_folder is no bundle: it has no configs/inference.json.
     """
     return OpenedBundle(root, configs or ("inference.json",), settings)
 
@@ -60,6 +54,12 @@ class OpenedBundle:
         network: with its weights.
         inferer: called as ``inferer(inputs, network)``, with inputs as the preprocessing makes them.
         inputs: what ``generate`` needs: ("image",), ("image", "hole"), or () where images are drawn from noise alone.
+
+    Example:
+        >>> open_bundle("no_such_folder")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: no_such_folder is no bundle: it has no configs/inference.json.
     """
 
     def __init__(self, root: str | Path, configs: Sequence[str], settings: Mapping[str, Any]) -> None:
