@@ -61,21 +61,14 @@ def changed_pixels(folder):
         write_synthetic(path, np.asarray(image) + 1, record)
 
 
-def unmarked(folder):
-    Image.fromarray(np.zeros((4, 6), np.uint8)).save(folder / "a" / "a_00001.png")
+def black(name):
+    """Put a picture without a mark there."""
+    return lambda folder: Image.fromarray(np.zeros((4, 6), np.uint8)).save(folder / "a" / name)
 
 
 def another_seed(folder):
     text = (folder / MANIFEST).read_text()
     (folder / MANIFEST).write_text(text.replace("a_00001.png,a,1,7", "a_00001.png,a,1,8"))
-
-
-def stranger(folder):
-    Image.fromarray(np.zeros((4, 6), np.uint8)).save(folder / "a" / "real.png")
-
-
-def stranger_without_a_mark(folder):
-    Image.fromarray(np.zeros((4, 6), np.uint8)).save(folder / "a" / "real.JPG")
 
 
 def twice(folder):
@@ -90,9 +83,9 @@ def twice(folder):
         (lambda folder: (folder / "b" / "b_00001.png").unlink(), FileNotFoundError, "b_00001.png, which is missing"),
         (changed_pixels, ValueError, "a_00001.png has changed"),
         (another_seed, ValueError, "a_00001.png has changed"),
-        (unmarked, ValueError, "a_00001.png is not marked as synthetic"),
-        (stranger, ValueError, r"real.png is not in .*manifest.csv \(1 such"),
-        (stranger_without_a_mark, ValueError, r"real.JPG is not in .*manifest.csv"),
+        (black("a_00001.png"), ValueError, "a_00001.png is not marked as synthetic"),
+        (black("real.png"), ValueError, r"real.png is not in .*manifest.csv \(1 such"),
+        (black("real.JPG"), ValueError, r"real.JPG is not in .*manifest.csv"),
         (twice, ValueError, "manifest.csv lists 1 of its images twice"),
         (lambda folder: (folder / MANIFEST).write_text("path,class\n"), ValueError, "has no column"),
     ],
