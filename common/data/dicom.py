@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .dicom_terms import REGIONS, VIEWS, image_type, safe_values
 from .image_file import ImageFile, ImageHeader, Unsuitable
 from .raster import AS_SHOWN
 
@@ -18,17 +19,7 @@ SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4": "MR",
     "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture",
 }
-# What the new instance takes over: how the pixels are to be read and where they lie, nothing of who or when.
-_TAKEN = (
-    *("SOPClassUID", "Modality", "BodyPartExamined", "Laterality", "ImageLaterality", "ViewPosition"),
-    *("PatientOrientation", "PatientPosition", "PixelSpacing", "ImagerPixelSpacing", "ImageOrientationPatient"),
-    *("ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices", "SliceLocation", "InstanceNumber"),
-    *("RescaleIntercept", "RescaleSlope", "RescaleType", "WindowCenter", "WindowWidth", "VOILUTFunction"),
-    *("PresentationLUTShape", "PixelIntensityRelationship", "PixelIntensityRelationshipSign", "PresentationIntentType"),
-    *("ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime"),
-    *("InversionTime", "EchoTrainLength", "FlipAngle", "MagneticFieldStrength", "KVP", "DetectorType"),
-    *("ConversionType", "PixelAspectRatio"),
-)
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 
@@ -84,8 +75,23 @@ def read_dicom(path: Path) -> ImageFile:
         slope, inter = -slope, inter + slope * (low + high)
     channels = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
     values = (channels.astype(np.float64) * slope + inter).transpose(0, 2, 1)[..., None]
-    limits = (float(low), float(high))
-    return ImageFile(path, "dicom", values, AS_SHOWN, stored.dtype, slope, inter, limits, stored.shape[:2])
+    image = ImageFile(path, "dicom", values, AS_SHOWN, stored.dtype, slope, inter, (low, high), stored.shape[:2])
+    _leave_out_padding(image, source, stored)
+    return image
+
+
+def _leave_out_padding(image: ImageFile, source: Any, stored: np.ndarray) -> None:
+    """Give pixels in which nothing was measured the smallest measured value, and note where they are."""
+    if "PixelPaddingValue" not in source or stored.ndim != 2:
+        return
+    span = 2 ** int(source.BitsAllocated)
+    ends = [int(source.get(name, source.PixelPaddingValue)) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    signed = int(source.PixelRepresentation)
+    ends = [(end + span // 2 * signed) % span - span // 2 * signed for end in ends]  # some write -1 for 65535
+    padding = ((stored >= min(ends)) & (stored <= max(ends))).T[..., None]
+    if padding.any() and not padding.all():
+        image.values[0][padding] = image.values[0][~padding].min()
+        image.extra["padding"], image.padding = ends[0], padding
 
 
 def _check(path: Path, source: Any) -> None:
@@ -128,9 +134,12 @@ def write_dicom(
     pydicom = import_pydicom()
     source = pydicom.dcmread(str(source_path), stop_before_pixels=True)
     new = pydicom.dataset.Dataset()
-    for name in _TAKEN:
-        if name in source:
-            setattr(new, name, source.get(name))
+    dx_map = rescale is not None and SOP_CLASSES[str(source.SOPClassUID)].startswith("DX")
+    new.SOPClassUID = (
+        _SECONDARY_CAPTURE if dx_map else source.SOPClassUID
+    )  # the pixels of DX have no other slope than 1
+    for name, value in safe_values(source).items():
+        setattr(new, name, value)
     _add_identity(pydicom, new, source, record)
     _add_origin(pydicom, new, source, record, description)
     _add_pixels(new, source, pixels, rescale)
@@ -166,22 +175,42 @@ def _add_identity(pydicom: Any, new: Any, source: Any, record: Mapping[str, Any]
     new.SeriesNumber = 1
     if "InstanceNumber" not in new:
         new.InstanceNumber = 1
-    # attributes that an image of the kind must have, empty where they may be
-    required = {"PatientOrientation": ""} if source.get("Modality") in ("CR", "DX") else {}
-    if SOP_CLASSES[str(source.SOPClassUID)] == "MR":
-        required = {"ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": ""}
-        required |= {"RepetitionTime": "", "EchoTime": "", "EchoTrainLength": "", "SliceThickness": ""}
-        required |= {"PositionReferenceIndicator": ""}
-    for name, value in required.items():
+    for name, value in _required(pydicom, new).items():
         if name not in new:
             setattr(new, name, value)
+
+
+def _required(pydicom: Any, new: Any) -> dict[str, Any]:
+    """Attributes that an image of the kind must have, empty where they may be."""
+    kind = SOP_CLASSES[str(new.SOPClassUID)]
+    needed: dict[str, Any] = {"PatientOrientation": ""}
+    if not kind.startswith("DX") and "BodyPartExamined" not in new:
+        needed["Laterality"] = ""
+    if kind == "CR":
+        needed |= {"BodyPartExamined": "", "ViewPosition": ""}
+    elif kind == "MR":
+        needed |= {"ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": ""}
+        needed |= {"RepetitionTime": "", "EchoTime": "", "EchoTrainLength": "", "SliceThickness": ""}
+        needed |= {"PositionReferenceIndicator": ""}
+    elif kind.startswith("DX"):
+        region = REGIONS.get(str(new.get("BodyPartExamined", "")))
+        view = VIEWS.get(str(new.get("ViewPosition", "")))
+        codes = [[_code(pydicom, *code, "SCT")] if code else [] for code in (region, view)]
+        needed |= {"AcquisitionContextSequence": [], "AnatomicRegionSequence": codes[0], "PositionerType": ""}
+        needed |= {"ViewCodeSequence": codes[1]} if view else {}
+        needed |= {"ImageLaterality": "U", "DetectorType": "", "PresentationLUTShape": "IDENTITY"}
+        needed |= {"LossyImageCompression": "00"}
+        needed |= {"PixelIntensityRelationship": "LIN", "PixelIntensityRelationshipSign": 1, "RescaleType": "US"}
+        needed |= {"PresentationIntentType": kind.removeprefix("DX ").upper(), "RescaleSlope": 1, "RescaleIntercept": 0}
+    elif kind == "Secondary Capture":
+        needed["ConversionType"] = "WSD"
+    return needed
 
 
 def _add_origin(pydicom: Any, new: Any, source: Any, record: Mapping[str, Any], description: str) -> None:
     """What the image is and what made it."""
     new.SpecificCharacterSet = "ISO_IR 192"
-    kind = [str(part) for part in source.get("ImageType", [])][2:] or ["OTHER"]
-    new.ImageType = ["DERIVED", "SECONDARY", *kind]
+    new.ImageType = image_type(source, SOP_CLASSES[str(new.SOPClassUID)])
     new.add_new(0x0008001C, "CS", "YES")  # SyntheticData, a name that pydicom 2 does not know
     new.SeriesDescription = f"SYNTHETIC {record.get('bundle', '')} {record.get('map', '')}".strip()
     new.ImageComments = "SYNTHETIC: restored by a generative model, not for diagnosis"
@@ -196,13 +225,6 @@ def _add_origin(pydicom: Any, new: Any, source: Any, record: Mapping[str, Any], 
     equipment.SoftwareVersions = new.SoftwareVersions
     equipment.ContributionDescription = description[:1024]
     new.ContributingEquipmentSequence = [equipment]
-    new.BurnedInAnnotation = str(source.get("BurnedInAnnotation", "NO"))
-    lossy = str(source.get("LossyImageCompression", "00"))
-    new.LossyImageCompression = lossy
-    if lossy == "01":
-        for name in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            if name in source:
-                setattr(new, name, source.get(name))
 
 
 def _add_pixels(new: Any, source: Any, pixels: np.ndarray, rescale: tuple[float, float] | None) -> None:
@@ -213,8 +235,11 @@ def _add_pixels(new: Any, source: Any, pixels: np.ndarray, rescale: tuple[float,
     if source.PhotometricInterpretation == "MONOCHROME1" and rescale is None:
         new.PhotometricInterpretation = "MONOCHROME1"
     if rescale is not None:
-        new.RescaleSlope, new.RescaleIntercept = (f"{value:.10g}" for value in rescale)
-        for name in ("WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"):
+        largest = rescale[0] * (2 ** int(source.BitsStored) - 1) or 1.0  # a slope of 0 is no slope
+        new.RescaleSlope, new.RescaleIntercept = (f"{value:.10g}" for value in (rescale[0] or 1.0, rescale[1]))
+        new.RescaleType, new.PresentationLUTShape = "US", "IDENTITY"
+        new.WindowCenter, new.WindowWidth = f"{largest / 2:.10g}", f"{largest:.10g}"
+        for name in ("VOILUTFunction", "PixelPaddingValue", "PixelPaddingRangeLimit"):
             if name in new:
                 delattr(new, name)
     new.Rows, new.Columns = rows, columns
@@ -242,7 +267,7 @@ def _add_geometry(new: Any, source: Any, rows: int, columns: int) -> None:
         new.ImagePositionPatient = [f"{value:.10g}" for value in first]
 
 
-def _code(pydicom: Any, value: str, meaning: str) -> Any:
+def _code(pydicom: Any, value: str, meaning: str, scheme: str = "DCM") -> Any:
     code = pydicom.dataset.Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
     return code

@@ -68,7 +68,9 @@ class ImageFile:
         limits: smallest and largest stored value.
         shape: sides of the stored array, as many as the file has.
         deviation: whether it is to hold standard deviations.
-        extra: what else the format keeps: codes and unit of NIfTI.
+        extra: what else the format keeps: codes and unit of NIfTI, the padding value of DICOM.
+        padding: (X, Y, Z), True where nothing was measured (DICOM's PixelPaddingValue); ``values`` hold the smallest
+            measured value there, so that it sets no range. None without.
 
     Example:
         >>> image = np.zeros((1, 2, 2, 1))
@@ -88,6 +90,7 @@ class ImageFile:
     shape: tuple[int, ...] = (0, 0)
     deviation: bool = False
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    padding: np.ndarray | None = None
 
     def stored(self, values: np.ndarray) -> np.ndarray:
         """``values`` as they are stored: scaled back and, for integers, rounded and limited."""
@@ -105,7 +108,11 @@ class ImageFile:
 
     def as_text(self) -> str:
         """Everything but the values, as JSON: it goes through MONAI's collation of metadata unchanged."""
-        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("values", "affine")}
+        kept = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in ("values", "affine", "padding")
+        }
         return json.dumps({**kept, "path": str(self.path), "dtype": self.dtype.str})
 
     @classmethod

@@ -31,7 +31,8 @@ def read_raster_header(path: Path) -> ImageHeader:
             raise Unsuitable(f"{path}: at most {MAX_VOXELS:,} pixels were expected, got {width} x {height}.")
         if getattr(file, "n_frames", 1) > 1:
             raise Unsuitable(f"{path}: a single picture was expected, got {file.n_frames} frames.")  # type: ignore[attr-defined]
-        if file.getexif().get(_EXIF_ORIENTATION) in _TURNED:
+        # to ask a PNG without EXIF for it decodes all pixels
+        if "exif" in file.info and file.getexif().get(_EXIF_ORIENTATION) in _TURNED:
             width, height = height, width
         return ImageHeader(path, "raster", (width, height, 1), AS_SHOWN, 1 if file.mode in _GREY else 3)
 

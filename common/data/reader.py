@@ -163,6 +163,8 @@ class LoadImaged(MonaiLoadImaged):
         named = {"filename_or_obj": str(image.path), "format": image.as_text()}
         space = {"spatial_shape": np.array(values.shape[1:]), "space": SpaceKeys.RAS}
         meta = {**named, **space, "original_affine": image.affine.copy()}
+        if image.padding is not None:
+            meta["padding"] = image.padding
         tensor = torch.from_numpy(np.ascontiguousarray(values)).to(self.dtype)
         loaded = MetaTensor(tensor, affine=torch.from_numpy(image.affine.copy()), meta=meta)
         if self.spatial_dims != 2:

@@ -42,6 +42,7 @@ class Output:
         like: how it is stored.
         affine: (4, 4), of ``values``.
         name: of a map beside the result, "" for the result.
+        padding: see ``ImageFile``, in the pixels of the source.
     """
 
     path: Path
@@ -49,10 +50,16 @@ class Output:
     like: ImageFile
     affine: np.ndarray
     name: str = ""
+    padding: np.ndarray | None = None
 
 
 def write_image(
-    path: str | Path, values: np.ndarray, like: ImageFile, affine: np.ndarray, record: Mapping[str, Any]
+    path: str | Path,
+    values: np.ndarray,
+    like: ImageFile,
+    affine: np.ndarray,
+    record: Mapping[str, Any],
+    padding: np.ndarray | None = None,
 ) -> None:
     """
     Write an image in the format of another.
@@ -64,8 +71,13 @@ def write_image(
         affine: (4, 4), of ``values``; written to NIfTI. DICOM keeps the position of the source, with finer pixels
             where ``values`` has more of them.
         record: provenance; goes in short to the file's header.
+        padding: where nothing was measured in the source, whose padding value goes there again.
     """
     array = like.stored(values)
+    padding = like.padding if padding is None else padding
+    if padding is not None and not like.deviation:
+        rows, columns = (np.arange(new) * old // new for new, old in zip(array.shape[:2], padding.shape[:2]))
+        array[np.asarray(padding, dtype=bool)[np.ix_(rows, columns)]] = like.extra["padding"]
     if like.kind == "nifti":
         write_nifti(Path(path), array, like, affine, describe(record))
         return
@@ -99,7 +111,7 @@ def write_outputs(outputs: Sequence[Output], record: Mapping[str, Any], record_p
                 written.append(record_path)
             with written_whole(output.path) as temporary:
                 about = {**record, "run": run, "map": output.name}
-                write_image(temporary, output.values, output.like, output.affine, about)
+                write_image(temporary, output.values, output.like, output.affine, about, output.padding)
             written.append(output.path)
     except OSError as error:
         for path in written:
@@ -223,7 +235,8 @@ class SaveImaged(MonaiSaveImaged):
             values = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)  # a 4D file
             own = like.for_deviation(float(values.max())) if name == "std" else like
             affine = np.asarray(one.affine.cpu(), dtype=np.float64)
-            outputs.append(Output(paths[name], values, own, affine, "" if name == "pred" else name))
+            padding = one.meta.get("padding") if source.kind == "dicom" else None
+            outputs.append(Output(paths[name], values, own, affine, "" if name == "pred" else name, padding))
         record: dict[str, Any] = {self.source_name: source.path.name}
         if self.seed_key in data:
             record["seed"] = data[self.seed_key]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from common.data.dicom import SOP_CLASSES
 from common.data.finder import output_ending
-from common.data.reader import image_header, read_image
-from common.data.writer import write_image
-from tests.bundles.restoration_runs import grey, write_dicom, write_picture
+from common.data.reader import LoadImaged, image_header, read_image
+from common.data.writer import SaveImaged, write_image
+from tests.bundles.restoration_runs import CR, MR, grey, write_dicom, write_picture
 from tests.fixtures import oblique_affine
+
+pydicom = pytest.importorskip("pydicom")
 
 TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 SCALES = ((1.0, 0.0), (2.0, 100.0), (0.5, -1024.0))
@@ -91,6 +96,45 @@ def test_a_dicom_image_of_any_class_returns(tmp_path, sop, photometric, dtype, s
     tags = {"PhotometricInterpretation": photometric, "RescaleSlope": scale[0], "RescaleIntercept": scale[1]}
     array = grey(dtype=dtype, high=4095) - (900 if dtype is np.int16 else 0)
     returned(write_dicom(tmp_path / "a.dcm", array, sop, **tags), tmp_path)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.uint16, 65535), (np.int16, -32768)])
+def test_padding_sets_no_range_and_comes_back(tmp_path, dtype, value):
+    array = grey((32, 40), dtype, 3000)
+    clean = array.copy()
+    array[:, :4] = value
+    path = write_dicom(tmp_path / "a.dcm", array, MR if value < 0 else CR, 16, PixelPaddingValue=value)
+    image = read_image(path)
+    assert (image.values.min(), image.values.max()) == (clean[:, 4:].min(), clean[:, 4:].max())
+    back = pydicom.dcmread(returned(path, tmp_path))
+    assert back.PixelPaddingValue == value
+    np.testing.assert_array_equal(back.pixel_array, array)
+    write_image(tmp_path / "fine.dcm", np.kron(image.values[0], np.ones((2, 2, 1))), image, image.affine, {"run": "r"})
+    assert (pydicom.dcmread(tmp_path / "fine.dcm").pixel_array[:, :8] == value).all()
+    save = SaveImaged("pred", tmp_path / "out", "x")
+    save({"pred": LoadImaged("image", dtype=torch.float64)({"image": str(path)})["image"]})
+    np.testing.assert_array_equal(pydicom.dcmread(tmp_path / "out" / "a_x.dcm").pixel_array, array)
+
+
+def test_no_text_of_the_source_and_no_error_of_the_standard(tmp_path):
+    names = ("ImageType", "RescaleType", "BodyPartExamined", "VOILUTFunction", "PixelIntensityRelationship")
+    for sop, kind in SOP_CLASSES.items():
+        tags = dict.fromkeys(names, "JANE DOE") | {"ImageType": ["ORIGINAL", "PRIMARY", "JANE DOE"]}
+        tags |= {"ImagerPixelSpacing": [0.2, 0.2], "ViewPosition": "PA"}
+        tags |= {} if "processing" in kind else {"WindowCenter": 2000, "WindowWidth": 4000}
+        tags |= {"Modality": kind[:2] if kind[:2] in ("CR", "DX", "MR") else "OT"}
+        if tags["Modality"] == "DX":  # which has to say so
+            tags |= {"BurnedInAnnotation": "NO", "PatientOrientation": ["L", "F"]}
+        path = write_dicom(tmp_path / "a.dcm", grey(dtype=np.uint16, high=4095), sop, **tags)
+        new = pydicom.dcmread(returned(path, tmp_path))
+        assert "DOE" not in str(new)
+        assert ("BurnedInAnnotation" in new) == ("BurnedInAnnotation" in tags)
+        if shutil.which("dciodvfy"):
+            for like in (read_image(path), read_image(path).for_deviation(7.0)):
+                write_image(tmp_path / "b.dcm", like.values[0] * 0 + 3, like, like.affine, {"run": "r"})
+                told = subprocess.run(["dciodvfy", tmp_path / "b.dcm"], capture_output=True, text=True).stderr
+                errors = [line for line in told.splitlines() if line.startswith("Error") and "0x001c" not in line]
+                assert not errors, "SyntheticData (0008,001c) is newer than the tool"
 
 
 def test_equal_channels_and_opaque_alpha_are_grey_and_transparency_is_refused(tmp_path):
