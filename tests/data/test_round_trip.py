@@ -123,6 +123,9 @@ def test_no_text_of_the_source_and_no_error_of_the_standard(tmp_path):
         tags |= {"ImagerPixelSpacing": [0.2, 0.2], "ViewPosition": "PA"}
         tags |= {} if "processing" in kind else {"WindowCenter": 2000, "WindowWidth": 4000}
         tags |= {"Modality": kind[:2] if kind[:2] in ("CR", "DX", "MR") else "OT"}
+        if kind == "MR":  # which has a place
+            tags |= {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 0]}
+            tags |= {"PatientPosition": "HFS", "FrameOfReferenceUID": "1.2.3"}
         if tags["Modality"] == "DX":  # which has to say so
             tags |= {"BurnedInAnnotation": "NO", "PatientOrientation": ["L", "F"]}
         path = write_dicom(tmp_path / "a.dcm", grey(dtype=np.uint16, high=4095), sop, **tags)
