@@ -31,15 +31,14 @@ def main(data: Path, output: Path) -> None:
     train(data, output / "parts", overlay, finalize=False, **options, **{"train#trainer#max_epochs": 1})
     resumed = train(data, output / "parts", overlay, "resume.json", finalize=False, **options)
     whole = train(data, output / "whole", overlay, **options)
+    handlers = [one for given in resumed.train_handlers for one in getattr(given, "handlers", [given])]
     result = {
         "resumed": digest(resumed),
         "whole": digest(whole),
         "iterations": resumed.trainer.state.iteration,
         "cases": cases(resumed),
         "group_is_left": torch.distributed.is_initialized(),
-        "handlers": [
-            type(one).__name__ for given in resumed.train_handlers for one in getattr(given, "handlers", [given])
-        ],
+        "handlers": [type(handler).__name__ for handler in handlers],
     }
     (output / f"rank_{os.environ['RANK']}.json").write_text(json.dumps(result))
 
