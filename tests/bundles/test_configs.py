@@ -162,3 +162,15 @@ def test_a_network_is_written_once_and_changed_by_the_same_keys():
         parser.update({"bundle_root": str(FOLDERS["med_ddpm_3d"]), **changed})
         shapes.append({k: v.shape for k, v in parser.get_parsed_content("network_def").state_dict().items()})
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", ["train", "inference"])
+def test_the_four_modalities_go_over_training_and_inference_alike(name):
+    folder = FOLDERS["med_ddpm_3d"]
+    parser = ConfigParser()
+    parser.read_config([folder / "configs" / f"{file}.json" for file in (name, "brats")])
+    narrow = {"channels": [8] * 5, "num_head_channels": 8, "norm_num_groups": 4}
+    parser.update({"bundle_root": str(folder), **{f"network_def#{key}": value for key, value in narrow.items()}})
+    network = parser.get_parsed_content("network_def")
+    inferer = parser.get_parsed_content("validate#inferer" if name == "train" else "inferer")
+    assert (network.conv_in.conv.in_channels, network.precision, inferer.out_channels) == (8, "fp32", 4)
