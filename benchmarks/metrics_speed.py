@@ -19,10 +19,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.denoising_step import hardware
+from common.evaluation.catalogue import METRICS
 from common.evaluation.choice import Options, plan
 from common.evaluation.compare import Comparison
 from common.evaluation.folders import ImageFolder
-from common.metrics.catalogue import METRICS
 
 
 def copies(real: str | Path, count: int, folder: Path) -> tuple[Path, Path, Path]:

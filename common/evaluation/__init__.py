@@ -1,4 +1,4 @@
-"""Tables of methods, comparison of folders, audit for copies, observer: `python -m common.evaluation`."""
+"""Metrics by name, tables of methods, comparison of folders, audit for copies, observer: `python -m common.evaluation`."""
 
 from ..utils import exported
 
@@ -6,10 +6,12 @@ __getattr__, __dir__, __all__ = exported(
     __name__,
     {
         "audit": ["MemorisationMetric"],
+        "catalogue": ["METRICS", "metric_makers", "metrics_by_name"],
         "compare": ["Comparison"],
         "folders": ["ImageFolder"],
         "memorisation": ["AuditResult", "AuditSettings"],
         "observer": ["MachineObserverMetric"],
         "report": ["MethodTable", "MetricHandler", "MetricsReport"],
+        "scores": ["ControlledInferer", "RocFigure", "ScoreTable"],
     },
 )

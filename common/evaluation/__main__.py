@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..features.registry import REGISTRY, SHIPPED
-from ..metrics.catalogue import METRICS
 from ..utils.files import written_whole
 from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
+from .catalogue import METRICS
 from .choice import Options, check_together, load_networks, own_outputs_left_out, plan
 from .compare import Comparison
 from .folders import folder_facts

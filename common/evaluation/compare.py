@@ -12,11 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..features.features import FeatureNetwork
-from ..metrics.catalogue import METRICS
 from ..metrics.intervals import bootstrap_interval, bootstrap_interval_of_sets
 from ..utils.images import release_memory
 from .audit import audit_entry, run_audit
 from .cache import FeatureCache, Features
+from .catalogue import METRICS
 from .choice import Options, Plan
 from .folders import ImageFolder, folder_facts, same_files
 from .memorisation import AuditResult, AuditSettings

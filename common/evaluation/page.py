@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics.catalogue import METRICS
 from ..visualize.pictures import image_panel, slice_panels, thumbnail
+from .catalogue import METRICS
 from .folders import ImageFolder
 from .results import table_rows
 

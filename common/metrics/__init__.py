@@ -1,4 +1,4 @@
-"""Metrics of generated and restored images, a file a family; a catalogue of them by name; confidence intervals."""
+"""Metrics of generated and restored images, a file a family, and confidence intervals."""
 
 from ..utils import exported
 
@@ -6,12 +6,11 @@ __getattr__, __dir__, __all__ = exported(
     __name__,
     {
         "base": ["CaseMetric", "FeatureSetMetric", "Metric", "SetMetric"],
-        "catalogue": ["METRICS", "metric_makers", "metrics_by_name"],
         "classification": ["ClassAccuracy", "classification_scores"],
         "fidelity": ["MeanAbsoluteError", "MeanSquaredError", "PeakSignalToNoise"],
         "frechet": ["FrechetDistanceMetric", "GaussianStatistics"],
         "intervals": ["binomial_interval", "bootstrap_interval", "fold_interval"],
-        "likelihood": ["BoundTerm", "ControlledInferer", "OutOfDistributionROC", "RocFigure", "ScoreTable"],
+        "likelihood": ["BoundTerm", "OutOfDistributionROC"],
         "mask_consistency": ["MaskDice"],
         "mmd": ["KernelDistanceMetric", "MaximumMeanDiscrepancy"],
         "neighbours": ["CoverageMetric", "DensityCoverage", "PrecisionRecall"],

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.evaluation.catalogue import METRICS
 from common.evaluation.folders import ImageFolder
 from common.evaluation.page import page, picture, tables
-from common.metrics.catalogue import METRICS
 from tests.fixtures import write_nifti
 
 

@@ -13,11 +13,11 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
+from common.evaluation.catalogue import metrics_by_name
 from common.evaluation.report import MetricsReport
 from common.features.features import FeatureNetwork
 from common.features.registry import NetworkSpec
 from common.features.segmenter import Segmenter
-from common.metrics.catalogue import metrics_by_name
 
 NAMES = ["mse", "mae", "psnr", "ssim", "perceptual", "ms_ssim_paired", "ms_ssim", "ms_ssim_real", "mmd", "mmd_rbf"]
 NAMES += ["mmd_features", "fid", "kid", "precision", "recall", "density", "coverage", "acutance", "acutance_real"]

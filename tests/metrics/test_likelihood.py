@@ -13,13 +13,10 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from common.evaluation.audit import MemorisationMetric
+from common.evaluation.scores import ControlledInferer, RocFigure, ScoreTable, png_bits
 from common.metrics.likelihood import (
     BoundTerm,
-    ControlledInferer,
     OutOfDistributionROC,
-    RocFigure,
-    ScoreTable,
-    png_bits,
     roc_auc,
     roc_curve,
     score_metrics,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.metrics.catalogue import METRICS, _imported, known, metric_makers, metrics_by_name
+from common.evaluation.catalogue import METRICS, _imported, known, metric_makers, metrics_by_name
 from tests.metrics.test_base import Bright, Quarters
 
 
