@@ -1,4 +1,4 @@
-"""Metrics by name, tables of methods, comparison of folders, audit for copies, observer: `python -m common.evaluation`."""
+"""Metrics by name, tables of methods, two folders compared, audit for copies: `python -m common.evaluation`."""
 
 from ..utils import exported
 
