@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from torch import Tensor
 from .checks import name_of
 from .geometry import like
 
+_FEW = 2e-4  # share of the pixels, on either side, that may be hot
+
+logger = logging.getLogger(__name__)
+
 
 class ScaleIntensityByd(MapTransform, InvertibleTransform):
     """
@@ -24,7 +29,8 @@ class ScaleIntensityByd(MapTransform, InvertibleTransform):
 
     Args:
         keys: the images, (C, *spatial).
-        by: key of the image whose smallest and largest values become -1 and ``b_max``; None for each image's own.
+        by: key of the image whose smallest and largest values become -1 and ``b_max``; None for each image's own, less
+            single pixels that would more than double the range (hot pixels), with a notice.
         b_max: below 1 it leaves room for values that the degraded image has lost (super-resolution); at most 1.
         outside: key of a hole, (1, *spatial): only the pixels where it is 0 are known.
 
@@ -58,7 +64,8 @@ class ScaleIntensityByd(MapTransform, InvertibleTransform):
         hole = None if self.outside is None else data[self.outside]
         for key in self.key_iterator(result):
             by = key if self.by is None else self.by
-            low, high = known_range(data[by], hole, str(data.get("case") or name_of(data[by], str(by))))
+            name = str(data.get("case") or name_of(data[by], str(by)))
+            low, high = known_range(data[by], hole, name, robust=self.by is None)
             scale = (self.b_max + 1) / (high - low)
             values = ((convert_to_tensor(data[key]) - low) * scale - 1).clamp(-1, 1).float()
             result[key] = like(values, data[key])
@@ -233,7 +240,7 @@ class ClassIndexd(MapTransform):
         return {**data, self.result_key: torch.tensor(self.classes.index(name))}
 
 
-def known_range(image: Any, hole: Any, name: str) -> tuple[float, float]:
+def known_range(image: Any, hole: Any, name: str, robust: bool = False) -> tuple[float, float]:
     """
     The smallest and the largest known value.
 
@@ -241,15 +248,26 @@ def known_range(image: Any, hole: Any, name: str) -> tuple[float, float]:
         image: (C, *spatial).
         hole: (1, *spatial), known where it is 0; None where all is known.
         name: of the case, for the message.
+        robust: leave out the few outermost pixels, with a notice, where they more than double the range of the rest.
 
     Raises:
         ValueError: when all known pixels are equal.
     """
     image = convert_to_tensor(image)
-    known = image if hole is None else image[convert_to_tensor(hole).expand_as(image) == 0]
+    known = image.flatten() if hole is None else image[convert_to_tensor(hole).expand_as(image) == 0]
     low, high = (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
     if not high > low:
         raise ValueError(f"{name}: all known pixels have the value {low:g}; contrast was expected.")
+    few = max(1, round(_FEW * known.numel()))
+    if robust and known.numel() > 100:
+        inner = [float(known.kthvalue(rank).values) for rank in (1 + few, known.numel() - few)]
+        if 0 < 2 * (inner[1] - inner[0]) < high - low:
+            logger.warning(
+                "%s: %g to %g, set by at most %d pixels; the range of the others, %g to %g, is taken, and what lies "
+                "outside is limited to it.",
+                *(name, low, high, 2 * few, *inner),
+            )
+            return inner[0], inner[1]
     return low, high
 
 

@@ -92,3 +92,17 @@ def test_class_numbers_follow_the_list():
     assert int(number({"class": "a"})["class_index"]) == 1
     with pytest.raises(ValueError, match=r"x7: a class of \['b', 'a'\] was expected, got 'c'"):
         number({"class": "c", "case": "x7"})
+
+
+@pytest.mark.parametrize("hot", [[(3, 4, 9999.0)], [(3, 4, 9999.0), (30, 2, -5000.0)]])
+def test_a_hot_pixel_sets_no_range_and_is_told(hot, caplog):
+    image = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)) * 100
+    plain = ScaleIntensityByd("image")({"image": image})["image"]
+    assert not caplog.records
+    for x, y, value in hot:
+        image[0, x, y] = value
+    scaled = ScaleIntensityByd("image")({"image": image, "case": "a.png"})["image"]
+    assert "a.png" in caplog.text
+    assert float((scaled - plain).abs()[0, 40:].max()) < 0.01
+    by = ScaleIntensityByd("image", by="image")({"image": image})["image"]
+    assert float(by.std()) < 0.1, "what training and evaluation scale by stays the extremes"
