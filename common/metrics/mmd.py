@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,9 @@ KERNELS = ("linear", "rbf")
 ESTIMATORS = ("unbiased", "linear_time")
 
 
-def mmd2_unbiased(x: Tensor, y: Tensor, kernel: Kernel, seed: int = 0, resamples: int = 0) -> Estimate:
+def mmd2_unbiased(
+    x: Tensor, y: Tensor, kernel: Kernel, seed: int = 0, resamples: int = 0, paired: bool = False
+) -> Estimate:
     """
     Unbiased squared MMD of two sets, and its percentile bootstrap interval over the images of both.
 
@@ -35,36 +37,52 @@ def mmd2_unbiased(x: Tensor, y: Tensor, kernel: Kernel, seed: int = 0, resamples
         kernel: (n, d), (m, d) -> (n, m).
         seed: of the draws.
         resamples: number of draws; 0 for no interval.
+        paired: whether row i of x and row i of y are one case, as a restored image and its original: then k(x_i, y_i)
+            is left out as k(x_i, x_i) is, and cases are drawn. With it the estimate would be too low by the likeness of
+            the pairs, and below 0 for a set against itself, for which it is 0 so.
 
     Returns:
         Value, and ``[low, high]`` of 95 %; None for fewer than three images in a set, where most draws leave no pair.
 
     Raises:
-        ValueError: for fewer than two rows, other shapes, NaN or infinity.
+        ValueError: for fewer than two rows, other shapes, NaN or infinity; for pairs in sets of different sizes.
 
-    Source: Gretton et al. 2012, eq. 3 (lemma 6); Efron 1979, weights as of a U-statistic.
+    Source: Gretton et al. 2012, eq. 3 (lemma 6), for pairs the estimator MMD_u^2 below it; Efron 1979, weights as of a
+        U-statistic.
     """
     x, y = checked_sets(x, y)
     n, m = len(x), len(y)
+    if paired and n != m:
+        raise ValueError(f"Pairs were expected, got {n} and {m} images.")
     kernels = kernel(x, x).numpy(), kernel(y, y).numpy(), kernel(x, y).numpy()
 
     def of_draw(*drawn: np.ndarray) -> float | None:
-        w, v = (np.bincount(rows.astype(int), minlength=size).astype(float) for rows, size in zip(drawn, (n, m)))
-        return _weighted(kernels, w, v) if min(np.count_nonzero(w), np.count_nonzero(v)) > 1 else None
+        weights = [np.bincount(rows.astype(int), minlength=size).astype(float) for rows, size in zip(drawn, (n, m))]
+        return _weighted(kernels, weights) if min(np.count_nonzero(w) for w in weights) > 1 else None
 
-    sets = [np.arange(n), np.arange(m)]
+    sets = [np.arange(n), np.arange(m)][: 1 if paired else 2]
     interval = bootstrap_interval_of_sets(sets, of_draw, seed, resamples) if min(n, m) > 2 else None
-    return _weighted(kernels, np.ones(n), np.ones(m)), interval
+    return _weighted(kernels, [np.ones(len(rows)) for rows in sets]), interval
 
 
-def _weighted(kernels: tuple[np.ndarray, np.ndarray, np.ndarray], w: np.ndarray, v: np.ndarray) -> float:
-    """The unbiased estimate in which image i of x counts w[i] times, and never together with itself."""
+def _weighted(kernels: tuple[np.ndarray, np.ndarray, np.ndarray], weights: Sequence[np.ndarray]) -> float:
+    """
+    The unbiased estimate in which image i of x counts w[i] times, and never together with itself.
+
+    ``weights`` are those of x and of y; those of the cases alone where x and y are pairs, which are left out too.
+    """
     k_xx, k_yy, k_xy = kernels
-    result = -2 * (w @ k_xy @ v) / (w.sum() * v.sum())
-    for k, weight in ((k_xx, w), (k_yy, v)):
-        alike = weight**2
-        result += (weight @ k @ weight - alike @ np.diag(k)) / (weight.sum() ** 2 - alike.sum())
-    return float(result)
+    if len(weights) == 1:
+        return sum(sign * _mean_of_others(k, weights[0]) for sign, k in ((1, k_xx), (1, k_yy), (-2, k_xy)))
+    w, v = weights
+    across = float(w @ k_xy @ v) / (w.sum() * v.sum())
+    return float(_mean_of_others(k_xx, w) + _mean_of_others(k_yy, v) - 2 * across)
+
+
+def _mean_of_others(k: np.ndarray, weight: np.ndarray) -> float:
+    """Mean of k[i, j] over different i and j, that count weight[i] and weight[j] times."""
+    alike = weight**2
+    return float((weight @ k @ weight - alike @ np.diag(k)) / (weight.sum() ** 2 - alike.sum()))
 
 
 def mmd2_linear_time(x: Tensor, y: Tensor, kernel: Kernel) -> Estimate:
@@ -254,6 +272,8 @@ class KernelDistanceMetric(FeatureSetMetric):
         features: the network and its preprocessing; its name stands in the result.
         seed: of the interval's draws.
         resamples: of the interval; 0 for none.
+        paired: whether each generated image belongs to the real one that it is given with, as a restored image to its
+            original; see ``mmd2_unbiased``.
 
     Source: Bińkowski et al. 2018.
 
@@ -269,14 +289,19 @@ class KernelDistanceMetric(FeatureSetMetric):
 
     name = "kid"
 
-    def __init__(self, features: FeatureNetwork, seed: int = 0, resamples: int = 1000) -> None:
+    def __init__(self, features: FeatureNetwork, seed: int = 0, resamples: int = 1000, paired: bool = False) -> None:
         super().__init__(features)
-        self.seed, self.resamples = seed, resamples
+        self.seed, self.resamples, self.paired = seed, resamples, paired
 
     def _measure(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
-        x, y = (torch.stack(in_order_of_mean(list(rows))) for rows in (generated, real))
-        value, interval = mmd2_unbiased(x, y, cubic_kernel, self.seed, self.resamples)
-        result: dict[str, Any] = {"value": value, "interval95": interval}
+        if self.paired:
+            order = real.double().mean(1).argsort(stable=True)
+            x, y = generated[order], real[order]
+        else:
+            x, y = (torch.stack(in_order_of_mean(list(rows))) for rows in (generated, real))
+        value, interval = mmd2_unbiased(x, y, cubic_kernel, self.seed, self.resamples, self.paired)
+        result: dict[str, Any] = {"value": value, "interval95": interval, "paired": self.paired}
         if self.resamples:
-            result["interval_by"] = f"bootstrap over images, {self.resamples} resamples, seed {self.seed}"
+            drawn = "pairs of images" if self.paired else "images"
+            result["interval_by"] = f"bootstrap over {drawn}, {self.resamples} resamples, seed {self.seed}"
         return result

@@ -9,7 +9,9 @@ from sklearn.metrics.pairwise import rbf_kernel as sklearn_rbf
 
 from common.evaluation.report import MetricsReport
 from common.metrics.mmd import (
+    KernelDistanceMetric,
     MaximumMeanDiscrepancy,
+    cubic_kernel,
     kid,
     linear_kernel,
     median_bandwidth,
@@ -25,6 +27,15 @@ from tests.metrics.test_base import Quarters
 def sets(n: int = 6, m: int = 5, d: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator) + 0.4
+
+
+class Pixels:
+    """A feature network whose features are the pixels."""
+
+    label, describe = "pixels", dict
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)
 
 
 def double_loop(x, y, k) -> float:
@@ -57,6 +68,35 @@ def test_kid_of_one_distribution_is_zero_on_average():
     values = [kid(torch.randn(6, 4, generator=g), torch.randn(6, 4, generator=g)) for g in generators]
     assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(300)
     assert min(values) < 0
+
+
+def test_kid_of_pairs_leaves_out_the_pairs_and_is_zero_for_a_set_with_itself():
+    unpaired, paired = [], []
+    for seed in range(300):
+        g = torch.Generator().manual_seed(seed)
+        x, other = torch.randn(8, 4, generator=g), torch.randn(8, 4, generator=g)
+        y = 0.9 * x + (1 - 0.9**2) ** 0.5 * other  # of the same distribution, and each y_i alike its x_i
+        unpaired.append(kid(x, y))
+        paired.append(mmd2_unbiased(x, y, cubic_kernel, paired=True)[0])
+    assert abs(np.mean(paired)) < 4 * np.std(paired) / np.sqrt(300)
+    assert np.mean(unpaired) < -10 * np.std(unpaired) / np.sqrt(300)
+    assert mmd2_unbiased(x, x, cubic_kernel, 0, 50, paired=True) == (0.0, [0.0, 0.0])
+    with pytest.raises(ValueError, match="Pairs were expected, got 8 and 7 images"):
+        mmd2_unbiased(x, y[:7], cubic_kernel, paired=True)
+
+
+def test_the_metric_keeps_pairs_together_in_whatever_order_they_are_seen():
+    x, y = (images.reshape(7, 1, 1, 7) for images in sets(7, 7))
+    values = []
+    for order in (torch.arange(7), torch.randperm(7, generator=torch.Generator().manual_seed(1))):
+        metric = KernelDistanceMetric(Pixels(), resamples=20, paired=True)
+        metric(x[order[:3]], y[order[:3]])
+        metric(x[order[3:]], y[order[3:]])
+        values.append(metric.report())
+    assert values[0]["value"] == pytest.approx(values[1]["value"], rel=1e-12)
+    assert values[0]["interval95"] == pytest.approx(values[1]["interval95"], rel=1e-9)
+    expected = mmd2_unbiased(x.flatten(1), y.flatten(1), cubic_kernel, paired=True)[0]
+    assert values[0]["value"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_linear_time_agrees_with_a_loop_over_pairs():
