@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fire import Fire
 
-from common.networks.memory import estimate_memory
+from common.networks.device import estimate_memory
 from common.networks.unet import ConditionalDiffusionUNet
 from tests.networks.paper import config_network
 

@@ -3,5 +3,5 @@
 from ..utils import exported
 
 __getattr__, __dir__, __all__ = exported(
-    __name__, {"config": ["from_config"], "in_memory": ["OpenedBundle", "open_bundle"], "package": ["package_bundle"]}
+    __name__, {"configs": ["OpenedBundle", "from_config", "open_bundle"], "package": ["package_bundle"]}
 )

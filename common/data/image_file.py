@@ -1,14 +1,16 @@
-"""An image as numbers, with what it takes to store others like it."""
+"""An image as numbers, with what it takes to store others like it; the record of how one was made."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..utils.files import sha256_of
 
 MAX_VOXELS = 512**3
 """Larger images are refused from their header: they would take gigabytes before any error."""
@@ -133,3 +135,42 @@ def integer_limits(dtype: Any) -> tuple[float, float]:
 def sides(shape: Sequence[int]) -> str:
     """Such as "12 x 9 x 5", for messages."""
     return " x ".join(str(int(side)) for side in shape)
+
+
+def provenance(bundle_root: str | Path, weights: str | Path, **settings: Any) -> dict[str, Any]:
+    """
+    A record to store beside generated volumes.
+
+    Args:
+        bundle_root: folder with ``configs/metadata.json``, which knows the bundle's name and version.
+        weights: file of the weights, whose SHA-256 is recorded; None stands there while it does not exist.
+        settings: anything else that a rerun needs, e.g. ``steps=10``.
+
+    Returns:
+        JSON-ready values; "synthetic" is True.
+    """
+    metadata = Path(bundle_root) / "configs" / "metadata.json"
+    about = json.loads(metadata.read_text()) if metadata.is_file() else {}
+    return {
+        "synthetic": True,
+        "bundle": Path(bundle_root).resolve().name,
+        "version": about.get("version"),
+        "weights": Path(weights).name,
+        "weights_sha256": sha256_of(weights) if Path(weights).is_file() else None,
+        **settings,
+    }
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """
+    A provenance as one line.
+
+    Example:
+        >>> describe({"bundle": "med_ddpm_3d", "version": "0.1.0", "seed": 7, "steps": 20})
+        'synthetic med_ddpm_3d 0.1.0 seed 7 steps 20'
+    """
+    parts = ["synthetic", str(record.get("bundle") or ""), str(record.get("version") or "")]
+    parts += [f"{name} {record[name]}" for name in ("seed", "steps") if record.get(name) is not None]
+    if record.get("weights_sha256"):
+        parts.append(f"weights {record['weights_sha256'][:12]}")
+    return " ".join(filter(None, parts))

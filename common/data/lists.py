@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .checks import check_folder
+from .dataset import check_folder
 from .finder import ENDINGS, EXPECTED, find_images, stem_of
 from .nifti import nifti_shape
 

@@ -266,7 +266,7 @@ METRICS: dict[str, Entry] = {
     ),
     "accuracy": Entry(
         "bundle",
-        "metrics.classification:ClassAccuracy",
+        "metrics.consistency:ClassAccuracy",
         "share of images whose class a classifier finds",
         _REAL,
         "Med-cDiff 2023, section 4 (downstream task)",
@@ -275,7 +275,7 @@ METRICS: dict[str, Entry] = {
     ),
     "mask_dice": Entry(
         "bundle",
-        "metrics.mask_consistency:MaskDice",
+        "metrics.consistency:MaskDice",
         "Dice of the input mask and a segmenter's reading of the volume",
         _REAL,
         "Dice 1945",

@@ -15,7 +15,7 @@ from monai.networks.nets import resnet as monai_resnet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..networks.torchvision import import_torchvision
+from ..networks.classifiers import import_torchvision
 from ..networks.weights import read_checkpoint
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"

@@ -6,9 +6,7 @@ __getattr__, __dir__, __all__ = exported(
     __name__,
     {
         "checkpoints": ["CheckpointWriter", "ResumeTraining", "TrainingState"],
-        "guards": ["CheckMemory", "GradientClipper", "StopOnNonFiniteLoss"],
-        "progress": ["ProgressLog"],
-        "seeding": ["EpochSeeding"],
-        "training": ["TrainingHandlers", "ema", "summary_writer"],
+        "guards": ["CheckMemory", "EpochSeeding", "GradientClipper", "StopOnNonFiniteLoss"],
+        "training": ["ProgressLog", "TrainingHandlers", "ema", "summary_writer"],
     },
 )

@@ -14,7 +14,7 @@ from ignite.handlers import EMAHandler
 
 from ..networks.weights import save_weights
 from ..utils.files import written_whole
-from .seeding import EpochSeeding
+from .guards import EpochSeeding
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,11 @@ __getattr__, __dir__, __all__ = exported(
     __name__,
     {
         "base": ["CaseMetric", "FeatureSetMetric", "Metric", "SetMetric"],
-        "classification": ["ClassAccuracy", "classification_scores"],
+        "consistency": ["ClassAccuracy", "MaskDice", "classification_scores"],
         "fidelity": ["MeanAbsoluteError", "MeanSquaredError", "PeakSignalToNoise"],
         "frechet": ["FrechetDistanceMetric", "GaussianStatistics"],
         "intervals": ["binomial_interval", "bootstrap_interval", "fold_interval"],
         "likelihood": ["BoundTerm", "OutOfDistributionROC"],
-        "mask_consistency": ["MaskDice"],
         "mmd": ["KernelDistanceMetric", "MaximumMeanDiscrepancy"],
         "neighbours": ["CoverageMetric", "DensityCoverage", "PrecisionRecall"],
         "perceptual": ["LPIPS", "PerceptualDistance"],

@@ -18,7 +18,7 @@ from ..features.backbones import (
     alexnet_convolutions,
     is_published_alexnet,
 )
-from ..networks.torchvision import import_torchvision
+from ..networks.classifiers import import_torchvision
 from ..utils.files import sha256_of
 from ..utils.images import plain_images
 from .base import CaseMetric, check_values, same_shape

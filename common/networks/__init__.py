@@ -6,8 +6,8 @@ __getattr__, __dir__, __all__ = exported(
     __name__,
     {
         "classifiers": ["cnn", "grey_vgg11", "load_classifier"],
+        "device": ["estimate_memory"],
         "gamma": ["FixedLinearGamma", "Gamma", "MonotoneGamma"],
-        "memory": ["estimate_memory"],
         "unet": ["ConditionalDiffusionUNet", "FullResolutionRefiner"],
         "vdm": ["VariationalDiffusionModel"],
         "vdm_dense": ["BernoulliDecoder", "DenseEncoder", "DenseScore", "dense_vdm"],

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
+import sys
 from collections import OrderedDict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .torchvision import import_torchvision
 from .weights import load_strictly, load_weights, read_checkpoint, state_dict_of
 
 # Name here and in torchvision -> name of its weights' enumeration, attribute of its last layer, title.
@@ -31,6 +33,8 @@ TITLES = {name: title for name, (_, _, title) in _CNNS.items()}
 MIN_SIDE = 64
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGENET_CLASSES = 1000
+# Kept alive: the operators vanish with the library object.
+_LIBRARIES: list[torch.library.Library] = []
 
 
 def grey_vgg11(num_classes: int, head: str = "pooled", batch_norm: bool = True, dropout: float = 0.3) -> nn.Module:
@@ -235,3 +239,32 @@ def _replace_last(network: nn.Module, attribute: str, num_classes: int) -> None:
         head[-1] = new
     else:
         setattr(network, attribute, new)
+
+
+def import_torchvision() -> ModuleType:
+    """
+    ``torchvision``, also where its compiled part does not fit the installed PyTorch (a CPU build beside PyPI's wheel).
+
+    Its Python part then needs only the names of two operators, ``nms`` and ``qnms``. They are declared without a
+    kernel: networks for classification and features run, and a call of either operator raises PyTorch's own error.
+
+    Raises:
+        ModuleNotFoundError: when torchvision is not installed; says how to get it.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except ModuleNotFoundError as error:
+        if error.name != "torchvision":
+            raise
+        message = "torchvision is not installed; its networks need `pip install -r requirements-metrics.txt`."
+        raise ModuleNotFoundError(message, name="torchvision") from error
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _LIBRARIES.append(library)
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    return importlib.import_module("torchvision")

@@ -17,7 +17,7 @@ from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .precision import autocast, precision_name, resolve_memory_format, resolve_precision
+from .device import autocast, precision_name, resolve_memory_format, resolve_precision
 
 _LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _GROUPS, _BLOCKS = 8, 2  # of the refiner

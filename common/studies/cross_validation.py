@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.checks import check_folder
+from ..data.dataset import check_folder
 from ..data.splits import stratified_folds
 from ..evaluation.results import finite, versions, write_report
-from ..handlers.seeding import epoch_seed
-from ..metrics.classification import classification_scores
+from ..handlers.guards import epoch_seed
+from ..metrics.consistency import classification_scores
 from ..metrics.intervals import fold_interval
 from ..networks.classifiers import TITLES, chosen_architectures
 from .fold_files import check_fold, described, images_digest, read_fold, remove_fold, weights_digest, write_fold

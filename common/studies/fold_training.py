@@ -20,9 +20,8 @@ from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 from torch import nn
 
-from ..handlers.guards import StopOnNonFiniteLoss
-from ..handlers.seeding import EpochSeeding, epoch_seed
-from ..networks.precision import autocast, resolve_memory_format, resolve_precision
+from ..handlers.guards import EpochSeeding, StopOnNonFiniteLoss, epoch_seed
+from ..networks.device import autocast, resolve_memory_format, resolve_precision
 
 logger = logging.getLogger(__name__)
 _KEYS = ("image", "class_index")

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..data.finder import ending_of
+from ..data.image_file import describe
 from ..data.lists import Case
-from ..data.provenance import describe
 from ..data.raster import write_png
 from ..utils.files import sha256_of, written_whole
 

@@ -15,7 +15,7 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, SaveImaged
 
-from ..data.checks import check_folder
+from ..data.dataset import check_folder
 from ..data.splits import by_key
 from ..data.writer import in_unit_range
 from .synthetic import image_name, synthetic_record, write_manifest, write_synthetic

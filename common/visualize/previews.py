@@ -16,7 +16,7 @@ from monai.data import FolderLayout, MetaTensor
 from monai.transforms import MapTransform
 from PIL import Image, PngImagePlugin
 
-from ..data.provenance import describe
+from ..data.image_file import describe
 from ..utils.files import written_whole
 from .pictures import as_bytes, contact_sheet, image_panel, preview_figure, save_figure, tiled
 

@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from common.networks.torchvision import import_torchvision
+from common.networks.classifiers import import_torchvision
 from common.utils.files import sha256_of
 from tests.bundles.classify_runs import (
     BRAIN,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from common.data.collate import CropToCommonSize
+from common.data.dataset import CropToCommonSize
 
 
 def _case(shape, channels=2):

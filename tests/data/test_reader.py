@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.checks import CheckedDataset, check_run
+from common.data.dataset import CheckedDataset, check_run
 from common.data.finder import find_images, find_partner, output_ending, pending_cases, stem_of
 from common.data.reader import read_image
 from common.data.writer import write_image

@@ -17,7 +17,7 @@ from torch import nn
 
 from common.evaluation.report import MethodTable, MetricsReport, method_handlers, method_metrics, metric_handlers
 from common.evaluation.results import document, markdown_table, share_won_back
-from common.metrics.classification import ClassAccuracy
+from common.metrics.consistency import ClassAccuracy
 from common.metrics.fidelity import PeakSignalToNoise
 from common.metrics.intervals import binomial_interval
 from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy

@@ -21,7 +21,7 @@ from common.features.backbones import (
 )
 from common.features.features import FeatureNetwork
 from common.features.registry import REGISTRY
-from common.networks.torchvision import import_torchvision
+from common.networks.classifiers import import_torchvision
 
 SHAPES = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
 

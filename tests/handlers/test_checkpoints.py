@@ -9,7 +9,7 @@ from monai.handlers import LrScheduleHandler
 from torch.utils.data import DataLoader
 
 from common.handlers.checkpoints import CheckpointWriter, ResumeTraining, TrainingState, checkpoints, load_newest
-from common.handlers.seeding import EpochSeeding
+from common.handlers.guards import EpochSeeding
 
 
 class Run:

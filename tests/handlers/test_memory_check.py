@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Engine
 
 from common.handlers.guards import CheckMemory
-from common.networks.memory import check_inference
+from common.networks.device import check_inference
 from common.networks.unet import ConditionalDiffusionUNet
 
 NUMBER = r"\d+\.\d"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from common.handlers.progress import ProgressLog, duration
+from common.handlers.training import ProgressLog, duration
 
 
 class Records(logging.Handler):

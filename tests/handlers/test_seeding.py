@@ -9,7 +9,7 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, RandFlipd
 
-from common.handlers.seeding import EpochSeeding, epoch_seed
+from common.handlers.guards import EpochSeeding, epoch_seed
 
 
 def loader(cases: int = 5, **kwargs) -> DataLoader:

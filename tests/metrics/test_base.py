@@ -11,11 +11,10 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler, MetricsSaver, from_engine
 
 from common.metrics.base import CaseMetric, FeatureSetMetric, SetMetric
-from common.metrics.classification import ClassAccuracy
+from common.metrics.consistency import ClassAccuracy, MaskDice
 from common.metrics.fidelity import FidelityMetric, MeanAbsoluteError, MeanSquaredError, PeakSignalToNoise
 from common.metrics.frechet import FrechetDistanceMetric
 from common.metrics.likelihood import BoundTerm, OutOfDistributionROC
-from common.metrics.mask_consistency import MaskDice
 from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy
 from common.metrics.neighbours import CoverageMetric
 from common.metrics.perceptual import PerceptualDistance

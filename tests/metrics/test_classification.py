@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
 
-from common.metrics.classification import classification_scores
+from common.metrics.consistency import classification_scores
 
 
 def drawn(n=60, classes=3, seed=0):

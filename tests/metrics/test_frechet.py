@@ -9,7 +9,7 @@ from torch import nn
 
 from common.features.features import FeatureNetwork
 from common.metrics.frechet import FrechetDistanceMetric, GaussianStatistics, fid, fid_interval, frechet_distance
-from common.networks.torchvision import import_torchvision
+from common.networks.classifiers import import_torchvision
 
 
 def features(n: int, d: int, seed: int) -> torch.Tensor:

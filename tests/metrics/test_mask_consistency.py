@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from common.features.segmenter import Segmenter, WholeVolumeInferer, build_segmenter
-from common.metrics.mask_consistency import MaskDice, mask_dice, read_masks
+from common.metrics.consistency import MaskDice, mask_dice, read_masks
 
 
 class ReadsIntensity(nn.Module):

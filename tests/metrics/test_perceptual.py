@@ -13,7 +13,7 @@ from torch import nn
 from common.evaluation.report import MetricsReport
 from common.features.backbones import ALEXNET_FILE
 from common.metrics.perceptual import LPIPS, PerceptualDistance, lpips_input, perceptual_distance
-from common.networks.torchvision import import_torchvision
+from common.networks.classifiers import import_torchvision
 from tests.fixtures import real_data
 
 

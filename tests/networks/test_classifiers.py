@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.networks.classifiers import ARCHITECTURES, chosen_architectures, cnn
-from common.networks.torchvision import import_torchvision
+from common.networks.classifiers import ARCHITECTURES, chosen_architectures, cnn, import_torchvision
 
 # Of a thousand classes, as torchvision's documentation of the weights has them; GoogLeNet without auxiliary outputs.
 PARAMETERS = {

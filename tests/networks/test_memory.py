@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from common.networks.memory import estimate_memory
+from common.networks.device import estimate_memory
 from common.networks.unet import ConditionalDiffusionUNet
 from tests.fixtures import REPOSITORY
 

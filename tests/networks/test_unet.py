@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.networks.nets import ControlNet, DiffusionModelUNet
 
-from common.networks.precision import native_bf16, resolve_memory_format, resolve_precision
+from common.networks.device import native_bf16, resolve_memory_format, resolve_precision
 from common.networks.unet import ConditionalDiffusionUNet
 from tests.networks.paper import config_network
 
@@ -189,12 +189,12 @@ def test_unknown_settings_are_refused(change, message):
 
 def test_auto_settings_follow_the_hardware(monkeypatch):
     cpu = torch.device("cpu")
-    monkeypatch.setattr("common.networks.precision.native_bf16", lambda device: True)
+    monkeypatch.setattr("common.networks.device.native_bf16", lambda device: True)
     assert resolve_precision("auto", cpu) is torch.bfloat16
     assert resolve_memory_format("auto", cpu, 3) is torch.channels_last_3d
     assert resolve_memory_format("auto", cpu, 3, torch.float32) is None, "GroupNorm is inaccurate there"
     assert resolve_memory_format("auto", cpu, 2, torch.float32) is torch.channels_last
-    monkeypatch.setattr("common.networks.precision.native_bf16", lambda device: False)
+    monkeypatch.setattr("common.networks.device.native_bf16", lambda device: False)
     assert resolve_precision("auto", cpu) is torch.float32
     assert resolve_memory_format("auto", cpu, 3) is None
 

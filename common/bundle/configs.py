@@ -1,4 +1,4 @@
-"""A bundle opened from Python: its network, its inferer, and images generated without reading or writing any."""
+"""A bundle's configs in use: items for other configs, and a bundle opened from Python on images in memory."""
 
 from __future__ import annotations
 
@@ -22,6 +22,41 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 _PICTURE = np.diag([-1.0, -1.0, -1.0, 1.0])  # x to the right, y down, as the readers of PNG and JPEG say it
+
+
+def from_config(
+    item: str,
+    given: Mapping[str, Any],
+    **arguments: Any,
+) -> Any:
+    """
+    Build an item of another config of a bundle, so that train.json need not repeat what inference.json says.
+
+    MONAI's macro ``%file::id`` takes paths relative to the working folder and fails from any other.
+
+    Args:
+        item: file in the bundle's ``configs`` folder and id of the item in it, e.g. "inference.json::network_def".
+        given: top-level values that replace those of the file: ``bundle_root``, and what differs, e.g. ``labels``.
+        arguments: of the item itself that differ, e.g. ``use_checkpointing=True``; one by one, so that an overlay's
+            ``network_def#use_checkpointing`` means the same in both configs.
+
+    Returns:
+        The item, instantiated or evaluated.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        KeyError: when the file has no such item, or ``given`` no ``bundle_root``.
+    """
+    file, _, id = item.partition("::")
+    path = Path(given["bundle_root"], "configs", file)
+    if not path.is_file():
+        raise FileNotFoundError(f"No config {path}.")
+    parser = ConfigParser(ConfigParser.load_config_file(path))
+    parser.update(dict(given))
+    parser.update({f"{id}::{name}": value for name, value in arguments.items()})
+    if id not in parser:
+        raise KeyError(f"{path} has no item {id!r}.")
+    return parser.get_parsed_content(id)
 
 
 def open_bundle(root: str | Path, *configs: str, **settings: Any) -> OpenedBundle:
