@@ -19,6 +19,7 @@ SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4": "MR",
     "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture",
 }
+_YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
@@ -67,6 +68,10 @@ def read_dicom(path: Path) -> ImageFile:
     if "PixelData" not in source:
         raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
     stored = np.asarray(source.pixel_array)
+    if source.PhotometricInterpretation in _YBR and int(pydicom.__version__.split(".")[0]) < 3:
+        from pydicom.pixel_data_handlers.util import convert_color_space  # pydicom 3 has done it
+
+        stored = convert_color_space(stored, source.PhotometricInterpretation, "RGB")
     bits, signed = int(source.BitsStored), int(source.PixelRepresentation)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     slope = float(source.get("RescaleSlope") or 1.0)
@@ -101,9 +106,9 @@ def _check(path: Path, source: Any) -> None:
         raise Unsuitable(f"{path}: {names} was expected, got SOP class {kind or 'none'} ({source.get('Modality')}).")
     if int(source.get("NumberOfFrames") or 1) != 1:
         raise Unsuitable(f"{path}: one frame was expected, got {source.NumberOfFrames}; export them one by one.")
-    if source.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2", "RGB"):
+    if source.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2", "RGB", *_YBR):
         found = source.PhotometricInterpretation
-        raise Unsuitable(f"{path}: MONOCHROME1, MONOCHROME2 or RGB was expected, got {found}.")
+        raise Unsuitable(f"{path}: MONOCHROME1, MONOCHROME2, RGB or YBR was expected, got {found}.")
     if "ModalityLUTSequence" in source:
         raise Unsuitable(f"{path}: RescaleSlope and RescaleIntercept were expected, got a ModalityLUTSequence.")
 

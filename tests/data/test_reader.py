@@ -197,7 +197,7 @@ BAD = {
     ),
     "palette": (
         lambda folder: write_dicom(folder / "a.dcm", grey(), CR, 8, PhotometricInterpretation="PALETTE COLOR"),
-        "MONOCHROME1, MONOCHROME2 or RGB was expected, got PALETTE COLOR",
+        "MONOCHROME1, MONOCHROME2, RGB or YBR was expected, got PALETTE COLOR",
     ),
 }
 
@@ -229,6 +229,17 @@ def test_a_colour_dicom_has_three_channels(tmp_path):
     assert read_image(path).values.shape == (3, colour.shape[1], colour.shape[0], 1)
     new = pydicom.dcmread(written(path, read_image(path)))
     assert new.pixel_array.shape == colour.shape[:2]
+
+
+@pytest.mark.parametrize("space", ["YBR_FULL", "YBR_FULL_422"])
+def test_a_colour_dicom_of_luminance_and_chrominance_is_read_as_rgb(tmp_path, space):
+    colour = np.stack([grey((30, 44), seed=seed) // 2 + 60 for seed in range(3)], -1).repeat(2, axis=1)
+    ybr = np.array(Image.fromarray(colour).convert("YCbCr"))
+    if space == "YBR_FULL_422":  # Y Y B R for two pixels
+        ybr = np.concatenate([ybr[:, ::2, :1], ybr[:, 1::2, :1], ybr[:, ::2, 1:]], -1)
+    tags = {"PhotometricInterpretation": space, "SamplesPerPixel": 3, "PlanarConfiguration": 0, "Columns": 88}
+    path = write_dicom(tmp_path / "a.dcm", ybr, CR, 8, **tags)
+    np.testing.assert_allclose(read_image(path).values[..., 0].transpose(2, 1, 0), colour, atol=3)
 
 
 def test_images_are_found_by_ending_or_mark_and_skipped_when_done(tmp_path):
