@@ -16,6 +16,7 @@ from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
+from ..metrics.base import gathered
 from ..utils.images import release_memory
 from .results import (
     RESAMPLES,
@@ -129,15 +130,32 @@ class _Report:
         self.output_dir = Path(output_dir)
         self.context, self.seed, self.resamples = dict(context or {}), seed, resamples
         self._started = time.monotonic()
+        self._groups: list[str | None] = []
+        self._clusters: np.ndarray | None = None
 
     def attach(self, engine: Engine) -> None:
         """Write when ``engine`` has run; its folder is made at once, so that a bad one stops the run early."""
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note_groups)
         engine.add_event_handler(Events.COMPLETED, self)
 
     def _start(self, engine: Engine) -> None:
-        self._started = time.monotonic()
+        self._started, self._groups = time.monotonic(), []
         self.output_dir.mkdir(parents=True, exist_ok=True)
+
+    def _note_groups(self, engine: Engine) -> None:
+        batch: Any = engine.state.batch
+        cases = batch if isinstance(batch, list) else [batch]
+        named = [case.get("group") if isinstance(case, Mapping) else None for case in cases]
+        names = [name for group in named for name in (group if isinstance(group, (list, tuple)) else [group])]
+        self._groups += [None if name is None else str(name) for name in names]
+
+    def clusters(self) -> np.ndarray | None:
+        """Group of each case of all processes, where several cases share one; None where each stands for itself."""
+        groups = [group for part in gathered(self._groups) for group in part]
+        if None in groups or len(set(groups)) == len(groups):
+            return None
+        return np.array(groups)
 
     def __call__(self, engine: Engine) -> None:
         """Collect on all processes, write on the first."""
@@ -147,8 +165,13 @@ class _Report:
 
     def collect(self) -> dict[str, Any]:
         """Everything that ``metrics.json`` holds. Called on all processes, since the metrics are gathered."""
-        results = self._results()
-        return document(results, self.context, self.seed, self._started, resamples=self.resamples)
+        clusters = self._clusters = self.clusters()
+        found = self._results()
+        if clusters is None:
+            return document(found, self.context, self.seed, self._started, resamples=self.resamples)
+        over = f"{len(set(clusters))} groups of cases"
+        found["clusters"] = clusters.tolist()
+        return document(found, self.context, self.seed, self._started, over, self.resamples)
 
     def _results(self) -> dict[str, Any]:
         raise NotImplementedError(f"{type(self).__name__} must implement _results.")
@@ -156,20 +179,21 @@ class _Report:
     def _entries(self, metrics: Mapping[str, Any], values: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
         """The results of metrics under their labels."""
         return {
-            getattr(metric, "label", name): result_of(metric, values[name], self.seed, self.resamples)
+            getattr(metric, "label", name): result_of(metric, values[name], self.seed, self.resamples, self._clusters)
             for name, metric in metrics.items()
         }
 
     def _paired(self, columns: Sequence[Any], statistic: Callable[[np.ndarray], float]) -> dict[str, Any]:
         """Value and interval of a statistic of values a case, of several metrics of the same cases."""
-        return entry_of(np.stack(columns, axis=1), statistic, self.seed, self.resamples)
+        return entry_of(np.stack(columns, axis=1), statistic, self.seed, self.resamples, self._clusters)
 
 
 class MetricsReport(_Report):
     """
     Handler that writes ``metrics.json`` and ``metrics.md`` when the evaluation is complete.
 
-    Means over cases get a bootstrap interval of 95 % over cases; ratios of two such means are paired by case. Metrics
+    Means over cases get a bootstrap interval of 95 % over cases, or over the groups (subjects) that the cases' "group"
+    names where several cases share one; ratios of two such means are paired by case. Metrics
     of whole sets report themselves (``report()``), under their ``label``, which names the feature network.
 
     Args:
@@ -218,7 +242,8 @@ class MethodTable(_Report):
     """
     Handler that writes ``metrics.json`` and ``metrics.md``: a row a method, a column a metric, the same cases.
 
-    Means over cases have a bootstrap interval of 95 % over cases, others their own; ratios and shares are paired by
+    Means over cases have a bootstrap interval of 95 % over cases, or over their groups as in ``MetricsReport``, others
+    their own; ratios and shares are paired by
     case.
 
     Args:

@@ -37,7 +37,11 @@ def per_case_values(metric: CumulativeIterationMetric) -> np.ndarray | None:
 
 
 def result_of(
-    metric: CumulativeIterationMetric, values: np.ndarray | None, seed: int = 0, resamples: int = RESAMPLES
+    metric: CumulativeIterationMetric,
+    values: np.ndarray | None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    clusters: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """
     What stands in the results for one metric.
@@ -47,10 +51,11 @@ def result_of(
         values: its ``per_case_values``.
         seed: of the bootstrap over cases.
         resamples: of the bootstrap.
+        clusters: name of what each case belongs to (the subject), which the bootstrap draws; None for cases.
 
     Returns:
-        The metric's own report; before it, for values a case, "value" (their mean), "interval95" and "n". A metric that
-        cannot be computed, for want of cases, has no value and says why ("warning").
+        The metric's own report; before it, for values a case, "value" (their mean), "interval95", "n" and "per_case". A
+        metric that cannot be computed, for want of cases, has no value and says why ("warning").
     """
     try:
         extra = metric.report() if hasattr(metric, "report") else {}
@@ -58,7 +63,10 @@ def result_of(
         return {"value": None, "interval95": None, "n": "", "warning": str(error)}
     if values is None:
         return extra
-    return {**entry_of(values[~np.isnan(values)], seed=seed, resamples=resamples), **extra}
+    known = ~np.isnan(values)
+    own = None if clusters is None else clusters[known]
+    entry = entry_of(values[known], seed=seed, resamples=resamples, clusters=own)
+    return {**entry, **extra, "per_case": [float(value) if ok else None for value, ok in zip(values, known)]}
 
 
 def entry_of(
@@ -66,9 +74,10 @@ def entry_of(
     statistic: Callable[[np.ndarray], float] = lambda rows: float(rows.mean()) if len(rows) else math.nan,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    clusters: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """ "value", "interval95" and "n" of a statistic of (n,) or (n, k) values a case."""
-    interval = bootstrap_interval(rows, statistic, seed, resamples)
+    """ "value", "interval95" and "n" of a statistic of (n,) or (n, k) values a case; see ``bootstrap_interval``."""
+    interval = bootstrap_interval(rows, statistic, seed, resamples, clusters)
     known = interval is not None and all(math.isfinite(end) for end in interval)
     return {"value": statistic(rows), "interval95": interval if known else None, "n": len(rows)}
 

@@ -19,7 +19,7 @@ from common.evaluation.report import MethodTable, MetricsReport, method_handlers
 from common.evaluation.results import document, markdown_table, share_won_back
 from common.metrics.consistency import ClassAccuracy
 from common.metrics.fidelity import PeakSignalToNoise
-from common.metrics.intervals import binomial_interval
+from common.metrics.intervals import binomial_interval, bootstrap_interval
 from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy
 from common.metrics.neighbours import CoverageMetric
 from common.metrics.sharpness import Acutance, Grain
@@ -217,3 +217,23 @@ def test_a_classifier_needs_one_class_an_image():
 def test_a_missing_value_is_a_dash():
     entry = {"title": "t", "metrics": {"m": {"value": None}, "k": {"value": 2.0, "interval95": [1.0, 3.0]}}}
     assert markdown_table({"methods": {"a": entry}}).splitlines()[2] == "| t | – | 2 (1 to 3) |"
+
+
+def test_cases_of_one_group_are_drawn_together_and_values_a_case_are_kept(tmp_path):
+    values = [1.0, 1.2, 5.0, 5.1, 9.0, 9.3]
+    found = {}
+    for name, groups in (("cases", "abcdef"), ("groups", "aabbcc")):
+        metric = MSEMetric()
+        report = MetricsReport({"mse": metric}, tmp_path / name, ratios={"itself": ["mse", "mse"]})
+        engine = Engine(lambda engine, batch: None)
+        report.attach(engine)
+        for value in values:
+            metric(torch.tensor([[[value**0.5]]]), torch.zeros(1, 1, 1))
+        engine.run([[{"group": group}] for group in groups])
+        found[name] = json.loads((tmp_path / name / "metrics.json").read_text())
+    by_case, by_group = (found[name]["metrics"]["mse"] for name in ("cases", "groups"))
+    assert by_case["per_case"] == pytest.approx(values)
+    assert np.ptp(by_group["interval95"]) > 1.2 * np.ptp(by_case["interval95"])
+    assert by_group["interval95"] == bootstrap_interval(by_group["per_case"], clusters=list("aabbcc"))
+    assert found["groups"]["bootstrap"]["over"] == "3 groups of cases"
+    assert (found["groups"]["clusters"], "clusters" in found["cases"]) == (list("aabbcc"), False)
