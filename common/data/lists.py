@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ def image_cases(
     classes: Sequence[str] | None = None,
     manifest: str = "manifest.csv",
     key: str = "image",
+    lookalike_by: str | None = None,
 ) -> list[Case]:
     """
     One case an image, sorted by path.
@@ -77,30 +78,34 @@ def image_cases(
         group_by: column of the manifest that says what must not be split (patient, group of near copies); an empty
             entry is a group of its own. None: each image is its own group.
         classes: the classes to take; None for all.
-        manifest: a CSV file in ``dataset_dir`` with the columns "path" (relative to it), "class" and ``group_by``.
+        manifest: a CSV file in ``dataset_dir`` with the columns "path" (relative to it), "class" and those asked for.
         key: of the image's path in a case.
+        lookalike_by: column of the manifest that says which images look alike, for a strict split; an empty entry looks
+            like none. None: cases have no "lookalike".
 
     Returns:
-        ``{key: path, "case": name, "class": class, "group": group}`` an image.
+        ``{key: path, "case": name, "class": class, "group": group}`` an image, with ``lookalike_by`` its "lookalike".
 
     Raises:
-        FileNotFoundError: when there is no folder, no image, no manifest for ``group_by``, or a file of it is missing.
+        FileNotFoundError: when there is no folder, no image, no manifest for a column, or a file of it is missing.
         ValueError: when the manifest lacks a column or lists an image twice, or a class has no image.
     """
     root = Path(dataset_dir)
     if not root.is_dir():
         raise FileNotFoundError(f"No folder {root}: set dataset_dir to a folder of images.")
     listed = (root / manifest).is_file()
-    if group_by and not listed:
+    columns = {"group": group_by, "lookalike": lookalike_by}
+    if any(columns.values()) and not listed:
         raise FileNotFoundError(
-            f"No {root / manifest}, which says what belongs together ({group_by}); "
+            f"No {root / manifest}, which says what belongs together ({', '.join(filter(None, columns.values()))}); "
             "--group_by '$None' takes every image for itself."
         )
     if listed:
-        rows = _manifest_rows(root / manifest, group_by)
+        rows = _manifest_rows(root / manifest, columns)
     else:
         found = [Path(path) for path in find_images(root, recursive=True)]
-        rows = [(path.relative_to(root).as_posix(), path.parent.name, "") for path in found]
+        rows = [(path.relative_to(root).as_posix(), path.parent.name, {}) for path in found]
+    marks = [name for name, column in columns.items() if name == "group" or column]
     twice = sorted(path for path, times in Counter(row[0] for row in rows).items() if times > 1)
     if twice:
         raise ValueError(f"{root / manifest} lists {len(twice)} images more than once, such as {twice[0]}.")
@@ -108,8 +113,8 @@ def image_cases(
     if others:
         logger.info(f"Classes of {root} that are left out: {dict(sorted(others.items()))}")
     cases = [
-        {key: str(root / path), "case": stem_of(path), "class": name, "group": group or path}
-        for path, name, group in sorted(rows)
+        {key: str(root / path), "case": stem_of(path), "class": name, **{m: values.get(m) or path for m in marks}}
+        for path, name, values in sorted(rows, key=lambda row: row[:2])
         if classes is None or name in classes
     ]
     empty = sorted(set(classes or ()) - {case["class"] for case in cases})
@@ -123,14 +128,15 @@ def image_cases(
     return cases
 
 
-def _manifest_rows(path: Path, group_by: str | None) -> list[tuple[str, str, str]]:
+def _manifest_rows(path: Path, columns: Mapping[str, str | None]) -> list[tuple[str, str, dict[str, str]]]:
+    """Path, class and the values of ``columns`` (key of a case -> column or None) of each row."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        wanted = ["path", "class", *([group_by] if group_by else [])]
-        absent = [name for name in wanted if name not in (reader.fieldnames or [])]
+        asked = {key: column for key, column in columns.items() if column}
+        absent = [name for name in ("path", "class", *asked.values()) if name not in (reader.fieldnames or [])]
         if absent:
             raise ValueError(f"{path} has no column {absent}; it has {reader.fieldnames}.")
-        return [(row["path"], row["class"], row[group_by] if group_by else "") for row in reader]
+        return [(row["path"], row["class"], {key: row[column] for key, column in asked.items()}) for row in reader]
 
 
 def slice_cases(

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data.lists import Case, image_cases
-from ..data.splits import by_key, sample_share
+from ..data.splits import SPLITS, by_key, share_by_split
 from .synthetic import names_digest, refuse_synthetic, synthetic_cases
 
 TRAIN_ON = ("synthetic", "real", "real_plus_synthetic")
-SPLITS = ("random", "group")
 
 logger = logging.getLogger(__name__)
 _LISTED = 100
@@ -46,7 +45,7 @@ def study_sets(
         real: all real cases, see ``image_cases``.
         synthetic_dir: folder of generated images; not read for ``train_on`` "real".
         train_on: "synthetic", "real" (the sample that the diffusion model was trained on) or "real_plus_synthetic".
-        split: "random", by image as in the paper, or "group": near copies stay together.
+        split: "random", by image as in the paper, "group" or "strict", see ``share_by_split``.
         fraction: of the real images of each class, the sample; as the diffusion model was trained.
         seed: of the sample; as the diffusion model was trained.
         per_class: synthetic images a class at size 1.
@@ -63,9 +62,11 @@ def study_sets(
             of a class.
     """
     if train_on not in TRAIN_ON or split not in SPLITS:
-        raise ValueError(f"train_on must be one of {TRAIN_ON} and split of {SPLITS}, got {train_on!r} and {split!r}.")
+        raise ValueError(
+            f"train_on must be one of {TRAIN_ON} and split of {tuple(SPLITS)}, got {train_on!r} and {split!r}."
+        )
     refuse_synthetic(real)
-    sample, test = sample_share(real, fraction=fraction, seed=seed, by="group" if split == "group" else None)
+    sample, test = share_by_split(real, split, fraction=fraction, seed=seed)
     train = [] if train_on == "synthetic" else list(sample)
     if train_on != "real":
         if synthetic_dir is None:
@@ -126,9 +127,13 @@ def load_sets(
 
 
 def copies_of_sample(test: Sequence[Mapping[str, Any]], sample: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Whether each test image has a near copy (one of its group) in the sample; never with a split by group."""
-    groups = {case["group"] for case in sample}
-    return [case["group"] in groups for case in test]
+    """
+    Whether each test image has a near copy in the sample: one of its "lookalike" where cases have it, else of its
+    "group". Never with the split that keeps these apart.
+    """
+    key = "lookalike" if all("lookalike" in case for case in (*test, *sample)) else "group"
+    values = {case[key] for case in sample}
+    return [case[key] in values for case in test]
 
 
 def class_counts(cases: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -150,6 +155,7 @@ def link_folders(
     fraction: float = 0.2,
     seed: int = 0,
     every: int = 1,
+    lookalike_by: str | None = None,
 ) -> dict[str, int]:
     """
     Link the sample, the real images unlike any of it, and the generated ones into a folder each; print their numbers.
@@ -159,10 +165,12 @@ def link_folders(
         out: new folder for "sample", "real" and, with ``synthetic_dir``, "synthetic"; links named <class>_<file>.
         synthetic_dir: a complete synthetic set.
         group_by: column of the manifest that joins near copies; those of sample images are left out of "real".
-        split: "random" or "group", as the diffusion model was trained; "group" needs ``group_by``.
+        split: "random", "group" or "strict", as the diffusion model was trained; "group" needs ``group_by``, "strict"
+            takes the columns "series" and "lookalike" where no others are given.
         fraction: of the real images of each class, the sample; as the diffusion model was trained.
         seed: of the sample; as the diffusion model was trained.
         every: n, to link every n-th image of "real" and "synthetic" only.
+        lookalike_by: column of the manifest that joins look-alikes; they, not those of ``group_by``, are then left out.
 
     Returns:
         Number of links in each folder.
@@ -177,14 +185,17 @@ def link_folders(
         raise ValueError(f"every must be a whole number above 0, got {every!r}.")
     if Path(out).exists():
         raise FileExistsError(f"{out} is there already: give the name of a new folder.")
-    sets = study_sets(image_cases(dataset_dir, group_by), train_on="real", split=split, fraction=fraction, seed=seed)
+    if split == "strict":
+        group_by, lookalike_by = group_by or "series", lookalike_by or "lookalike"
+    cases = image_cases(dataset_dir, group_by, lookalike_by=lookalike_by)
+    sets = study_sets(cases, train_on="real", split=split, fraction=fraction, seed=seed)
     seen = copies_of_sample(sets["test"], sets["sample"])
     unlike = [case for case, is_copy in zip(sets["test"], seen) if not is_copy]
     folders = {"sample": sets["sample"], "real": unlike[::every]}
     if synthetic_dir is not None:
         folders["synthetic"] = synthetic_cases(synthetic_dir)[::every]
     links = {name: _links(cases) for name, cases in folders.items()}
-    _print_counts(sets, unlike if group_by else None)
+    _print_counts(sets, unlike if group_by or lookalike_by else None)
     for name, targets in links.items():
         Path(out, name).mkdir(parents=True)
         for link, target in targets.items():

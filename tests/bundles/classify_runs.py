@@ -32,13 +32,16 @@ def picture(name: str, seed: int, colour: bool = False) -> np.ndarray:
 
 
 def write_real(folder: Path, each: int = 20, colour: bool = False, copies: bool = False) -> Path:
-    """``each`` images a class; with ``copies`` every second one repeats the one before, and the manifest says so."""
-    rows = ["path,class,group"]
+    """
+    ``each`` images a class; with ``copies`` every second one repeats the one before, and the manifest says so. Two such
+    pairs are a series, and a pair looks like the one five further.
+    """
+    rows = ["path,class,group,series,lookalike"]
     for name in CLASSES:
         for index in range(each):
             group = index // 2 if copies else index
             write_picture(folder / name / f"{index:03d}.png", picture(name, 100 + group, colour))
-            rows.append(f"{name}/{index:03d}.png,{name},{name}{group}")
+            rows.append(f"{name}/{index:03d}.png,{name},{name}{group},{name}{index // 4},{name}{group % 5}")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder
 

@@ -265,9 +265,32 @@ def test_a_split_by_group_leaves_no_copies(data, tmp_path):
     assert "near copy" not in (tmp_path / "metrics.md").read_text()
 
 
+def test_a_strict_split_is_trained_tested_and_explained_without_lookalikes(data, tmp_path):
+    own = {"group_by": "series", "network_def": LINEAR}
+    run = study(BRAIN, data / "grey", None, "strict", "real_20", **own)
+    assert parsed(run, "study_name") == "real_strict"
+    sets = parsed(run, "sets")
+    assert {key: len(sets[key]) for key in ("sample", "test")} == {"sample": 8, "test": 24}
+    for key in ("group", "lookalike"):
+        assert not {c[key] for c in sets["sample"]} & {c[key] for c in sets["test"]}
+    drawn = study(BRAIN, data / "grey", tmp_path, "strict", **own, max_epochs=1)
+    drawn.run()
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["settings"]["split"] == "strict"
+    assert found["test_images"] == {"bright": 12, "dark": 12}
+    assert found["test_images_with_a_near_copy_in_the_sample"] == 0
+    explain = {"classifier_weights": str(tmp_path / "resnet18" / "fold_0.pt")}
+    explained = study(BRAIN, data / "grey", tmp_path / "x", "strict", "explain", **own, **explain)
+    assert parsed(explained, "study").sets["real"] == sets["test"]
+    with refused(ValueError, "belongs to another sample"):
+        parsed(study(BRAIN, data / "grey", tmp_path / "x", "explain", **explain), "study")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"split": "strict"}, "have no 'lookalike'.*set lookalike_by to the column"),
+        ({"split": "patient"}, "split of .'random', 'group', 'strict'., got 'synthetic' and 'patient'"),
         ({"folds": 11}, "at least 11 images"),
         ({"synthetic_size": 2.0}, "20 of each were expected"),
         ({"train_on": "fake"}, "train_on must be one of"),

@@ -16,8 +16,10 @@ from tests.fixtures import REPOSITORY
     [
         ((), ""),
         (("by_group",), "_by_group"),
+        (("strict",), "_strict"),
         (("budget_model",), "_budget"),
         (("budget_model", "by_group"), "_budget_by_group"),
+        (("budget_model", "strict"), "_budget_strict"),
     ],
 )
 def test_weights_and_sets_of_other_sizes_and_splits_have_names_of_their_own(overlays, suffix):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from common.data.lists import image_cases
 from common.studies.study_sets import study_sets
-from common.studies.synthetic import MANIFEST, sample_of, synthetic_cases, synthetic_record
+from common.studies.synthetic import MANIFEST, names_digest, sample_of, synthetic_cases, synthetic_record
 from tests.bundles.generate_runs import config, draw, train
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import write_picture
@@ -252,6 +252,34 @@ def test_groups_stay_whole_and_the_papers_settings_train_and_draw(data, tmp_path
     assert synthetic_record(drawn / "glioma" / "glioma_00000.png")["step_rule"] == "Ancestral"
     with refused(ValueError, "every image is a group of its own"):
         train(BRAIN, listed, tmp_path / "alone", "by_group", group_by=None)
+
+
+def test_a_strict_sample_is_trained_on_drawn_from_and_recorded(data, tmp_path):
+    listed = tmp_path / "data"
+    shutil.copytree(data[BRAIN], listed)
+    rows = [f"{path.relative_to(listed).as_posix()},{path.parent.name}" for path in sorted(listed.rglob("*.png"))]
+    marked = [f"{row},g{i // 3},s{i // 3},n{i % 30}" for i, row in enumerate(rows)]
+    (listed / MANIFEST).write_text("\n".join(["path,class,group,series,lookalike", *marked]))
+    own = {"group_by": "series"}  # train() takes each image for itself otherwise
+    run = train(BRAIN, listed, tmp_path / "run", "strict", **own)
+    sample, rest = run.parser.get_parsed_content("shares")
+    assert len(sample) == 4 * 3
+    assert 4 * 9 <= len(rest) < 4 * 12, "each image looks like one other"
+    assert not {case["group"] for case in sample} & {case["group"] for case in rest}
+    assert not {case["lookalike"] for case in sample} & {case["lookalike"] for case in rest}
+    by_series = train(BRAIN, listed, tmp_path / "by_series", "by_group", **own)
+    assert by_series.parser.get_parsed_content("shares")[0] == [
+        {key: value for key, value in case.items() if key != "lookalike"} for case in sample
+    ]
+    assert sample_of(tmp_path / "run" / "model.pt") == names_digest(sample)
+    draw(BRAIN, tmp_path / "set", tmp_path / "run" / "model.pt", "generate", "strict", per_class=1, batch_size=1)
+    assert {case["sample"] for case in synthetic_cases(tmp_path / "set")} == {names_digest(sample)}
+    with refused(ValueError, "was trained on another sample of real images"):
+        train(BRAIN, listed, tmp_path / "run", "strict", "resume", **own, split_seed=1)
+    with refused(ValueError, "have no 'lookalike'.*set lookalike_by to the column"):
+        train(BRAIN, listed, tmp_path / "alone", "strict", **own, lookalike_by=None)
+    with refused(ValueError, "split must be one of"):
+        train(BRAIN, listed, tmp_path / "alone", **own, split="patient")
 
 
 def test_a_process_of_a_distributed_run_learns_all_parameters(data, tmp_path, monkeypatch):

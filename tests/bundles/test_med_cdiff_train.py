@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.networks.classifiers import grey_vgg11, load_classifier
+from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, folder_of, write_picture
 from tests.bundles.training import NETWORK, TINY, weights
 from tests.fixtures import write_nifti
@@ -104,6 +107,27 @@ def test_slices_of_volumes_are_trained_on(bundle, tmp_path):
     run = train(bundle, tmp_path / "volumes", tmp_path / "out", "slices.json", channel=0, batch_size=2)
     assert len(run.train_dataset) == 6
     assert (tmp_path / "out" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("bundle", [SUPERRES, INPAINT])
+def test_a_strict_split_holds_out_no_lookalike_of_a_training_slice(bundle, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    files = sorted(path.relative_to(tmp_path / "data").as_posix() for path in (tmp_path / "data").rglob("*.png"))
+    rows = [f"{file},{file.split('/')[0]},{i // 2},{i % 6 if i % 2 else file}" for i, file in enumerate(files)]
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(["path,class,series,lookalike", *rows]))
+    shares = {}
+    for overlays, given in (((), {"group_by": "series"}), (("strict.json",), {})):
+        run = workflow(bundle, tmp_path / "data", tmp_path, *overlays, without=("group_by",), **given)
+        shares[overlays] = run.parser.get_parsed_content("split")
+    (train_by_series, _), (train_strict, held_out) = shares.values()
+    assert [case["case"] for case in train_strict] == [case["case"] for case in train_by_series]
+    assert held_out
+    for key in ("group", "lookalike"):
+        assert not {case[key] for case in train_strict} & {case[key] for case in held_out}
+    assert run.parser.get_parsed_content("weights").endswith(f"{bundle}/models/model_strict.pt")
+    with refused(ValueError, "have no 'lookalike'"):
+        own = {"split#apart": "lookalike", "group_by": "series"}
+        workflow(bundle, tmp_path / "data", tmp_path, without=("group_by",), **own).parser.get_parsed_content("split")
 
 
 @pytest.mark.parametrize("bundle", [DENOISE, SUPERRES])

@@ -32,6 +32,21 @@ def test_a_manifest_gives_the_groups(tmp_path):
     assert not {c["group"] for c in train} & {c["group"] for c in held_out}
 
 
+def test_a_second_column_says_which_images_look_alike(tmp_path):
+    make(tmp_path, ["a/0.jpg", "a/1.jpg", "a/2.jpg"])
+    with pytest.raises(FileNotFoundError, match=r"manifest\.csv, which says what belongs together \(like\)"):
+        image_cases(tmp_path, lookalike_by="like")
+    (tmp_path / "manifest.csv").write_text("path,class,series,like\na/0.jpg,a,s,n\na/1.jpg,a,s,n\na/2.jpg,a,t,\n")
+    cases = image_cases(tmp_path, "series", lookalike_by="like")
+    assert [(case["group"], case["lookalike"]) for case in cases] == [("s", "n"), ("s", "n"), ("t", "a/2.jpg")]
+    assert image_cases(tmp_path, "series") == [
+        {key: value for key, value in case.items() if key != "lookalike"} for case in cases
+    ]
+    assert [case["group"] for case in image_cases(tmp_path, lookalike_by="like")] == ["a/0.jpg", "a/1.jpg", "a/2.jpg"]
+    with pytest.raises(ValueError, match=r"manifest\.csv has no column \['patient', 'alike'\]"):
+        image_cases(tmp_path, "patient", lookalike_by="alike")
+
+
 def test_classes_that_are_left_out_are_counted(tmp_path, caplog):
     make(tmp_path, ["a/1.png", "b/1.png", "b/2.png"])
     caplog.set_level("INFO")

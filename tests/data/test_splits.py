@@ -8,7 +8,14 @@ from collections import Counter
 import pytest
 
 from common.data.lists import image_cases
-from common.data.splits import numbered_sets, sample_share, split_cases, stratified_folds
+from common.data.splits import (
+    numbered_sets,
+    sample_share,
+    share_by_split,
+    split_cases,
+    stratified_folds,
+    without_lookalikes,
+)
 from tests.fixtures import real_data
 
 
@@ -122,6 +129,98 @@ def test_groups_stay_whole_and_single_images_split_them():
 def test_what_cannot_be_sampled_is_said(given, options, message):
     with pytest.raises(ValueError, match=message):
         sample_share(given, **options)
+
+
+def series(seed=0, **sizes):
+    """Series of five images a class, some of which look like one of another series or another class."""
+    every = cases(5, **sizes)
+    draw = random.Random(seed)
+    return [{**case, "lookalike": f"n{draw.randrange(4 * len(every))}"} for case in every]
+
+
+def lookalikes(share):
+    return {case["lookalike"] for case in share}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_strict_split_has_whole_series_and_no_lookalike_across(seed):
+    every = series(seed, a=100, b=100)
+    sample, rest = share_by_split(every, "strict", seed=seed)
+    assert sample == share_by_split(every, "group", seed=seed)[0], "the sample is that of the split by group"
+    assert not groups(sample) & groups(rest)
+    assert not lookalikes(sample) & lookalikes(rest)
+    left_out = [case for case in every if case not in sample and case not in rest]
+    assert left_out, "or this shows nothing"
+    assert lookalikes(left_out) <= lookalikes(sample), "nothing else is left out"
+    again = share_by_split(mixed(every), "strict", seed=seed)
+    assert [images(share) for share in again] == [images(sample), images(rest)]
+    assert share_by_split(every, "strict", seed=seed + 1)[0] != sample
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_validation_share_is_as_strange_to_the_sample_as_the_test_share(seed):
+    every = series(seed, a=200, b=200)
+    sample, rest = share_by_split(every, "strict", seed=seed)
+    validation, test = share_by_split(rest, "strict", fraction=0.3, seed=seed)
+    shares = [sample, validation, test]
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert not groups(shares[first]) & groups(shares[second])
+        assert not lookalikes(shares[first]) & lookalikes(shares[second])
+    assert all(count(validation, name) > 0.2 * count(rest, name) for name in "ab")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_later_shares_leave_out_lookalikes_of_earlier_ones(seed):
+    every = series(seed, a=100, b=100)
+    whole = split_cases(every, [0.6, 0.2, 0.2], seed)
+    shares = split_cases(every, [0.6, 0.2, 0.2], seed, apart="lookalike")
+    assert shares[0] == whole[0]
+    for number in (1, 2):
+        earlier = [case for share in shares[:number] for case in share]
+        assert shares[number] == without_lookalikes(whole[number], earlier)
+        assert not lookalikes(shares[number]) & lookalikes(earlier)
+    assert sum(map(len, shares)) < len(every)
+    again = split_cases(mixed(every), [0.6, 0.2, 0.2], seed, apart="lookalike")
+    assert [images(share) for share in again] == [images(share) for share in shares]
+    alone = split_cases(every, [0.6, 0.2, 0.2], seed, classes=["b"], apart="lookalike")
+    assert alone == [[case for case in share if case["class"] == "b"] for share in shares]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (cases(5, a=50, b=50), "cases have no 'lookalike', such as a/0.*: set lookalike_by to the column"),
+        ([{**case, "lookalike": case["image"]} for case in cases(5, a=50)], "no two images look alike.*split by group"),
+        (
+            [{**case, "lookalike": case["image"] if case["class"] == "a" else "x"} for case in cases(5, a=50, b=50)],
+            r"No image of \['b'\] is left in share 1: by 'lookalike'",
+        ),
+    ],
+)
+def test_a_strict_split_that_cannot_be_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        share_by_split(given, "strict")
+    with pytest.raises(ValueError, match=message):
+        split_cases(given, [0.5, 0.5], apart="lookalike")
+
+
+def test_a_split_of_another_name_or_without_series_is_refused():
+    with pytest.raises(ValueError, match=r"split must be one of \['random', 'group', 'strict'\], got 'patient'"):
+        share_by_split(series(a=50), "patient")
+    alone = [{**case, "group": case["image"]} for case in series(a=50)]
+    with pytest.raises(ValueError, match="every image is a group of its own"):
+        share_by_split(alone, "strict")
+
+
+def test_the_brain_set_by_series_leaves_lookalikes_out():
+    every = image_cases(real_data("brain_tumor_mri"), "series", lookalike_by="lookalike")
+    sample, rest = share_by_split(every, "strict")
+    names = ("glioma", "meningioma", "notumor", "pituitary")
+    assert [count(sample, name) for name in names] == [251, 259, 318, 290]
+    assert [count(rest, name) for name in names] == [1036, 930, 1273, 982]
+    plain = image_cases(real_data("brain_tumor_mri"), "series")
+    assert images(sample) == images(sample_share(plain, by="group")[0]), "the sample that by group draws of series"
+    assert [len(share) for share in split_cases(every, [0.8, 0.2], apart="lookalike")] == [4665, 696]
 
 
 def test_the_brain_set_by_image_and_by_group():

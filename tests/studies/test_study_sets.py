@@ -39,6 +39,16 @@ def test_a_split_by_group_loses_no_image(tmp_path, real):
     assert link_folders(real, tmp_path / "out", group_by="group", split="group") == {"sample": 8, "real": 32}
 
 
+def test_a_strict_split_leaves_out_lookalikes_of_the_sample(tmp_path, real, capsys):
+    main([str(real), str(tmp_path / "out"), "--split", "strict"])
+    number = {name: sum(1 for _ in (tmp_path / "out" / name).iterdir()) for name in ("sample", "real")}
+    assert number == {"sample": 8, "real": 24}, "a series of four, and six that look like some of them, a class"
+    assert not groups(tmp_path / "out" / "sample") & groups(tmp_path / "out" / "real")
+    assert "all: 8, 24, 0" in capsys.readouterr().out
+    counts = link_folders(real, tmp_path / "by_group", group_by="group", split="group", lookalike_by="lookalike")
+    assert counts["real"] < 32, "with lookalike_by, they are left out of the real images of any split"
+
+
 def test_images_of_one_name_are_refused_before_anything_is_written(tmp_path, real):
     (real / "manifest.csv").unlink()
     for below in ("x", "y"):
@@ -58,6 +68,8 @@ def test_images_of_one_name_are_refused_before_anything_is_written(tmp_path, rea
         (["--every", "0"], "every must be"),
         (["--synthetic_dir", "nowhere"], "No nowhere"),
         (["--group_by", "patient"], "no column"),
+        (["--lookalike_by", "patient"], "no column"),
+        (["--split", "strict", "--group_by", "nothing"], "no column"),
     ],
 )
 def test_mistakes_end_the_command_with_one_line(tmp_path, real, arguments, message):
