@@ -3,5 +3,10 @@
 from ..utils import exported
 
 __getattr__, __dir__, __all__ = exported(
-    __name__, {"configs": ["OpenedBundle", "from_config", "open_bundle"], "package": ["package_bundle"]}
+    __name__,
+    {
+        "configs": ["OpenedBundle", "from_config", "open_bundle"],
+        "errors": ["command_line"],
+        "package": ["package_bundle"],
+    },
 )

@@ -1,0 +1,172 @@
+"""What a user of the command line sees after a mistake: one message, last and alone, instead of a traceback."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from ..utils.causes import message_of, root_cause
+
+_COMMAND_LINE = "monai.bundle.__main__"
+_LINES = 2  # of a message on the console, beside MONAI's notice that configs are code, and the place of the rest
+
+logger = logging.getLogger(__name__)
+
+
+def command_line() -> None:
+    """
+    Make ``python -m monai.bundle run`` end a mistake in its message; elsewhere, as in Python or in tests, do nothing.
+
+    Every config calls it in "initialize". It refuses arguments that no config knows, and from then on an error is
+    printed as its message alone (``LastLine``). Texts that the command line takes for numbers, such as
+    ``--output_dir 20240501``, become texts again for keys that end in "_dir".
+
+    Raises:
+        ValueError: for an argument that no config file defines and nothing refers to; names the nearest known one.
+
+    Example:
+        >>> command_line()  # this is no run of monai.bundle
+    """
+    if getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "") != _COMMAND_LINE:
+        return
+    frames = list(_frames())
+    workflow = next((found for found in (f.get("self") for f in frames) if isinstance(found, ConfigWorkflow)), None)
+    if workflow is None:
+        return
+    LastLine.install(workflow.parser)
+    made = next((f for f in frames if "_args" in f and "config_file" in f), None)
+    if made is not None:
+        settings = set(inspect.signature(type(workflow).__init__).parameters)
+        given = [name for name in made["_args"] if name not in settings]
+        defined = ConfigParser.load_config_files(made["config_file"])
+        check_arguments(given, defined, workflow.parser.get())
+    for name, value in workflow.parser.get().items():
+        if name.endswith("_dir") and isinstance(value, int):
+            workflow.parser.ref_resolver.items[name].update_config(str(value))
+
+
+def check_arguments(given: Collection[str], defined: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """
+    Refuse arguments without effect, which MONAI takes in silence.
+
+    Args:
+        given: names on the command line, e.g. "seed", "network_def#channels".
+        defined: what the config files define.
+        config: the same with what was given: what it refers to (``@name``) may be given too.
+
+    Raises:
+        ValueError: names each and the nearest known one.
+
+    Example:
+        >>> check_arguments(["sed", "inferer#seed"], {"seed": 0, "inferer": {}}, {})
+        Traceback (most recent call last):
+        ValueError: --sed: no such argument; --seed was meant? Nothing was done.
+    """
+    known = {*defined, "debug", "_meta_", *re.findall(r"@(\w+)", repr(config))}
+    wrong = []
+    for name in given:
+        start = re.split("#|::", name)[0]
+        if start not in known:
+            near = difflib.get_close_matches(start, sorted(known), 1)
+            meant = near[0] + name[len(start) :] if near else ""
+            wrong.append(f"--{name}: no such argument" + (f"; --{meant} was meant?" if meant else "."))
+    if wrong:
+        raise ValueError(" ".join([*wrong, "Nothing was done."]))
+
+
+class LastLine:
+    """
+    A ``sys.excepthook`` that prints the message of an error's root cause, last and alone.
+
+    The traceback goes to "error.log" in the config's ``output_dir``, to a temporary file where that cannot be
+    written, or to the console with ``--debug True``. An error with an ``exit_status`` ends the process with it, and is
+    no failure: it has no traceback.
+
+    Args:
+        parser: of the config that runs.
+        before: the hook that was there, for the console and for what is no ``Exception``.
+    """
+
+    def __init__(self, parser: ConfigParser, before: Callable[..., Any]) -> None:
+        self.parser = parser
+        self.before = before
+
+    @classmethod
+    def install(cls, parser: ConfigParser) -> None:
+        """Put one in the place of ``sys.excepthook``, or give ``parser`` to the one that is there."""
+        if isinstance(sys.excepthook, cls):
+            sys.excepthook.parser = parser
+        else:
+            sys.excepthook = cls(parser, sys.excepthook)
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """Print ``error``."""
+        if not isinstance(error, Exception):
+            self.before(kind, error, trace)
+            return
+        message, status = message_of(error), getattr(root_cause(error), "exit_status", None)
+        sys.stdout.flush()
+        if status is None and self._setting("debug", False):
+            self.before(kind, error, trace)
+        elif status is None:
+            log = self._write("".join(traceback.format_exception(kind, error, trace)))
+            print(f"The traceback is in {log}; --debug True shows it here.", file=sys.stderr)
+        if message.count("\n") >= _LINES:
+            logger.error(message)
+        print(shortened(message), file=sys.stderr, flush=True)
+        if status is not None:
+            raise SystemExit(status)
+
+    def _setting(self, name: str, default: Any) -> Any:
+        try:
+            return self.parser.get_parsed_content(name) if name in self.parser else default
+        except Exception:  # it is evaluated after an error, which may be its own
+            return default
+
+    def _write(self, text: str) -> Path:
+        folder = self._setting("output_dir", None)
+        if isinstance(folder, (str, Path)):
+            try:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                path = Path(folder).resolve() / "error.log"
+                path.write_text(text, encoding="utf-8")
+                return path
+            except OSError:
+                pass
+        with tempfile.NamedTemporaryFile("w", prefix="error_", suffix=".log", delete=False, encoding="utf-8") as file:
+            file.write(text)
+        return Path(file.name)
+
+
+def shortened(message: str) -> str:
+    """
+    A message in two lines: of a list of files, all names, and the reason of the first.
+
+    Example:
+        >>> print(shortened("2 of 9 inputs cannot be used:\\n  in/a.png: damaged.\\n  in/b.png: damaged."))
+        2 of 9 inputs cannot be used (a.png, b.png); every reason is in the log. The first:
+        in/a.png: damaged.
+    """
+    first, *others = [line.strip() for line in message.splitlines()] or [""]
+    if len(others) < _LINES:
+        return "\n".join([first, *others])
+    if first.endswith(":") and all(": " in line for line in others):
+        names = ", ".join(Path(line.split(": ")[0]).name for line in others)
+        return f"{first.rstrip(':')} ({names}); every reason is in the log. The first:\n{others[0]}"
+    return f"{first}\n{others[0]} ({len(others) - 1} more lines are in the log.)"
+
+
+def _frames() -> Iterator[Mapping[str, Any]]:
+    for frame, _ in traceback.walk_stack(sys._getframe()):
+        yield frame.f_locals

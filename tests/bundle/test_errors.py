@@ -1,0 +1,191 @@
+"""What is left of an error on the console: its message, last and alone."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+from monai.bundle import ConfigParser, create_workflow
+from monai.transforms import Compose, Lambdad
+
+from common.bundle.errors import LastLine, check_arguments, command_line, shortened
+from common.utils.causes import message_of, root_cause
+from tests.fixtures import BUNDLE
+
+INFERENCE = BUNDLE / "configs" / "inference.json"
+
+
+def fails(text="in/a.png: damaged."):
+    raise ValueError(text)
+
+
+@pytest.fixture
+def hook(tmp_path, monkeypatch):
+    """A hook in place of one that counts its calls."""
+    calls = []
+    parser = ConfigParser({"output_dir": str(tmp_path / "out")})
+    monkeypatch.setattr(sys, "excepthook", lambda *error: calls.append(error))
+    LastLine.install(parser)
+    sys.excepthook.calls = calls
+    return sys.excepthook
+
+
+def caught(call, *args):
+    try:
+        call(*args)
+    except BaseException as error:
+        return type(error), error, error.__traceback__
+    raise AssertionError("no error")
+
+
+def wrapped():
+    config = {"part": {"_target_": f"{__name__}.fails"}, "run": "$@part"}
+    return caught(ConfigParser(config).get_parsed_content, "run")
+
+
+def test_the_root_cause_is_the_first_that_is_not_monais():
+    kind, error, _ = wrapped()
+    assert kind is RuntimeError
+    assert isinstance(root_cause(error), ValueError)
+    assert message_of(error) == "in/a.png: damaged."
+    _, error, _ = caught(Compose([Lambdad("x", lambda x: fails())]), {"x": 1})
+    assert message_of(error) == "in/a.png: damaged."
+    ours = RuntimeError("out: ended.")
+    ours.__cause__ = ValueError("a reason")
+    assert root_cause(ours) is ours
+
+
+def test_an_error_without_a_sentence_has_its_type():
+    assert message_of(KeyError("inferer")) == "KeyError: 'inferer'"
+    assert message_of(KeyError("configs/a.json has no item 'b'.")) == "configs/a.json has no item 'b'."
+    assert message_of(ZeroDivisionError("division by zero")) == "ZeroDivisionError: division by zero"
+    assert message_of(PermissionError(13, "Permission denied", "out")) == "out: Permission denied."
+    assert message_of(ValueError()) == "ValueError: "
+
+
+def test_an_error_of_a_worker_is_its_first():
+    text = "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+    text += '  File "a.py", line 1, in f\nValueError: in/a.png: damaged.\n\nThe above exception was the direct cause'
+    assert message_of(RuntimeError(text + " of x:\n\nRuntimeError: applying transform b")) == "in/a.png: damaged."
+
+
+def test_the_message_is_last_and_alone_and_the_traceback_in_a_file(hook, tmp_path, capsys):
+    hook(*wrapped())
+    place, message = capsys.readouterr().err.splitlines()
+    log = tmp_path / "out" / "error.log"
+    assert message == "in/a.png: damaged."
+    assert str(log) in place
+    assert "Traceback (most recent call last)" in log.read_text()
+    assert "Failed to instantiate" in log.read_text()
+    assert hook.calls == []
+
+
+def test_with_debug_the_traceback_is_on_the_console(hook, tmp_path, capsys):
+    hook.parser["debug"] = True
+    hook(*wrapped())
+    assert capsys.readouterr().err.splitlines() == ["in/a.png: damaged."]
+    assert len(hook.calls) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("folder", ["file", "$1 / 0", None])
+def test_without_an_output_folder_the_traceback_is_in_a_temporary_file(hook, tmp_path, monkeypatch, capsys, folder):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    hook.parser["output_dir"] = str(tmp_path / folder) if folder == "file" else folder
+    hook(*wrapped())
+    (log,) = tmp_path.glob("error_*.log")
+    assert str(log) in capsys.readouterr().err
+
+
+def test_a_status_of_its_own_ends_the_process_with_it(hook, tmp_path, capsys):
+    error = RuntimeError("1 of 3 inputs was left out.")
+    error.exit_status = 3
+    with pytest.raises(SystemExit) as ended:
+        hook(RuntimeError, error, None)
+    assert ended.value.code == 3
+    assert capsys.readouterr().err == "1 of 3 inputs was left out.\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_is_left_to_the_hook_before(hook, capsys):
+    hook(*caught(lambda: (_ for _ in ()).throw(KeyboardInterrupt())))
+    assert len(hook.calls) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_it_is_installed_once(hook):
+    other = ConfigParser({})
+    LastLine.install(other)
+    assert sys.excepthook is hook
+    assert hook.parser is other
+
+
+def test_a_long_message_is_two_lines():
+    files = "3 of 9 inputs cannot be used:\n  in/a.png: x.\n  in/b.png: y.\n  in/c.png: z."
+    assert shortened(files).splitlines()[0].startswith("3 of 9 inputs cannot be used (a.png, b.png, c.png); ")
+    assert shortened(files).splitlines()[1:] == ["in/a.png: x."]
+    assert shortened("a\nb") == "a\nb"
+    assert shortened("a\nb\nc\nd").splitlines() == ["a", "b (2 more lines are in the log.)"]
+
+
+def test_arguments_that_something_knows_are_taken():
+    defined = {"seed": 0, "train": {"trainer": {}}}
+    given = ["seed", "train#trainer#max_epochs", "train::dataloader", "_meta_#version", "debug", "mine", "tracking_uri"]
+    config = {"seed": "@mine", "handler": {"uri": "$@tracking_uri"}}
+    check_arguments(given, defined, config)
+    with pytest.raises(ValueError, match="--trian#trainer: no such argument; --train#trainer was meant"):
+        check_arguments(["trian#trainer"], defined, config)
+    with pytest.raises(ValueError, match=r"--zzz: no such argument\. --sed: .*--seed was meant"):
+        check_arguments(["zzz", "sed"], defined, config)
+
+
+def test_python_is_told_nothing(tmp_path):
+    before = sys.excepthook
+    create_workflow(config_file=str(INFERENCE), logging_file=False, output_dir=str(tmp_path), my_own=1)
+    command_line()
+    assert sys.excepthook is before
+
+
+@pytest.fixture
+def as_command_line(monkeypatch):
+    main = types.ModuleType("__main__")
+    main.__spec__ = importlib.machinery.ModuleSpec("monai.bundle.__main__", None)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+
+@pytest.mark.parametrize("overlay", ["ancestral.json", "evaluate.json"])
+def test_the_command_line_refuses_what_no_config_knows(as_command_line, overlay):
+    files = [str(INFERENCE), str(INFERENCE.with_name(overlay))]
+    with pytest.raises(RuntimeError) as caught:
+        create_workflow(config_file=files, logging_file=False, num_inference_step=3, sed=4)
+    assert message_of(caught.value).startswith("--num_inference_step: no such argument; --num_inference_steps was")
+    assert "--seed was meant" in message_of(caught.value)
+    assert type(sys.excepthook).__name__ == "LastLine"  # that of the bundle's own code
+
+
+def test_a_folder_of_digits_is_a_folder(as_command_line):
+    run = create_workflow(config_file=str(INFERENCE), logging_file=False, output_dir=20240501, debug=False)
+    assert run.parser.get_parsed_content("output_dir") == "20240501"
+
+
+def test_the_last_line_a_user_sees_is_the_message(tmp_path):
+    bad, out = tmp_path / "bad.nii.gz", tmp_path / "out"
+    bad.write_bytes(b"no image")
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(INFERENCE)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    pipes = {"capture_output": True, "text": True, "timeout": 120}
+    run = subprocess.run(
+        [*command, "--mask", str(bad), "--output_dir", str(out)], cwd=tmp_path, env=environment, **pipes
+    )
+    lines = run.stderr.splitlines()
+    assert run.returncode == 1
+    assert lines[-1].startswith(f"{bad}: damaged, cut off")
+    assert lines[-2] == "1 of 1 inputs cannot be used:"
+    assert f"The traceback is in {out / 'error.log'}" in lines[-3]
+    assert len(lines) <= 5
