@@ -72,7 +72,7 @@ def test_dice_of_monai_and_cases_without_the_label(tmp_path):
     metric.reset()
     metric(torch.zeros(1, 1, 4, 4, 4), torch.zeros(1, 1, 4, 4, 4))
     entry = MetricsReport({"dice": metric}, tmp_path).collect()["metrics"]["dice"]
-    assert entry == {"value": None, "interval95": None, "n": 0}
+    assert entry == {"value": None, "interval95": None, "n": 0, "per_case": [None]}
 
 
 def test_absolute_paths_lose_their_folders():
