@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from common.data.writer import SaveImaged
 from common.inferers.training import ClassPrepareBatch
-from common.studies.synthetic_set import SaveSyntheticd, SyntheticSet
+from common.studies.synthetic_set import SyntheticSet
 
 from .denoising_step import hardware
 
@@ -44,7 +45,7 @@ def seconds(parser: ConfigParser, batch_size: int, repeats: int, device: str) ->
     with tempfile.TemporaryDirectory() as folder:
         made = {"seed": 0, "steps": 0, "step_rule": "", "weights_sha256": ""}
         images = SyntheticSet(folder, parser["classes"][:1], batch_size * (repeats + 1), made, 0, batch_size)
-        save = SaveSyntheticd("pred", images)
+        save = SaveImaged("pred", folder, image_set=images)
         every: list[dict[Any, Any]] = images.pending()
         for block in range(repeats + 1):
             cases = every[block * batch_size : (block + 1) * batch_size]

@@ -173,6 +173,8 @@ class SaveImaged(MonaiSaveImaged):
         hole_key: of an image whose file name goes to the record, if the case has it.
         source_name: of the source's file in the record.
         seed_key: of the case's seed, which goes to the record.
+        image_set: a ``SyntheticSet``, which knows the place and the record of each image that belongs to it, and
+            writes both to one file; None for no set.
 
     Raises:
         ValueError: for an unknown format; (when called) for a generated image outside [0, 1], NaN or of another shape.
@@ -197,6 +199,7 @@ class SaveImaged(MonaiSaveImaged):
         hole_key: str = "original_hole",
         source_name: str = "image",
         seed_key: str = "seed",
+        image_set: Any = None,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
@@ -210,13 +213,16 @@ class SaveImaged(MonaiSaveImaged):
         self.hole_key = hole_key
         self.source_name = source_name
         self.seed_key = seed_key
+        self.image_set = image_set
         self.run = uuid.uuid4().hex
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns a copy of ``data``, unchanged."""
         result = dict(data)
         for key in self.key_iterator(result):
-            if self.image_format is not None:
+            if self.image_set is not None:
+                self.image_set.write(result, result[key])
+            elif self.image_format is not None:
                 self._save_generated(result[key], result, self.image_format)
             elif isinstance(result[key], MetaTensor) and result[key].meta.get("format"):
                 self._save_like_source(result[key], result, ImageFile.from_text(result[key].meta["format"]))

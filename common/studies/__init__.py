@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = exported(
         "fold_training": ["TrainingPlan"],
         "recognition": ["KeepRecognised"],
         "synthetic": ["synthetic_cases"],
-        "synthetic_set": ["SaveSyntheticd", "SyntheticSet"],
+        "synthetic_set": ["SyntheticSet"],
     },
 )

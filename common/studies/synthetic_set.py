@@ -6,14 +6,12 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.config import KeysCollection
-from monai.transforms import MapTransform, SaveImaged
 
 from ..data.dataset import check_folder
 from ..data.splits import by_key
@@ -114,6 +112,22 @@ class SyntheticSet:
         # as JSON brings it back, for the comparison
         return json.loads(json.dumps({**self.provenance, "set_seed": self.provenance["seed"], **about}, default=str))
 
+    def write(self, case: Mapping[str, Any], image: Any) -> None:
+        """
+        Write the image of a case where it is missing, 8 bits a channel, marked as synthetic; see ``SaveImaged``.
+
+        Args:
+            case: of ``pending``.
+            image: (1, H, W) or (3, H, W) in [0, 1], upright (rows, columns); black is 0.
+
+        Raises:
+            ValueError: for an image outside [0, 1], NaN or of another shape, by name.
+        """
+        if int(case.get("missing", 1)):
+            path = self.path(case)
+            pixels = np.rint(255 * in_unit_range(image, str(path))).astype(np.uint8).transpose(1, 2, 0)
+            write_synthetic(path, pixels[..., 0] if pixels.shape[-1] == 1 else pixels, self.record(case))
+
     def pending(self, rank: int = 0, world_size: int = 1) -> list[dict[str, Any]]:
         """
         The cases that one of several processes has to draw, batch after batch.
@@ -183,44 +197,6 @@ class SyntheticSet:
                     found = synthetic_record(path) or {}
                     about = {key: found.get(key) for key in ("number", "seed")}
                     _check_same(path, {**self.record({"class": name, "number": 0, "seed": 0}), **about})
-
-
-class SaveSyntheticd(SaveImaged):
-    """
-    Write the images of a set that are missing, 8 bits a channel, marked as synthetic.
-
-    It is a ``SaveImaged`` since MONAI Label takes those out.
-
-    Args:
-        keys: the image, (1, H, W) or (3, H, W) in [0, 1], upright (rows, columns); black is 0.
-        image_set: knows the folder, the names and the records.
-
-    Raises:
-        ValueError: (when called) for an image outside [0, 1], NaN or of another shape, by name.
-
-    >>> import tempfile, torch
-    >>> made = {"seed": 0, "steps": 25, "step_rule": "DDIM", "weights_sha256": None}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     images = SyntheticSet(folder, ["glioma"], 1, made)
-    ...     _ = SaveSyntheticd("pred", images)({**images.pending()[0], "pred": torch.zeros(1, 4, 4)})
-    ...     images.finish().name
-    'manifest.csv'
-    """
-
-    def __init__(self, keys: KeysCollection, image_set: SyntheticSet, allow_missing_keys: bool = False) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        self.image_set = image_set
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Returns a copy of ``data``, unchanged."""
-        result: dict[Any, Any] = dict(data)
-        if int(result.get("missing", 1)):
-            path = self.image_set.path(result)
-            for key in self.key_iterator(result):
-                pixels = np.rint(255 * in_unit_range(result[key], str(path))).astype(np.uint8).transpose(1, 2, 0)
-                pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-                write_synthetic(path, pixels, self.image_set.record(result))
-        return result
 
 
 def batches_of(cases: Sequence[Mapping[str, Any]]) -> list[list[int]]:
