@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = exported(
     __name__,
     {
         "baselines": ["ByNetwork", "MethodImagesd", "bicubic", "biharmonic", "median", "nonlocal_means"],
-        "checks": ["AsChannelsd", "CheckImaged", "CheckSameGridd"],
+        "checks": ["CheckImaged", "CheckSameGridd"],
         "conditions": ["ClassIndexd", "LabelsToChannelsd", "MeasuredScaled", "ScaleIntensityByd"],
         "degrade": ["RandDownsampled", "RandHoled", "RandNoisyd"],
         "geometry": ["FitInPlaned", "SampleMapsd", "SlicesLastd", "UpsampleInPlaned"],
