@@ -1,4 +1,4 @@
-"""What a run looks at before it starts, each input once; and batches of cases of different sizes."""
+"""What a run looks at before it starts: what is done, each input once; and batches of cases of different sizes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from ..networks.device import check_inference
-from .finder import EXPECTED, stem_of
+from ..utils.files import sha256_of
+from .finder import EXPECTED, MAPS, find_partner, output_paths, stem_of
+from .image_file import Unsuitable, check_same, read_record, source_record
+from .reader import read_image
 
 _KEPT_BYTES = 2**30
+_NOT_COMPARED = ("outputs", "std_of_one_step")  # follow from the rest
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +80,101 @@ class CheckedDataset(Dataset):
 
     def _transform(self, index: int) -> Any:
         return self._kept.pop(index) if index in self._kept else super()._transform(index)
+
+
+def pending_cases(
+    files: Sequence[str],
+    output_dir: str | Path,
+    postfix: str,
+    num_samples: int = 1,
+    ending: str | None = None,
+    also: Sequence[str] = (),
+    hole: str | Path | None = None,
+    overwrite: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+    source_name: str = "image",
+) -> list[dict[str, str]]:
+    """
+    One case for each file that is not done: its outputs are missing or cannot be read.
+
+    Args:
+        files: inputs.
+        output_dir: folder of the outputs.
+        postfix: see ``output_paths``, as ``ending``.
+        num_samples: with more than one, mean and standard deviation are outputs too.
+        also: what further outputs end in, after stem and postfix, e.g. "_preview.png".
+        hole: see ``find_partner``; None for cases without.
+        overwrite: take every file, whatever is there.
+        provenance: what makes the outputs, as ``SaveImaged`` has it, for the comparison with what made those there.
+        source_name: as in ``SaveImaged``.
+
+    Returns:
+        ``{"image": file}`` a case, with "hole" where ``hole`` is given, in the order of ``files``.
+
+    Raises:
+        FileExistsError: when an output is there that was made from another input, or with other weights or settings.
+    """
+    cases = []
+    for file in files:
+        case = {"image": file} if hole is None else {"image": file, "hole": find_partner(hole, file)}
+        paths = output_paths(file, output_dir, postfix, MAPS if num_samples > 1 else (), ending)
+        others = [path for name, path in paths.items() if name != "pred"]
+        others += [Path(output_dir) / f"{stem_of(file)}_{postfix}{end}" for end in also]
+        # a missing file is named by check_run
+        if overwrite or not all(Path(value).is_file() for value in case.values()):
+            cases.append(case)
+            continue
+        sources = {source_name if key == "image" else key: value for key, value in case.items()}
+        if not is_done(paths["pred"], others, provenance or {}, sources):
+            cases.append(case)
+    return cases
+
+
+def is_done(
+    path: Path, others: Sequence[Path], provenance: Mapping[str, Any], sources: Mapping[str, str] | None = None
+) -> bool:
+    """
+    Whether an image is there, made as this run would make it, and can be read, with all that stands beside it.
+
+    Args:
+        path: of the image; its record is the JSON file of the same stem.
+        others: files that are written with it.
+        provenance: what this run would record, without the sources.
+        sources: files that the image is made from, by their names in the record.
+
+    Raises:
+        FileExistsError: when it is there, or its record, and it was made otherwise, or nobody knows how.
+    """
+    record_path = path.with_name(f"{stem_of(path)}.json")
+    found = read_record(record_path)
+    if found is None:
+        if path.is_file() or record_path.is_file():
+            there = "a record that can be read" if record_path.is_file() else f"its record {record_path.name}"
+            raise FileExistsError(
+                f"{path} is there without {there}, so it is unknown how it was made: choose another output_dir, or "
+                "--overwrite True."
+            )
+        return False
+    wanted: dict[str, Any] = dict(provenance)
+    for name, file in (sources or {}).items():
+        wanted |= source_record(name, file, sha256_of(file))
+    ignored = _NOT_COMPARED if "seed" in provenance else (*_NOT_COMPARED, "seed")  # the case's, which follows
+    check_same(path, found, wanted, ignored)
+    return all(opens(one) for one in (path, *others))
+
+
+def opens(path: str | Path) -> bool:
+    """Whether an image is there and complete, to its last pixel; with a notice where it is there and is not."""
+    if not Path(path).is_file():
+        return False
+    try:
+        read_image(path)
+    except Unsuitable:
+        pass  # whole, though it is no input
+    except (OSError, ValueError) as error:
+        logger.warning("%s; it is made again.", str(error).rstrip("."))
+        return False
+    return True
 
 
 def check_run(

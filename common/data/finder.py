@@ -1,4 +1,4 @@
-"""The one finder: which files are images, what they and their outputs are called, and which are still to be done."""
+"""The one finder: which files are images, and what they and their outputs are called."""
 
 from __future__ import annotations
 
@@ -153,38 +153,3 @@ def output_paths(
     start, ending = f"{stem_of(image)}_{postfix}", output_ending(image) if ending is None else ending
     names = {"pred": start, **{name: f"{start}_{name}" for name in maps}}
     return {key: Path(output_dir) / f"{name}{ending}" for key, name in names.items()}
-
-
-def pending_cases(
-    files: Sequence[str],
-    output_dir: str | Path,
-    postfix: str,
-    num_samples: int = 1,
-    ending: str | None = None,
-    also: Sequence[str] = (),
-    hole: str | Path | None = None,
-    overwrite: bool = False,
-) -> list[dict[str, str]]:
-    """
-    One case for each file that lacks one of its outputs.
-
-    Args:
-        files: inputs.
-        output_dir: folder of the outputs.
-        postfix: see ``output_paths``, as ``ending``.
-        num_samples: with more than one, mean and standard deviation are outputs too.
-        also: what further outputs end in, after stem and postfix, e.g. "_preview.png".
-        hole: see ``find_partner``; None for cases without.
-        overwrite: take every file, whatever is there.
-
-    Returns:
-        ``{"image": file}`` a case, with "hole" where ``hole`` is given, in the order of ``files``.
-    """
-    cases = []
-    for file in files:
-        paths = output_paths(file, output_dir, postfix, MAPS if num_samples > 1 else (), ending)
-        wanted = [*paths.values(), *(Path(output_dir) / f"{stem_of(file)}_{postfix}{end}" for end in also)]
-        # a missing file is named by check_run
-        if overwrite or not Path(file).is_file() or not all(path.is_file() for path in wanted):
-            cases.append({"image": file} if hole is None else {"image": file, "hole": find_partner(hole, file)})
-    return cases

@@ -1,10 +1,10 @@
-"""An image as numbers, with what it takes to store others like it; the record of how one was made."""
+"""An image as numbers, with what it takes to store others like it; records of how one was made, compared."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ class ImageFile:
         extra: what else the format keeps: codes and unit of NIfTI, the padding value of DICOM.
         padding: (X, Y, Z), True where nothing was measured (DICOM's PixelPaddingValue); ``values`` hold the smallest
             measured value there, so that it sets no range. None without.
+        sha256: of the file, hexadecimal, where ``LoadImaged`` has read it.
 
     Example:
         >>> image = np.zeros((1, 2, 2, 1))
@@ -93,6 +94,7 @@ class ImageFile:
     deviation: bool = False
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     padding: np.ndarray | None = None
+    sha256: str = ""
 
     def stored(self, values: np.ndarray) -> np.ndarray:
         """``values`` as they are stored: scaled back and, for integers, rounded and limited."""
@@ -161,6 +163,17 @@ def provenance(bundle_root: str | Path, weights: str | Path, **settings: Any) ->
     }
 
 
+def source_record(name: str, path: str | Path, sha256: str) -> dict[str, Any]:
+    """
+    What a record says of a file that an image was made from.
+
+    Example:
+        >>> source_record("mask", "masks/a.nii.gz", "0123")
+        {'mask': 'a.nii.gz', 'mask_sha256': '0123'}
+    """
+    return {name: Path(path).name, f"{name}_sha256": sha256}
+
+
 def describe(record: Mapping[str, Any]) -> str:
     """
     A provenance as one line.
@@ -174,3 +187,55 @@ def describe(record: Mapping[str, Any]) -> str:
     if record.get("weights_sha256"):
         parts.append(f"weights {record['weights_sha256'][:12]}")
     return " ".join(filter(None, parts))
+
+
+def read_record(path: str | Path) -> dict[str, Any] | None:
+    """The record in a JSON file that stands beside generated images; None for no such file or one of another kind."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("synthetic") is True else None
+
+
+def check_same(
+    path: str | Path, found: Mapping[str, Any], wanted: Mapping[str, Any], ignored: Collection[str] = ()
+) -> None:
+    """
+    Compare what an image was made with and what it would be made with now.
+
+    Another version of the bundle is no difference, nor are the same weights under another file name.
+
+    Args:
+        path: of the image, for the message.
+        found: its record.
+        wanted: the record that this run would write.
+        ignored: keys that may differ.
+
+    Raises:
+        FileExistsError: when a value differs; names the image, the key and both values.
+
+    Example:
+        >>> check_same("a.png", {"seed": 0, "version": "1"}, {"seed": 1, "version": "2"})  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        FileExistsError: a.png was made with seed 0, now it is 1: choose another output_dir, ...
+    """
+    first = difference(found, wanted, ignored)
+    if first is not None:
+        key, old, new = first
+        made = f"was made with {key} {old!r}" if key in found else f"has no {key} in its record"
+        raise FileExistsError(
+            f"{path} {made}, now it is {new!r}: choose another output_dir, or --overwrite True "
+            "(which redoes the images of this run alone)."
+        )
+
+
+def difference(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], ignored: Collection[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """The first key, by name, whose values differ, with both; None where ``check_same`` would pass."""
+    wanted = json.loads(json.dumps(wanted, default=str))  # as JSON brings it back
+    differing = {key for key in {*found, *wanted} - {"version", *ignored} if found.get(key) != wanted.get(key)}
+    if "weights_sha256" not in differing:
+        differing.discard("weights")  # a file by another name
+    return min(((key, found.get(key), wanted.get(key)) for key in differing), key=lambda d: d[0], default=None)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .dataset import check_folder
+from .dataset import check_folder, is_done
 from .finder import ENDINGS, EXPECTED, find_images, stem_of
 from .nifti import nifti_shape
 
@@ -200,9 +200,13 @@ def sample_cases(
     classes: Sequence[str] | None = None,
     class_name: str | None = None,
     overwrite: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+    batch_size: int = 1,
 ) -> list[dict[str, Any]]:
     """
-    One case for each image that lacks one of its outputs.
+    One case for each image that is not done, and for those that are drawn in one batch with such an image.
+
+    Batches are fixed, consecutive numbers, and drawn again as a whole: so no pixel depends on where a run was killed.
 
     Args:
         num_samples: number of images, at least 1.
@@ -212,12 +216,16 @@ def sample_cases(
         classes: of a model of classes, drawn in turns; None for a model without.
         class_name: the one class to draw instead.
         overwrite: take every number, whatever is there.
+        provenance: what makes the images, as ``SaveImaged`` has it, for the comparison with what made those there.
+        batch_size: images drawn together.
 
     Returns:
-        ``{"image": number, "case": name}`` a case, with its "class" where there are any.
+        ``{"image": number, "case": name, "missing": 1}`` a case, 0 where the image is there already, with its "class"
+        where there are any; in the order of their numbers.
 
     Raises:
         ValueError: for no image, a negative number, an unknown format or class.
+        FileExistsError: when an image is there that was made with other weights or settings.
         OSError: when the folder cannot be written.
     """
     if num_samples < 1 or first < 0:
@@ -228,16 +236,28 @@ def sample_cases(
         raise ValueError(f"class_name must be one of {list(classes or ())}, got {class_name!r}.")
     check_folder(output_dir)
     drawn = [class_name] if class_name is not None else list(classes or ())
-    every: list[dict[str, Any]] = [{"image": n, "case": f"sample_{n:05d}"} for n in range(first, first + num_samples)]
+    paths = [Path(file) for file in sample_files(num_samples, output_dir, image_format, first)]
+    every: list[dict[str, Any]] = [{"image": first + n, "case": stem_of(path)} for n, path in enumerate(paths)]
     if drawn:
         every = [{**case, "class": drawn[case["image"] % len(drawn)]} for case in every]
-    cases = [case for case in every if overwrite or not _complete(Path(output_dir), case["case"], image_format)]
-    if len(cases) < len(every):
-        logger.info(
-            f"{len(every) - len(cases)} of {len(every)} already in {output_dir}, skipped; --overwrite True redoes them."
-        )
-    return cases
+    for case, path in zip(every, paths):
+        about: dict[str, Any] = {key: case[key] for key in ("case", "class") if key in case}
+        done = not overwrite and is_done(path, (), {**dict(provenance or {}), **about})
+        case["missing"] = int(not done)
+    there = sum(not case["missing"] for case in every)
+    if there:
+        logger.info(f"{there} of {len(every)} already in {output_dir}, skipped; --overwrite True redoes them.")
+    batches = [every[start : start + batch_size] for start in range(0, len(every), batch_size)]
+    return [case for batch in batches if any(case["missing"] for case in batch) for case in batch]
 
 
-def _complete(folder: Path, name: str, image_format: str) -> bool:
-    return all((folder / f"{name}{ending}").is_file() for ending in (FORMATS[image_format], ".json"))
+def sample_files(num_samples: int, output_dir: str | Path = "", image_format: str = "png", first: int = 0) -> list[str]:
+    """
+    The paths of drawn images, in the order of their numbers, see ``sample_cases``.
+
+    Example:
+        >>> sample_files(2, "out", first=7)
+        ['out/sample_00007.png', 'out/sample_00008.png']
+    """
+    numbers = range(first, first + num_samples)
+    return [str(Path(output_dir) / f"sample_{number:05d}{FORMATS[image_format]}") for number in numbers]

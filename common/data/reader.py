@@ -16,6 +16,7 @@ from monai.transforms import MapTransform
 from monai.utils import SpaceKeys
 
 from ..transforms.geometry import SlicesLastd
+from ..utils.files import sha256_of
 from . import dicom
 from .finder import EXPECTED, kind_of
 from .image_file import ImageFile, ImageHeader, Unsuitable, sides
@@ -160,6 +161,7 @@ class LoadImaged(MonaiLoadImaged):
             raise Unsuitable(f"{image.path}: a 3D volume was expected, got a picture.")
         if self.spatial_dims == 2 and not single:
             raise Unsuitable(f"{image.path}: a 2D image was expected, got {sides(values.shape[1:])} voxels.")
+        image.sha256 = sha256_of(image.path)
         named = {"filename_or_obj": str(image.path), "format": image.as_text()}
         space = {"spatial_shape": np.array(values.shape[1:]), "space": SpaceKeys.RAS}
         meta = {**named, **space, "original_affine": image.affine.copy()}

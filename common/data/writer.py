@@ -20,7 +20,7 @@ from monai.transforms import SaveImaged as MonaiSaveImaged
 from ..utils.files import written_whole
 from .dicom import write_dicom
 from .finder import MAPS, output_paths, stem_of
-from .image_file import ImageFile, describe, integer_limits, sides
+from .image_file import ImageFile, describe, integer_limits, sides, source_record
 from .lists import FORMATS
 from .nifti import write_nifti
 from .raster import write_png
@@ -166,7 +166,8 @@ class SaveImaged(MonaiSaveImaged):
             whose names end in their numbers.
         output_dir: folder of the outputs.
         output_postfix: after the name and an underscore; none if empty.
-        image_format: "png" or "nifti" (8 bits, voxels of 1 mm) for images without a source; None for the source's.
+        image_format: "png" or "nifti" (8 bits, voxels of 1 mm) for images without a source; None for the source's. A
+            case whose "missing" is 0 stands there already and is passed on unwritten.
         output_dtype: of NIfTI volumes that are no restorations of their source (an MR volume for a mask); values are
             rounded and limited. None for the type and scale of the source.
         provenance: what made the images.
@@ -242,17 +243,20 @@ class SaveImaged(MonaiSaveImaged):
             affine = np.asarray(one.affine.cpu(), dtype=np.float64)
             padding = one.meta.get("padding") if source.kind == "dicom" else None
             outputs.append(Output(paths[name], values, own, affine, "" if name == "pred" else name, padding))
-        record: dict[str, Any] = {self.source_name: source.path.name}
+        record: dict[str, Any] = source_record(self.source_name, source.path, source.sha256)
         if self.seed_key in data:
             record["seed"] = data[self.seed_key]
         record |= {**self.provenance, "outputs": {name: path.name for name, path in paths.items()}}
         if "std" in maps and source.kind != "nifti":
             record["std_of_one_step"] = source.for_deviation(float(maps["std"].max())).slope
         if self.hole_key in data:
-            record["hole"] = Path(str(data[self.hole_key].meta["filename_or_obj"])).name
+            hole = ImageFile.from_text(data[self.hole_key].meta["format"])
+            record |= source_record("hole", hole.path, hole.sha256)
         write_outputs(outputs, record, paths["pred"].with_name(f"{stem_of(paths['pred'])}.json"), self.run)
 
     def _save_generated(self, image: Any, data: Mapping[Any, Any], image_format: str) -> None:
+        if not int(data.get("missing", 1)):
+            return  # drawn again for its batch's sake
         name = f"{data['case']}_{self.output_postfix}" if self.output_postfix else str(data["case"])
         images = in_unit_range(image, name)
         names = [name] if len(images) == 1 else [f"{name}_{index}" for index in range(len(images))]

@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import check_folder
+from ..data.dataset import check_folder, opens
+from ..data.image_file import check_same, difference
 from ..data.splits import by_key
 from ..data.writer import in_unit_range
 from .synthetic import image_name, synthetic_record, write_manifest, write_synthetic
+
+# the sample is that of the weights, whose record may have been left behind when they were moved
+_FREE = ("sample",)
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +113,7 @@ class SyntheticSet:
     def record(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """What goes into the file of a case, and is looked for there when the run is started again."""
         about = {"class": case["class"], "number": int(case["number"]), "seed": int(case["seed"])}
-        # as JSON brings it back, for the comparison
+        # as JSON brings it back
         return json.loads(json.dumps({**self.provenance, "set_seed": self.provenance["seed"], **about}, default=str))
 
     def write(self, case: Mapping[str, Any], image: Any) -> None:
@@ -137,7 +141,7 @@ class SyntheticSet:
             world_size: number of processes that draw at the same time.
 
         Returns:
-            Whole batches of cases, each with "batch", its number, and "missing", 0 where the image is there already.
+            Whole batches of cases, each with "batch", its number, and "missing", 0 where it is there already.
 
         Raises:
             FileExistsError: when an image that is there, and stays, was made with other weights or settings.
@@ -150,7 +154,7 @@ class SyntheticSet:
         own = [(number, cases) for number, cases in enumerate(batches.values()) if number % world_size == rank]
         result, there = [], 0
         for number, cases in own:
-            missing = [self.overwrite or not self.path(case).is_file() for case in cases]
+            missing = [self.overwrite or not opens(self.path(case)) for case in cases]
             for case, absent in zip(cases, missing):
                 if not absent:
                     _check_same(self.path(case), self.record(case))
@@ -186,7 +190,10 @@ class SyntheticSet:
     def _is_done(self, case: Mapping[str, Any]) -> bool:
         """Whether the image is there; of classes that this run draws, with its weights and settings."""
         path = self.path(case)
-        return path.is_file() and (case["class"] not in self.drawn or _difference(path, self.record(case)) is None)
+        if case["class"] not in self.drawn:
+            return path.is_file()
+        found = synthetic_record(path)
+        return found is not None and difference(found, _wanted(self.record(case)), _FREE) is None
 
     def _check_others(self) -> None:
         """Refuse images of other numbers, which the manifest would list too, of other weights or settings."""
@@ -205,21 +212,9 @@ def batches_of(cases: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     return [[case["position"] for case in batch] for batch in placed.values()]
 
 
-def _difference(path: Path, record: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """What an image was made with and should not have been: key, value found and value wanted."""
-    found, wanted = synthetic_record(path) or {}, {**record, "synthetic": True}
-    # the sample is that of the weights, whose record may have been left behind when they were moved
-    differing = {key for key in {*found, *wanted} - {"sample"} if found.get(key) != wanted.get(key)}
-    if "weights_sha256" not in differing:
-        differing.discard("weights")  # a file by another name
-    return min(((key, found.get(key), wanted.get(key)) for key in differing), key=lambda d: d[0], default=None)
-
-
 def _check_same(path: Path, record: Mapping[str, Any]) -> None:
-    difference = _difference(path, record)
-    if difference is not None:
-        key, found, wanted = difference
-        raise FileExistsError(
-            f"{path} was made with {key} {found!r}, now it is {wanted!r}: choose another output_dir, or --overwrite "
-            "True (which redoes the images of this run alone)."
-        )
+    check_same(path, synthetic_record(path) or {}, _wanted(record), _FREE)
+
+
+def _wanted(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {**record, "synthetic": True}

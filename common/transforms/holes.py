@@ -68,7 +68,8 @@ class CheckHoled(MapTransform):
                 raise ValueError(f"{name}: the hole is empty; pixels to be filled, other than 0, were expected.")
             if bool(hole.all()):
                 raise ValueError(f"{name}: the hole covers the whole image; known pixels, of value 0, were expected.")
-            result[key] = MetaTensor(hole, meta={**image.meta, "filename_or_obj": name})
+            own = {about: mask.meta[about] for about in ("filename_or_obj", "format") if about in mask.meta}
+            result[key] = MetaTensor(hole, meta={**image.meta, **own})
         return result
 
 

@@ -17,6 +17,7 @@ from monai.transforms import MapTransform
 from PIL import Image, PngImagePlugin
 
 from ..data.image_file import describe
+from ..data.reader import read_image
 from ..utils.files import written_whole
 from .pictures import as_bytes, contact_sheet, image_panel, preview_figure, save_figure, tiled
 
@@ -160,6 +161,7 @@ class SampleSheet(SamplePreviews):
         provenance: what made the images.
         by_class: a row for each class; the images are (1 or 3, rows, columns), grey or in colour.
         writer: a ``SummaryWriter``, or None.
+        files: 8-bit images that are shown instead of those sampled, once they are written: also those of earlier runs.
 
     Example:
         >>> SampleSheet("images", max_cases=8, by_class=True).path(1)
@@ -177,12 +179,21 @@ class SampleSheet(SamplePreviews):
         provenance: Mapping[str, Any] | None = None,
         by_class: bool = False,
         writer: Any = None,
+        files: Sequence[str | Path] | None = None,
     ) -> None:
         super().__init__(output_dir, writer, "generated", name, max_cases, keys)
+        self.files = files
         self.columns = columns
         self.window = window
         self.provenance = dict(provenance or {})
         self.by_class = by_class
+
+    def __call__(self, engine: Any) -> None:
+        """Write the sheet of this evaluation."""
+        if self.files is not None:
+            images = [read_image(path).values[..., 0] / 255 for path in self.files[: self.max_cases]]
+            self._cases = [{"class": None, self.keys[0]: torch.from_numpy(image)} for image in images]
+        super().__call__(engine)
 
     def draw(self, path: Path) -> None:
         """Write the collected cases to ``path``."""

@@ -69,9 +69,13 @@ def test_a_number_is_one_image_whatever_the_batch_and_a_rerun_skips(weights, tmp
     other = np.asarray(Image.open(tmp_path / "a" / "sample_00001.png"))
     assert (other != np.asarray(Image.open(tmp_path / "a" / "sample_00002.png"))).any()
     before = (tmp_path / "a" / "sample_00000.png").stat().st_mtime_ns
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
     (tmp_path / "a" / "sample_00001.png").unlink()
     with caplog.at_level(logging.INFO):
-        run(tmp_path / "a", weights[""], num_samples=4)
+        run(tmp_path / "a", weights[""], num_samples=4, batch_size=4)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == whole, "the sheet shows all"
+    with refused(FileExistsError, "sample_00000.png was made with seed 0, now it is 1: .*--overwrite True"):
+        run(tmp_path / "a", weights[""], num_samples=4, seed=1)
     assert "3 of 4 already in" in caplog.text
     assert (tmp_path / "a" / "sample_00000.png").stat().st_mtime_ns == before
     assert (tmp_path / "a" / "sample_00001.png").is_file()

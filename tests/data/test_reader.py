@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.dataset import CheckedDataset, check_run
-from common.data.finder import find_images, find_partner, output_ending, pending_cases, stem_of
-from common.data.reader import read_image
-from common.data.writer import write_image
+from common.data.dataset import CheckedDataset, check_run, pending_cases
+from common.data.finder import find_images, find_partner, output_ending, stem_of
+from common.data.reader import LoadImaged, read_image
+from common.data.writer import SaveImaged, write_image
 from tests.bundles.restoration_runs import CR, MR, grey, pixels, write_dicom, write_picture
 from tests.fixtures import oblique_affine, write_nifti
 
@@ -251,10 +251,11 @@ def test_images_are_found_by_ending_or_mark_and_skipped_when_done(tmp_path):
     files = find_images(folder)
     assert [path.split("/")[-1] for path in files] == ["1.2.840", "a.JPEG", "b.png"]
     assert find_images(folder, only="x.png") == ["x.png"]
-    write_picture(out / "b_sr.png", grey())
-    assert [case["image"] for case in pending_cases(files, out, "sr")] == files[:2]
-    assert len(pending_cases(files, out, "sr", num_samples=2)) == 3, "its maps are missing"
-    assert len(pending_cases(files, out, "sr", overwrite=True)) == 3
+    own = {"provenance": {"synthetic": True}}
+    SaveImaged("image", out, "sr", **own)(LoadImaged("image")({"image": files[2]}))
+    assert [case["image"] for case in pending_cases(files, out, "sr", **own)] == files[:2]
+    assert len(pending_cases(files, out, "sr", num_samples=2, **own)) == 3, "its maps are missing"
+    assert len(pending_cases(files, out, "sr", overwrite=True, **own)) == 3
     assert find_partner(folder / "holes", files[2]) == str(folder / "holes" / "b.png")
     assert find_partner(folder / "holes", files[1]) == str(folder / "holes" / "a.JPEG")
 

@@ -70,14 +70,15 @@ def test_a_full_disk_leaves_no_half_image(tmp_path, monkeypatch):
 
 
 def test_cases_are_numbered_and_what_is_complete_is_left_out(tmp_path, caplog):
-    assert [case["image"] for case in sample_cases(3, tmp_path, first=5)] == [5, 6, 7]
-    for ending in (".json", ".png"):
-        (tmp_path / f"sample_00006{ending}").touch()
+    own = {"first": 5, "provenance": {**MADE, "synthetic": True}}
+    assert [case["image"] for case in sample_cases(3, tmp_path, **own)] == [5, 6, 7]
+    save = SaveImaged("pred", tmp_path, image_format="png", provenance=own["provenance"])
+    save({**sample_cases(3, tmp_path, **own)[1], "pred": image()})
     with caplog.at_level(logging.INFO):
-        assert [case["case"] for case in sample_cases(3, tmp_path, first=5)] == ["sample_00005", "sample_00007"]
+        assert [case["case"] for case in sample_cases(3, tmp_path, **own)] == ["sample_00005", "sample_00007"]
     assert "1 of 3 already in" in caplog.text
-    assert len(sample_cases(3, tmp_path, first=5, overwrite=True)) == 3
-    assert len(sample_cases(3, tmp_path, "nifti", first=5)) == 3
+    assert len(sample_cases(3, tmp_path, overwrite=True, **own)) == 3
+    assert len(sample_cases(3, tmp_path, "nifti", **own)) == 3
     for wrong in ({"num_samples": 0}, {"num_samples": 1, "first": -1}):
         with pytest.raises(ValueError, match="num_samples must be at least 1 and first at least 0"):
             sample_cases(output_dir=tmp_path, **wrong)

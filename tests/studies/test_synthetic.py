@@ -17,6 +17,7 @@ from common.studies.synthetic import (
     write_manifest,
     write_synthetic,
 )
+from common.studies.synthetic_set import SaveSyntheticd, SyntheticSet
 
 MADE = {"bundle": "b", "version": "1", "seed": 7, "steps": 3, "step_rule": "DDIM", "weights_sha256": "0123456789abcdef"}
 
@@ -134,3 +135,16 @@ def test_what_is_no_image_or_not_recorded_is_not_written(tmp_path, pixels, recor
     with pytest.raises(ValueError, match=message):
         write_synthetic(tmp_path / "x.png", pixels, record)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", [0, 100, -40])
+def test_a_cut_image_of_a_set_is_drawn_again(tmp_path, kept):
+    images = SyntheticSet(tmp_path, ["a"], 2, MADE, batch_size=1)
+    save = SaveSyntheticd("pred", images)
+    noise = np.random.default_rng(0).random((1, 16, 16)).astype(np.float32)
+    for case in images.pending():
+        save({**case, "pred": noise})
+    assert images.pending() == []
+    path = tmp_path / "a" / "a_00001.png"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert [(case["case"], case["missing"]) for case in images.pending()] == [("a_00001", 1)]
