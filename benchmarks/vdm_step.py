@@ -22,9 +22,8 @@ from common.diffusion.variational import VariationalLoss
 from common.inferers.training import VariationalInferer
 from common.inferers.variational import VariationalSampler
 from common.networks.gamma import FixedLinearGamma, MonotoneGamma
-from common.networks.vdm import VariationalDiffusionModel
+from common.networks.vdm import VariationalDiffusionModel, unet_vdm
 from common.networks.vdm_dense import dense_vdm
-from common.networks.vdm_unet import unet_vdm
 
 from .denoising_step import hardware
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .dicom_terms import REGIONS, VIEWS, image_type, safe_values
+from .formats import AS_SHOWN
 from .image_file import ImageFile, ImageHeader, Unsuitable
-from .raster import AS_SHOWN
 
 SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.1": "CR",

@@ -11,7 +11,7 @@ from typing import Any
 
 from .dataset import check_folder, is_done
 from .finder import ENDINGS, EXPECTED, find_images, stem_of
-from .nifti import nifti_shape
+from .formats import nifti_shape
 
 Case = dict[str, str]
 FORMATS = {"png": ".png", "nifti": ".nii.gz"}

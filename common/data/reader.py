@@ -19,9 +19,8 @@ from ..transforms.geometry import SlicesLastd
 from ..utils.files import sha256_of
 from . import dicom
 from .finder import EXPECTED, kind_of
+from .formats import read_nifti, read_nifti_header, read_nifti_slice, read_raster, read_raster_header
 from .image_file import ImageFile, ImageHeader, Unsuitable, sides
-from .nifti import read_nifti, read_nifti_header, read_nifti_slice
-from .raster import read_raster, read_raster_header
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 

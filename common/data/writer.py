@@ -20,10 +20,9 @@ from monai.transforms import SaveImaged as MonaiSaveImaged
 from ..utils.files import written_whole
 from .dicom import write_dicom
 from .finder import MAPS, output_paths, stem_of
+from .formats import write_nifti, write_png
 from .image_file import ImageFile, describe, integer_limits, sides, source_record
 from .lists import FORMATS
-from .nifti import write_nifti
-from .raster import write_png
 
 _GREYS = 255
 

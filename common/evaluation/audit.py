@@ -13,9 +13,9 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from ..metrics.base import SetMetric
-from ..metrics.nearest import flipped
 from ..visualize.pictures import Panel, image_panel, save_figure, sheet, slice_panels
 from .memorisation import AuditResult, AuditSettings, Match, audit
+from .nearest import flipped
 from .results import finite, without_folders, write_report
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..metrics.intervals import binomial_interval, binomial_p_value
-from ..metrics.nearest import Comparison, Matches, comparable, comparison_of, flips, nearest, nearest_features
+from .nearest import Comparison, Matches, comparable, comparison_of, flips, nearest, nearest_features
 
 COPIES_FOUND = 3
 LEAST_CONTROLS = 10

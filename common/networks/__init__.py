@@ -9,9 +9,8 @@ __getattr__, __dir__, __all__ = exported(
         "device": ["estimate_memory"],
         "gamma": ["FixedLinearGamma", "Gamma", "MonotoneGamma"],
         "unet": ["ConditionalDiffusionUNet", "FullResolutionRefiner"],
-        "vdm": ["VariationalDiffusionModel"],
+        "vdm": ["PixelCodec", "UNetScore", "VariationalDiffusionModel", "unet_vdm"],
         "vdm_dense": ["BernoulliDecoder", "DenseEncoder", "DenseScore", "dense_vdm"],
-        "vdm_unet": ["PixelCodec", "UNetScore", "unet_vdm"],
         "weights": ["load_initial", "load_weights", "save_weights"],
     },
 )

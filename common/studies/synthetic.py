@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from ..data.finder import ending_of
+from ..data.formats import write_png
 from ..data.image_file import describe
 from ..data.lists import Case
-from ..data.raster import write_png
 from ..utils.files import sha256_of, written_whole
 
 MANIFEST = "manifest.csv"

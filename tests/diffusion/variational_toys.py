@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.networks.gamma import Gamma, alpha_sigma
-from common.networks.vdm import VariationalDiffusionModel
-from common.networks.vdm_unet import PixelCodec
+from common.networks.vdm import PixelCodec, VariationalDiffusionModel
 
 STD = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
 LOW, HIGH = -8.0, 8.0  # endpoints of gamma

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from common.evaluation.audit import run_audit, verdict, worst_pairs_page
 from common.evaluation.memorisation import AuditSettings, audit, copy_threshold, share_nearer
-from common.metrics.nearest import Matches, comparable, comparison_of, flips, nearest
+from common.evaluation.nearest import Matches, comparable, comparison_of, flips, nearest
 from tests.fixtures import real_data
 
 

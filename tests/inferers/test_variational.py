@@ -12,8 +12,8 @@ from common.inferers.variational import (
     inner_model,
 )
 from common.networks.gamma import FixedLinearGamma, MonotoneGamma, alpha_sigma
+from common.networks.vdm import unet_vdm
 from common.networks.vdm_dense import dense_vdm
-from common.networks.vdm_unet import unet_vdm
 
 from ..diffusion.variational_toys import gaussian_data, gaussian_model
 

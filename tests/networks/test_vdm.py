@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from common.networks.gamma import FixedLinearGamma, Gamma
-from common.networks.vdm import NoiseLevelScale, check_images
+from common.networks.vdm import NoiseLevelScale, PixelCodec, UNetScore, check_images, unet_vdm
 from common.networks.vdm_dense import DenseBlock, bernoulli_entropy, dense_vdm
-from common.networks.vdm_unet import PixelCodec, UNetScore, unet_vdm
 
 SIZE = (16, 24)
 UNET = {

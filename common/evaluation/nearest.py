@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import centre_crop
+from ..metrics.base import centre_crop
 
 FITS = ("crop", "resize")
 LONGEST_SIDE = {2: 64, 3: 32}
