@@ -5,7 +5,8 @@ from ..utils import exported
 __getattr__, __dir__, __all__ = exported(
     __name__,
     {
-        "dataset": ["CheckedDataset", "CropToCommonSize"],
+        "checked": ["CheckedCacheDataset", "CheckedDataset"],
+        "dataset": ["CropToCommonSize"],
         "finder": ["find_images"],
         "image_file": ["ImageFile", "ImageHeader"],
         "lists": ["image_cases", "paired_cases", "sample_cases", "slice_cases"],

@@ -2,84 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import Dataset
 from monai.data.utils import list_data_collate
 from monai.utils import convert_to_tensor
-from torch import Tensor
 
 from ..networks.device import check_inference
-from ..utils.files import sha256_of
+from ..utils.files import sha256_of, written_whole
+from .checked import CheckedDataset
 from .finder import EXPECTED, MAPS, find_partner, output_paths, stem_of
 from .image_file import Unsuitable, check_same, read_record, source_record
 from .reader import read_image
 
-_KEPT_BYTES = 2**30
 _NOT_COMPARED = ("outputs", "std_of_one_step")  # follow from the rest
 
 logger = logging.getLogger(__name__)
-
-
-class CheckedDataset(Dataset):
-    """
-    A dataset that can transform all of its cases before a run, and keeps what fits, so that each file is read once.
-
-    Args:
-        data: the cases.
-        transform: the preprocessing, deterministic.
-        keep_bytes: of transformed tensors kept from the check until they are asked for; further cases are read again.
-
-    Example:
-        >>> dataset = CheckedDataset([{"image": 1}, {"image": -1}], lambda case: 1 / max(0, case["image"]))
-        >>> dataset.check()
-        Traceback (most recent call last):
-        ValueError: 1 of 2 inputs cannot be used:
-          division by zero
-    """
-
-    def __init__(self, data: Sequence[Any], transform: Callable[[Any], Any], keep_bytes: int = _KEPT_BYTES) -> None:
-        super().__init__(data, transform)
-        self.keep_bytes = keep_bytes
-        self._kept: dict[int, Any] = {}
-
-    def check(self) -> list[tuple[int, ...]]:
-        """
-        Transform every case, and report all that fail at once.
-
-        Returns:
-            The shape of each transformed image, (C, *spatial).
-
-        Raises:
-            ValueError: names every file that cannot be used, and why.
-        """
-        problems: list[str] = []
-        shapes: list[tuple[int, ...]] = []
-        room = self.keep_bytes
-        for index, case in enumerate(self.data):
-            try:
-                transformed = super()._transform(index)
-            except Exception as error:
-                problems.append(f"  {_root(error)}")
-                continue
-            if not isinstance(transformed, Mapping):
-                continue
-            shapes.extend(tuple(transformed[key].shape) for key in case)
-            room -= sum(v.numel() * v.element_size() for v in transformed.values() if isinstance(v, Tensor))
-            if room >= 0:
-                self._kept[index] = transformed
-        if problems:
-            raise ValueError(f"{len(problems)} of {len(self.data)} inputs cannot be used:\n" + "\n".join(problems))
-        return shapes
-
-    def _transform(self, index: int) -> Any:
-        return self._kept.pop(index) if index in self._kept else super()._transform(index)
 
 
 def pending_cases(
@@ -186,6 +130,7 @@ def check_run(
     spatial_dims: int = 3,
     expected: str = EXPECTED,
     argument: str = "image",
+    skip_bad: bool = False,
 ) -> int:
     """
     Look at everything that a run needs before it starts: its inputs, one by one, and its output folder.
@@ -198,6 +143,8 @@ def check_run(
         network: whose memory is estimated for the largest case; None for no estimate.
         spatial_dims: of what the network sees at once; further axes of a case are taken one by one.
         expected: what was looked for, for the message, as ``argument``, which names one file.
+        skip_bad: leave out inputs that cannot be used, and list them in ``output_dir``/skipped.csv, file and reason;
+            ``dataset.finish`` then ends the run with a status of its own.
 
     Returns:
         The number of cases to be done.
@@ -212,11 +159,13 @@ def check_run(
         where = f"set dataset_dir to a folder of them, or {argument} to one file"
         raise FileNotFoundError(f"No image in {dataset_dir} ({expected} was expected): {where}.")
     check_names(files)
-    shapes = dataset.check()
+    pending = {value for case in dataset.data for value in case.values()}
+    shapes = dataset.check(skip_bad)
     check_folder(output_dir)
+    if skip_bad:
+        _write_skipped(Path(output_dir) / "skipped.csv", dataset.skipped)
     if network is not None:
         check_inference(network, [shape[: spatial_dims + 1] for shape in shapes])
-    pending = {value for case in dataset.data for value in case.values()}
     skipped = [Path(file).name for file in files if file not in pending]
     if skipped:
         names = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
@@ -224,6 +173,13 @@ def check_run(
             f"{len(skipped)} of {len(files)} already in {output_dir}, skipped ({names}); --overwrite True redoes them."
         )
     return len(dataset.data)
+
+
+def _write_skipped(path: Path, skipped: Mapping[str, str]) -> None:
+    path.unlink(missing_ok=True)
+    if skipped:
+        with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("file", "reason"), *skipped.items()])
 
 
 def check_names(files: Collection[str]) -> None:
@@ -248,13 +204,6 @@ def check_folder(folder: str | Path) -> None:
             pass
     except OSError as error:
         raise type(error)(error.errno, f"output_dir cannot be written ({error.strerror})", str(folder)) from error
-
-
-def _root(error: BaseException) -> BaseException:
-    """The first error of a chain: MONAI wraps what a transform raises."""
-    while error.__cause__ is not None and isinstance(error, RuntimeError):
-        error = error.__cause__
-    return error
 
 
 class CropToCommonSize:

@@ -276,3 +276,15 @@ def test_fine_tuning_starts_from_given_weights(data, tmp_path):
     for key, value in second.items():
         torch.testing.assert_close(value, first["ema." + key.split(".", 1)[1]])
     assert any(not torch.equal(first["network." + k[4:]], v) for k, v in first.items() if k.startswith("ema."))
+
+
+def test_all_bad_files_are_named_before_the_training_starts(tmp_path):
+    data = write_dataset(tmp_path / "data", 6)
+    bad = sorted((data / "labels").iterdir())[:2]
+    bad[0].write_bytes(bad[0].read_bytes()[:200])
+    write_nifti(bad[1], two_part_mask() * 0)
+    with pytest.raises(RuntimeError) as caught:
+        train(data, tmp_path / "out", **{"train#dataset#data": "@cases"})
+    assert "2 of 6 inputs cannot be used" in said(caught.value)
+    for path in bad:
+        assert f"  {path}: " in said(caught.value)

@@ -1,0 +1,160 @@
+"""Datasets that name every case that cannot be read at once, before a run or a training starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from monai.data import CacheDataset, Dataset
+from torch import Tensor
+
+from ..utils.causes import message_of
+
+_KEPT_BYTES = 2**30
+
+
+class InputsSkipped(RuntimeError):
+    """The end of a run that left inputs out, and of its process with a status of its own."""
+
+    exit_status = 3
+
+
+class CheckedDataset(Dataset):
+    """
+    A dataset that can transform all of its cases before a run, and keeps what fits, so that each file is read once.
+
+    Args:
+        data: the cases.
+        transform: the preprocessing, deterministic.
+        keep_bytes: of transformed tensors kept from the check until they are asked for; further cases are read again.
+
+    Example:
+        >>> dataset = CheckedDataset([{"image": 1}, {"image": -1}], lambda case: 1 / max(0, case["image"]))
+        >>> dataset.check()
+        Traceback (most recent call last):
+        ValueError: 1 of 2 inputs cannot be used:
+          ZeroDivisionError: division by zero
+    """
+
+    def __init__(self, data: Sequence[Any], transform: Callable[[Any], Any], keep_bytes: int = _KEPT_BYTES) -> None:
+        super().__init__(data, transform)
+        self.keep_bytes = keep_bytes
+        self.skipped: dict[str, str] = {}
+        self._kept: dict[int, Any] = {}
+
+    def check(self, skip_bad: bool = False) -> list[tuple[int, ...]]:
+        """
+        Transform every case, and report all that fail at once.
+
+        Args:
+            skip_bad: take cases that fail out of ``data`` instead, and note them in ``skipped``, file by reason.
+
+        Returns:
+            The shape of each transformed image, (C, *spatial).
+
+        Raises:
+            ValueError: names every file that cannot be used, and why.
+        """
+        problems: dict[int, str] = {}
+        shapes: list[tuple[int, ...]] = []
+        room = self.keep_bytes
+        for index, case in enumerate(self.data):
+            try:
+                transformed = super()._transform(index)
+            except Exception as error:
+                problems[index] = _problem(case, error)
+                continue
+            if not isinstance(transformed, Mapping):
+                continue
+            shapes.extend(tuple(transformed[key].shape) for key in case)
+            room -= sum(v.numel() * v.element_size() for v in transformed.values() if isinstance(v, Tensor))
+            if room >= 0:
+                self._kept[index] = transformed
+        if problems and not skip_bad:
+            raise _unusable(problems, len(self.data))
+        if problems:
+            self._leave_out(problems)
+        return shapes
+
+    def finish(self) -> None:
+        """
+        The end of a run.
+
+        Raises:
+            InputsSkipped: when cases were left out; outputs of all others are complete then.
+        """
+        if self.skipped:
+            left, all_cases = len(self.skipped), len(self.skipped) + len(self.data)
+            raise InputsSkipped(f"{left} of {all_cases} inputs were left out, all others are done; see skipped.csv.")
+
+    def _leave_out(self, problems: Mapping[int, str]) -> None:
+        for index, problem in problems.items():
+            file = next(iter(_files(self.data[index])), str(index))
+            self.skipped[file] = problem.removeprefix(f"{file}: ")
+        good = [index for index in range(len(self.data)) if index not in problems]
+        self._kept = {new: self._kept[old] for new, old in enumerate(good) if old in self._kept}
+        self.data = [self.data[index] for index in good]
+
+    def _transform(self, index: int) -> Any:
+        return self._kept.pop(index) if index in self._kept else super()._transform(index)
+
+
+class CheckedCacheDataset(CacheDataset):
+    """
+    MONAI's ``CacheDataset``, which names all cases that it cannot read when it is made, not the first alone; those that
+    are not cached are named when they are asked for.
+
+    Args:
+        args, kwargs: of ``CacheDataset``.
+
+    Raises:
+        ValueError: names every case that cannot be used, and why.
+
+    Example:
+        >>> from monai.transforms import Lambdad
+        >>> CheckedCacheDataset([{"image": 1}, {"image": 0}], Lambdad("image", lambda x: 1 / x), progress=False)
+        Traceback (most recent call last):
+        ValueError: 1 of 2 inputs cannot be used:
+          ZeroDivisionError: division by zero
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._problems: dict[int, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
+        cache = super()._fill_cache(indices)
+        if self._problems:
+            raise _unusable(self._problems, len(self.data))
+        return cache
+
+    def _load_cache_item(self, idx: int) -> Any:
+        try:
+            return super()._load_cache_item(idx)
+        except Exception as error:
+            self._problems[idx] = _problem(self.data[idx], error)
+            return None
+
+    def _transform(self, index: int) -> Any:
+        try:
+            return super()._transform(index)
+        except Exception as error:
+            raise ValueError(_problem(self.data[index], error)) from error
+
+
+def _files(case: Any) -> list[str]:
+    """The paths in a case, whose other texts are names and groups."""
+    values = case.values() if isinstance(case, Mapping) else [case]
+    return [value for value in values if isinstance(value, str) and (os.sep in value or os.path.isfile(value))]
+
+
+def _problem(case: Any, error: Exception) -> str:
+    """Why a case cannot be used, beginning with its files where the error does not know them."""
+    message, files = message_of(error), _files(case)
+    return message if any(file in message for file in files) else ": ".join([*files[:1], message])
+
+
+def _unusable(problems: Mapping[int, str], total: int) -> ValueError:
+    listed = "\n".join(f"  {problems[index]}" for index in sorted(problems))
+    return ValueError(f"{len(problems)} of {total} inputs cannot be used:\n{listed}")
