@@ -13,7 +13,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from .checks import name_of
+from .checks import name_of, nearly_whole
 from .geometry import like
 
 _FEW = 2e-4  # share of the pixels, on either side, that may be hot
@@ -148,7 +148,7 @@ class LabelsToChannelsd(MapTransform):
     missing values in silence.
 
     Args:
-        keys: label maps, (1, *spatial), whole numbers of any dtype.
+        keys: label maps, (1, *spatial), whole numbers of any dtype; see ``nearly_whole``.
         labels: name -> value in the map, in the order of the channels, e.g. ``{"head": 1, "tumour": 2}``.
         optional: names that a case may lack (a healthy head has no tumour); every other label is required.
         background: value that has no channel.
@@ -189,7 +189,7 @@ class LabelsToChannelsd(MapTransform):
         """Returns the case with (number of labels, *spatial), float32; a ``MetaTensor`` stays one."""
         result = dict(data)
         for key in self.key_iterator(result):
-            values = torch.as_tensor(result[key])
+            values = torch.as_tensor(nearly_whole(result[key]))
             self._check(convert_to_tensor(values), name_of(result[key], "label map"))
             result[key] = torch.cat([(values == value).float() * 2 - 1 for value in self.labels.values()], dim=0)
         return result
