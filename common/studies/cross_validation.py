@@ -41,7 +41,8 @@ class CrossValidation:
         architectures: "all", one name, several with commas between, or a list.
         network: architecture's name -> a new network.
         plan: how each is trained.
-        sets: "train", "test" and "sample", see ``study_sets``.
+        sets: "train", "test" and "sample", see ``study_sets``. Where there is a "validation" set with images, training
+            stops and the best network is chosen on it, not on the images that a fold holds out.
         transform: loads, checks and resizes a case, and adds "class_index".
         classes: names in the order of the networks' outputs.
         output_dir: folder of ``metrics.json``, ``metrics.md`` and ``<architecture>/fold_<k>.{json,npz,pt}``.
@@ -104,11 +105,14 @@ class CrossValidation:
         """
         for architecture in self.architectures:
             self.network(architecture)  # weights that are missing or do not fit are named before the first is trained
-        train, test = load_sets([self.sets["train"], self.sets["test"]], self.transform, self.skip_unreadable)
+        names = ("train", "test", "validation")
+        asked = [self.sets.get(name, []) for name in names]
+        train, test, validation = load_sets(asked, self.transform, self.skip_unreadable)
         by_path = {case["path"]: case for case in train}
         # Images that cannot be read were left out above.
         loaded = [
-            [[by_path[c["image"]] for c in part if c["image"] in by_path] for part in fold] for fold in self.parts
+            [*([by_path[c["image"]] for c in part if c["image"] in by_path] for part in fold), validation]
+            for fold in self.parts
         ]
         identity = {
             "settings": self.settings,
@@ -118,6 +122,8 @@ class CrossValidation:
             "plan": {name: described(value) for name, value in vars(self.plan).items() if name not in _ANYWHERE},
             "folds": self.folds,
         }
+        if validation:
+            identity["validation"] = images_digest(validation)
         if not self.overwrite:  # before the first is trained
             for architecture in self.architectures:
                 for number in range(len(loaded)):
@@ -127,7 +133,9 @@ class CrossValidation:
             records = [self._fold(architecture, k, fold, test, identity) for k, fold in enumerate(loaded)]
             rows[architecture] = self._row(records, test)
             content = self._content(rows, train, test)
-            report = finite({**content, "best": best_network(rows), "versions": versions()})
+            if validation:
+                content["validation_images"] = class_counts(validation)
+            report = finite({**content, "best": best_network(rows, bool(validation)), "versions": versions()})
             write_report(report, table(report), self.output_dir)
         return content
 
@@ -140,7 +148,7 @@ class CrossValidation:
         network = self.network(architecture)
         identity = {
             **identity,
-            "parts": [names_digest(part) for part in parts],
+            "parts": [names_digest(part) for part in parts[:2]],
             "initial_weights": weights_digest(network),
         }
         keep = number < self.keep_weights
@@ -149,9 +157,10 @@ class CrossValidation:
             logger.info("%s, fold %d: complete already", architecture, number + 1)
             return done
         remove_fold(stem)
-        record = train_fold(network, parts[0], parts[1], self.plan, number)
+        train, held_out, validation = parts
+        record = train_fold(network, train, validation or held_out, self.plan, number)
         found = predict(network, test, self.plan)
-        record = {**record, "held_out": sorted(map(image_id, parts[1])), "identity": identity}
+        record = {**record, "held_out": sorted(map(image_id, held_out)), "identity": identity}
         record = write_fold(stem, record, found, network if keep else None)
         logger.info(
             "%s, fold %d of %d: epoch %d of %d is best, validation loss %.4f, accuracy %.4f, %.0f s",
@@ -199,9 +208,13 @@ class CrossValidation:
         }
 
 
-def best_network(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Name of the network with the highest test accuracy, as the paper picks it: a choice made on the test images."""
-    return max(rows, key=lambda name: float(rows[name]["test"]["accuracy"]["value"]))
+def best_network(rows: Mapping[str, Mapping[str, Any]], validated: bool = False) -> str:
+    """
+    Name of the network with the highest accuracy: on the real images of a validation share where the networks were
+    ``validated`` on one, else on the test images, as the paper picks it.
+    """
+    found = {name: row["val_accuracy"] if validated else row["test"]["accuracy"]["value"] for name, row in rows.items()}
+    return max(found, key=lambda name: float(found[name]))
 
 
 def table(content: Mapping[str, Any]) -> str:
@@ -209,8 +222,11 @@ def table(content: Mapping[str, Any]) -> str:
     rows, folds, best = content["networks"], content["folds"], content["best"]
     train, test, sample = (sum(content[f"{name}_images"].values()) for name in ("train", "test", "sample"))
     label = f"**{content['label']}.** " if content["label"] else ""
+    chosen = sum(content.get("validation_images", {}).values())
+    validated = f", stopped and chosen on {chosen} real images of a validation share" if chosen else ""
     lines = [
-        f"{label}Trained and validated on {train} images ({content['settings'].get('train_on', '')}), tested on {test} "
+        f"{label}Trained {'' if chosen else 'and validated '}on {train} images "
+        f"({content['settings'].get('train_on', '')}){validated}, tested on {test} "
         f"real images, none of them among the {sample} of the sample. Mean of {folds['trained']} of "
         f"{folds['number']} folds; intervals of 95 % over groups of test images.",
         "",

@@ -37,6 +37,7 @@ def study_sets(
     per_class: int = 1000,
     synthetic_size: float = 1.0,
     keep: Callable[[list[Case], list[Case]], list[Case]] | None = None,
+    validation_fraction: float = 0.0,
 ) -> dict[str, list[Case]]:
     """
     The images to train on, and the real images that the diffusion model has not seen, to test on.
@@ -51,9 +52,11 @@ def study_sets(
         per_class: synthetic images a class at size 1.
         synthetic_size: factor of ``per_class``; the images of the lowest numbers are taken.
         keep: (these images, the sample) -> those of them that are trained on; None for all.
+        validation_fraction: of the rest, drawn from it as the sample is from all: real images to choose on, as strange
+            to the sample as the test images are; 0 for none.
 
     Returns:
-        "train", "test" and "sample" (the real images that the diffusion model was trained on).
+        "train", "test", "sample" (the real images that the diffusion model was trained on) and "validation".
 
     Raises:
         FileNotFoundError: when there are no synthetic images.
@@ -67,6 +70,9 @@ def study_sets(
         )
     refuse_synthetic(real)
     sample, test = share_by_split(real, split, fraction=fraction, seed=seed)
+    validation: list[Case] = []
+    if validation_fraction:
+        validation, test = share_by_split(test, split, fraction=validation_fraction, seed=seed)
     train = [] if train_on == "synthetic" else list(sample)
     if train_on != "real":
         if synthetic_dir is None:
@@ -83,7 +89,7 @@ def study_sets(
             f"{lost_classes(test, train)} only in the latter. Folder names are classes (synthetic_dir is "
             f"{synthetic_dir})."
         )
-    return {"train": train, "test": list(test), "sample": list(sample)}
+    return {"train": train, "test": list(test), "sample": list(sample), "validation": validation}
 
 
 def load_images(
@@ -156,6 +162,7 @@ def link_folders(
     seed: int = 0,
     every: int = 1,
     lookalike_by: str | None = None,
+    validation_fraction: float = 0.0,
 ) -> dict[str, int]:
     """
     Link the sample, the real images unlike any of it, and the generated ones into a folder each; print their numbers.
@@ -171,6 +178,8 @@ def link_folders(
         seed: of the sample; as the diffusion model was trained.
         every: n, to link every n-th image of "real" and "synthetic" only.
         lookalike_by: column of the manifest that joins look-alikes; they, not those of ``group_by``, are then left out.
+
+        validation_fraction: above 0, so much of the rest goes into "validation" instead, see ``study_sets``.
 
     Returns:
         Number of links in each folder.
@@ -188,10 +197,13 @@ def link_folders(
     if split == "strict":
         group_by, lookalike_by = group_by or "series", lookalike_by or "lookalike"
     cases = image_cases(dataset_dir, group_by, lookalike_by=lookalike_by)
-    sets = study_sets(cases, train_on="real", split=split, fraction=fraction, seed=seed)
+    shares = {"split": split, "fraction": fraction, "seed": seed, "validation_fraction": validation_fraction}
+    sets = study_sets(cases, train_on="real", **shares)  # type: ignore[arg-type]
     seen = copies_of_sample(sets["test"], sets["sample"])
     unlike = [case for case, is_copy in zip(sets["test"], seen) if not is_copy]
     folders = {"sample": sets["sample"], "real": unlike[::every]}
+    if sets["validation"]:
+        folders["validation"] = sets["validation"]
     if synthetic_dir is not None:
         folders["synthetic"] = synthetic_cases(synthetic_dir)[::every]
     links = {name: _links(cases) for name, cases in folders.items()}
@@ -267,11 +279,16 @@ def _links(cases: Sequence[Case]) -> dict[str, Path]:
 
 
 def _print_counts(sets: Mapping[str, Sequence[Case]], unlike: Sequence[Case] | None) -> None:
-    print(f"class: sample, rest{', of the rest with a near copy in the sample' if unlike is not None else ''}")
+    validated = ", validation" if sets["validation"] else ""
+    print(
+        f"class: sample{validated}, rest{', of the rest with a near copy in the sample' if unlike is not None else ''}"
+    )
     for name in [*class_counts(sets["test"]), "all"]:
-        sample, rest = (sum(name in (case["class"], "all") for case in sets[part]) for part in ("sample", "test"))
-        shown = [] if unlike is None else [rest - sum(name in (case["class"], "all") for case in unlike)]
-        print(f"{name}: {', '.join(map(str, [sample, rest, *shown]))}")
+        parts = ("sample", *(["validation"] if validated else []), "test")
+        shown = [sum(name in (case["class"], "all") for case in sets[part]) for part in parts]
+        if unlike is not None:
+            shown.append(shown[-1] - sum(name in (case["class"], "all") for case in unlike))
+        print(f"{name}: {', '.join(map(str, shown))}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from common.networks.classifiers import import_torchvision
+from common.networks.classifiers import import_torchvision, load_classifier
+from common.studies.cross_validation import best_network
+from common.studies.fold_training import predict
+from common.studies.study_sets import load_images
 from common.utils.files import sha256_of
 from tests.bundles.classify_runs import (
     BRAIN,
@@ -286,9 +289,42 @@ def test_a_strict_split_is_trained_tested_and_explained_without_lookalikes(data,
         parsed(study(BRAIN, data / "grey", tmp_path / "x", "explain", **explain), "study")
 
 
+def test_training_stops_and_the_best_network_is_chosen_on_a_validation_share(data, tmp_path):
+    own = {"group_by": "series", "validation_fraction": 0.3, "max_epochs": 2}
+    run = study(BRAIN, data / "grey", tmp_path, "strict", **own)
+    assert parsed(run, "study_name") == "synthetic_strict_validated"
+    sets = parsed(run, "sets")
+    shares = [sets[name] for name in ("sample", "validation", "test")]
+    for key in ("group", "lookalike", "image"):
+        values = [{case[key] for case in share} for share in shares]
+        assert all(values)
+        assert not values[0] & values[1] | values[0] & values[2] | values[1] & values[2]
+    run.run()
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    images = {name: sum(found[f"{name}_images"].values()) for name in ("train", "validation", "test")}
+    assert images == {name: len(sets[name]) for name in images}
+    said = f"on {images['train']} images (synthetic), stopped and chosen on {images['validation']} real images of a"
+    assert said in (tmp_path / "metrics.md").read_text()
+    record = json.loads((tmp_path / "resnet18" / "fold_0.json").read_text())
+    assert len(record["held_out"]) == 10, "synthetic images that the fold has not seen, as without"
+    network = load_classifier(parsed(run, "network_def")("resnet18"), tmp_path / "resnet18" / "fold_0.pt")
+    loaded = load_images(sets["validation"], parsed(run, "preprocessing"))
+    right = predict(network, loaded, parsed(run, "plan")).argmax(1) == [int(case["class_index"]) for case in loaded]
+    assert record["val_accuracy"] == pytest.approx(right.mean())
+    with refused(FileExistsError, "fold_0.json is of an earlier run with other"):
+        study(BRAIN, data / "grey", tmp_path, "strict", **{**own, "validation_fraction": 0.0}).run()
+
+
+def test_the_best_network_is_that_of_the_validation_share_where_there_is_one():
+    rows = {"a": {"val_accuracy": 0.7, "test": {"accuracy": {"value": 0.9}}}}
+    rows["b"] = {"val_accuracy": 0.8, "test": {"accuracy": {"value": 0.6}}}
+    assert [best_network(rows, validated) for validated in (False, True)] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"validation_fraction": 1.5}, "fraction must lie between 0 and 1, got 1.5"),
         ({"split": "strict"}, "have no 'lookalike'.*set lookalike_by to the column"),
         ({"split": "patient"}, "split of .'random', 'group', 'strict'., got 'synthetic' and 'patient'"),
         ({"folds": 11}, "at least 11 images"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def evaluation(bundle, data, tmp_path, *overlays, **overrides):
         "spatial_size": [32, 32],
     }
     weights = tiny_weights(bundle, tmp_path)
-    return restoration(bundle, "evaluate.json", *overlays, **given, weights=weights, **overrides)
+    return restoration(bundle, "evaluate.json", *overlays, **{**given, "weights": weights, **overrides})
 
 
 def result_of(tmp_path):
@@ -77,6 +78,35 @@ def result_of(tmp_path):
 def column(name):
     """A metric's name without its network."""
     return name if "[inside]" in name or "[" not in name else name.partition("[")[0]
+
+
+def strict_manifest(folder):
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    rows = [
+        f"{file},{file.split('/')[0]},{i // 3},{i // 3},{i % 30 if i % 2 else file}" for i, file in enumerate(files)
+    ]
+    (folder / "manifest.csv").write_text("\n".join(["path,class,group,series,lookalike", *rows]))
+
+
+@pytest.mark.parametrize("bundle", [SUPERRES, INPAINT])
+def test_held_out_slices_without_lookalikes_of_training_slices(bundle, data, tmp_path):
+    folder = shutil.copytree(data[bundle], tmp_path / "data")
+    strict_manifest(folder)
+    shares = {}
+    for name, overlays, given in (
+        ("by group", (), {"group_by": "group"}),
+        ("without lookalikes", (), {"group_by": "group", "lookalike_by": "lookalike"}),
+        ("strict", ("strict.json",), {"group_by": "series"}),
+    ):
+        run = evaluation(bundle, {bundle: folder}, tmp_path, *overlays, **given)
+        shares[name] = train, held_out = run.parser.get_parsed_content("split")
+        assert [case["case"] for case in train] == [case["case"] for case in shares["by group"][0]]
+        if name != "by group":
+            assert not {case["lookalike"] for case in train} & {case["lookalike"] for case in held_out}
+            assert 0 < len(held_out) < len(shares["by group"][1])
+    assert run.parser.get_parsed_content("classifier_weights") is None, "the shipped one has seen slices of this share"
+    strict = restoration(bundle, "evaluate.json", "strict.json", dataset_dir=str(folder))
+    assert strict.parser.get_parsed_content("weights").endswith("models/model_strict.pt")
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

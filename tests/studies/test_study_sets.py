@@ -45,6 +45,10 @@ def test_a_strict_split_leaves_out_lookalikes_of_the_sample(tmp_path, real, caps
     assert number == {"sample": 8, "real": 24}, "a series of four, and six that look like some of them, a class"
     assert not groups(tmp_path / "out" / "sample") & groups(tmp_path / "out" / "real")
     assert "all: 8, 24, 0" in capsys.readouterr().out
+    counts = link_folders(real, tmp_path / "validated", split="strict", validation_fraction=0.3)
+    assert counts["validation"] + counts["real"] <= 24
+    assert not groups(tmp_path / "validated" / "validation") & groups(tmp_path / "validated" / "real")
+    assert "class: sample, validation, rest, of" in capsys.readouterr().out
     counts = link_folders(real, tmp_path / "by_group", group_by="group", split="group", lookalike_by="lookalike")
     assert counts["real"] < 32, "with lookalike_by, they are left out of the real images of any split"
 
