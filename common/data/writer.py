@@ -87,19 +87,8 @@ def write_image(
         write_dicom(path, pixels, like.path, record, describe(record), rescale)
 
 
-def write_outputs(outputs: Sequence[Output], record: Mapping[str, Any], record_path: Path, run: str = "") -> None:
-    """
-    Write the files of one case, the last of them after the record: where it stands, everything does.
-
-    Args:
-        outputs: the maps first, the result last.
-        record: goes to ``record_path`` as JSON.
-        record_path: of the JSON file.
-        run: of the files that belong together, for new DICOM identifiers.
-
-    Raises:
-        OSError: when a file cannot be written; none of this case is left.
-    """
+def _write_outputs(outputs: Sequence[Output], record: Mapping[str, Any], record_path: Path, run: str = "") -> None:
+    """Write the files of one case, the result last, after the record: where it stands, everything does."""
     written: list[Path] = []
     try:
         for output in outputs:
@@ -251,7 +240,7 @@ class SaveImaged(MonaiSaveImaged):
         if self.hole_key in data:
             hole = ImageFile.from_text(data[self.hole_key].meta["format"])
             record |= source_record("hole", hole.path, hole.sha256)
-        write_outputs(outputs, record, paths["pred"].with_name(f"{stem_of(paths['pred'])}.json"), self.run)
+        _write_outputs(outputs, record, paths["pred"].with_name(f"{stem_of(paths['pred'])}.json"), self.run)
 
     def _save_generated(self, image: Any, data: Mapping[Any, Any], image_format: str) -> None:
         if not int(data.get("missing", 1)):
@@ -266,7 +255,7 @@ class SaveImaged(MonaiSaveImaged):
         ]
         about = {k: data[k] for k in ("case", "class") if k in data}
         record = {**self.provenance, **about, "outputs": [output.path.name for output in outputs]}
-        write_outputs(outputs, record, self.output_dir / f"{name}.json")
+        _write_outputs(outputs, record, self.output_dir / f"{name}.json")
 
 
 def in_unit_range(image: Any, name: str) -> np.ndarray:

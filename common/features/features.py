@@ -75,7 +75,7 @@ class FeatureNetwork:
     ) -> None:
         self.name, self.spec, self.equalise = name, spec_of(name, registry), equalise
         self.device = torch.device(device)
-        self.weights = find_weights(name, self.spec, weights)
+        self.weights = _find_weights(name, self.spec, weights)
         network = self.spec.build()
         if self.weights is None:
             self.sha256 = _state_sha256(network)
@@ -156,16 +156,8 @@ class FeatureNetwork:
         return self._on_whole_volumes.pad(PREPROCESSING[self.spec.preprocessing][0](x))
 
 
-def find_weights(name: str, spec: NetworkSpec, weights: str | Path | None = None) -> Path | None:
-    """
-    File of a network's weights: the given one, the shipped one, or what the hub fetches.
-
-    Returns:
-        The file, or None for a user's factory, which brings its own weights.
-
-    Raises:
-        FileNotFoundError: when there is none; says which file to get from where.
-    """
+def _find_weights(name: str, spec: NetworkSpec, weights: str | Path | None = None) -> Path | None:
+    """File of the weights: the given, the shipped, or what the hub fetches; None for a user's own factory."""
     advice = f"Get them from {spec.source} and give that file as weights."
     if weights is not None:
         if not Path(weights).is_file():

@@ -102,7 +102,7 @@ class CheckpointWriter:
 
     Both appear under their names only when they are complete (MONAI's ``CheckpointSaver`` writes in place, and with
     ``save_final`` it also writes what an exception has left half-trained), and older checkpoints go only after that.
-    Broken weights (``check_finite``) are not written: the last optimiser step of an epoch can break them after a finite
+    Broken weights are not written: the last optimiser step of an epoch can break them after a finite
     loss, and the checkpoint before is then what to go back to. A finished run that is resumed writes ``model.pt`` anew:
     a kill may have come between the last checkpoint and it.
 
@@ -163,7 +163,7 @@ class CheckpointWriter:
         if epoch % self.interval and epoch != engine.state.max_epochs:
             return
         state = self.state.collect(engine)
-        check_finite({name: state[name] for name in ("network", "ema") if name in state}, epoch)
+        _check_finite({name: state[name] for name in ("network", "ema") if name in state}, epoch)
         with written_whole(self.output_dir / _NAME.format(epoch=epoch)) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
         self._write_model()
@@ -247,17 +247,8 @@ def load_newest(folder: str | Path, map_location: str | torch.device = "cpu") ->
     return None, {}
 
 
-def check_finite(parts: Mapping[str, Mapping[str, torch.Tensor]], epoch: int) -> None:
-    """
-    Stop at weights that are no numbers, or so large (above 1e19) that the next normalisation overflows.
-
-    Args:
-        parts: state dicts by name.
-        epoch: for the message.
-
-    Raises:
-        FloatingPointError: names the first tensor that holds such a weight.
-    """
+def _check_finite(parts: Mapping[str, Mapping[str, torch.Tensor]], epoch: int) -> None:
+    """Stop at weights that are no numbers, or so large (above 1e19) that the next normalisation overflows."""
     for name, weights in parts.items():
         for key, value in weights.items():
             broken = int(value.numel() - value.float().square().isfinite().sum())

@@ -7,8 +7,8 @@ __getattr__, __dir__, __all__ = exported(
     {
         "cross_validation": ["CrossValidation"],
         "explanations": ["ExplanationStudy"],
+        "fold_files": ["KeepRecognised"],
         "fold_training": ["TrainingPlan"],
-        "recognition": ["KeepRecognised"],
         "synthetic": ["synthetic_cases"],
         "synthetic_set": ["SyntheticSet"],
     },

@@ -65,7 +65,7 @@ class ScaleIntensityByd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(result):
             by = key if self.by is None else self.by
             name = str(data.get("case") or name_of(data[by], str(by)))
-            low, high = known_range(data[by], hole, name, robust=self.by is None)
+            low, high = _known_range(data[by], hole, name, robust=self.by is None)
             scale = (self.b_max + 1) / (high - low)
             values = ((convert_to_tensor(data[key]) - low) * scale - 1).clamp(-1, 1).float()
             result[key] = like(values, data[key])
@@ -128,8 +128,8 @@ class MeasuredScaled(MapTransform):
         result = on_cpu(data)
         given, clean = result[self.given], result[self.clean]
         name = str(data.get("case", self.clean))
-        low, high = known_range(given, None if self.outside is None else result[self.outside], name)
-        dark, bright = known_range(clean, None, name)
+        low, high = _known_range(given, None if self.outside is None else result[self.outside], name)
+        dark, bright = _known_range(clean, None, name)
         unit = (high - low) / (self.b_max + 1)
         gain, offset = 2 * unit / (bright - dark), 2 * (low + unit - dark) / (bright - dark) - 1
         for key in self.key_iterator(result):
@@ -240,19 +240,8 @@ class ClassIndexd(MapTransform):
         return {**data, self.result_key: torch.tensor(self.classes.index(name))}
 
 
-def known_range(image: Any, hole: Any, name: str, robust: bool = False) -> tuple[float, float]:
-    """
-    The smallest and the largest known value.
-
-    Args:
-        image: (C, *spatial).
-        hole: (1, *spatial), known where it is 0; None where all is known.
-        name: of the case, for the message.
-        robust: leave out the few outermost pixels, with a notice, where they more than double the range of the rest.
-
-    Raises:
-        ValueError: when all known pixels are equal.
-    """
+def _known_range(image: Any, hole: Any, name: str, robust: bool = False) -> tuple[float, float]:
+    """The smallest and the largest known value; ``robust`` leaves out the few outermost pixels, with a notice."""
     image = convert_to_tensor(image)
     known = image.flatten() if hole is None else image[convert_to_tensor(hole).expand_as(image) == 0]
     low, high = (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from common.data.lists import image_cases
+from common.data.writer import SaveImaged
 from common.studies.synthetic import (
     MANIFEST,
     image_name,
@@ -17,7 +18,7 @@ from common.studies.synthetic import (
     write_manifest,
     write_synthetic,
 )
-from common.studies.synthetic_set import SaveSyntheticd, SyntheticSet
+from common.studies.synthetic_set import SyntheticSet
 
 MADE = {"bundle": "b", "version": "1", "seed": 7, "steps": 3, "step_rule": "DDIM", "weights_sha256": "0123456789abcdef"}
 
@@ -140,7 +141,7 @@ def test_what_is_no_image_or_not_recorded_is_not_written(tmp_path, pixels, recor
 @pytest.mark.parametrize("kept", [0, 100, -40])
 def test_a_cut_image_of_a_set_is_drawn_again(tmp_path, kept):
     images = SyntheticSet(tmp_path, ["a"], 2, MADE, batch_size=1)
-    save = SaveSyntheticd("pred", images)
+    save = SaveImaged("pred", tmp_path, image_set=images)
     noise = np.random.default_rng(0).random((1, 16, 16)).astype(np.float32)
     for case in images.pending():
         save({**case, "pred": noise})
