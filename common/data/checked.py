@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -41,6 +42,7 @@ class CheckedDataset(Dataset):
         super().__init__(data, transform)
         self.keep_bytes = keep_bytes
         self.skipped: dict[str, str] = {}
+        self.largest = ""
         self._kept: dict[int, Any] = {}
 
     def check(self, skip_bad: bool = False) -> list[tuple[int, ...]]:
@@ -58,7 +60,7 @@ class CheckedDataset(Dataset):
         """
         problems: dict[int, str] = {}
         shapes: list[tuple[int, ...]] = []
-        room = self.keep_bytes
+        room, most = self.keep_bytes, 0
         for index, case in enumerate(self.data):
             try:
                 transformed = super()._transform(index)
@@ -68,6 +70,9 @@ class CheckedDataset(Dataset):
             if not isinstance(transformed, Mapping):
                 continue
             shapes.extend(tuple(transformed[key].shape) for key in case)
+            voxels = max((math.prod(shape) for shape in shapes[-len(case) :]), default=0)
+            if voxels > most:
+                most, self.largest = voxels, next(iter(_files(case)), str(index))
             room -= sum(v.numel() * v.element_size() for v in transformed.values() if isinstance(v, Tensor))
             if room >= 0:
                 self._kept[index] = transformed

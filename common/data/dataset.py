@@ -165,7 +165,10 @@ def check_run(
     if skip_bad:
         _write_skipped(Path(output_dir) / "skipped.csv", dataset.skipped)
     if network is not None:
-        check_inference(network, [shape[: spatial_dims + 1] for shape in shapes])
+        try:
+            check_inference(network, [shape[: spatial_dims + 1] for shape in shapes])
+        except MemoryError as error:
+            raise MemoryError(f"{dataset.largest}: {error}") from error
     skipped = [Path(file).name for file in files if file not in pending]
     if skipped:
         names = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")

@@ -67,7 +67,7 @@ def read_dicom(path: Path) -> ImageFile:
     _check(path, source)
     if "PixelData" not in source:
         raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
-    stored = np.asarray(source.pixel_array)
+    stored = _pixels(path, source)
     if source.PhotometricInterpretation in _YBR and int(pydicom.__version__.split(".")[0]) < 3:
         from pydicom.pixel_data_handlers.util import convert_color_space  # pydicom 3 has done it
 
@@ -83,6 +83,27 @@ def read_dicom(path: Path) -> ImageFile:
     image = ImageFile(path, "dicom", values, AS_SHOWN, stored.dtype, slope, inter, (low, high), stored.shape[:2])
     _leave_out_padding(image, source, stored)
     return image
+
+
+def _pixels(path: Path, source: Any) -> np.ndarray:
+    """The stored values; an ImportError that says what to install where nothing can decode them."""
+    try:
+        return np.asarray(source.pixel_array)
+    except Exception as error:
+        syntax = getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", None)
+        if syntax is None or not syntax.is_compressed or _can_decode(syntax):
+            raise
+        needed = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+        raise ImportError(f"{path}: nothing is installed that can decode {syntax.name}: {needed}.") from error
+
+
+def _can_decode(syntax: Any) -> bool:
+    try:
+        from pydicom.pixels import get_decoder
+
+        return bool(get_decoder(syntax).is_available)
+    except (ImportError, NotImplementedError):  # pydicom before 3; a syntax that nothing decodes
+        return False
 
 
 def _leave_out_padding(image: ImageFile, source: Any, stored: np.ndarray) -> None:

@@ -64,7 +64,7 @@ def is_image(path: str | Path, kinds: Collection[str] = tuple(ENDINGS)) -> bool:
         kinds: of ``ENDINGS``.
     """
     path = Path(path)
-    if path.name.startswith(".") or not path.is_file():
+    if path.name.startswith(".") or _is_index(path) or not path.is_file():
         return False
     if ending_of(path):
         return kind_of(path) in kinds
@@ -93,11 +93,16 @@ def find_images(
         return [str(path) for path in ([only] if isinstance(only, (str, Path)) else only)]
     inside = sorted(path for path in Path(folder).glob("**/*" if recursive else "*") if not path.name.startswith("."))
     found = [str(path) for path in inside if is_image(path, kinds)]
-    others = [path for path in inside if ending_of(path) and str(path) not in found]
+    others = [path for path in inside if (ending_of(path) or _is_index(path)) and str(path) not in found]
     if others:
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
         logger.warning("%s: %d left out, no file of the kinds %s: %s", folder, len(others), "/".join(kinds), names)
     return found
+
+
+def _is_index(path: Path) -> bool:
+    """Whether it is the table of contents of a DICOM medium, which has the mark of an image and no pixels."""
+    return path.name.upper() == "DICOMDIR"
 
 
 def find_partner(where: str | Path, image: str | Path) -> str:

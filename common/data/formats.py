@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
-from .image_file import MAX_VOXELS, ImageFile, ImageHeader, Unsuitable, integer_limits, sides
+from ..utils.images import MAX_VOXELS
+from .image_file import ImageFile, ImageHeader, Unsuitable, integer_limits, sides
 
 _HEADER_BYTES = 544  # of NIfTI-2, the longer one, with the four bytes that announce extensions
 _PLAUSIBLE_MM = (1e-3, 1e3)  # of a voxel's side
@@ -136,6 +137,8 @@ def _header(path: Path, header: Any) -> ImageHeader:
     if len(shape) not in (2, 3) or dtype.kind == "c":
         found = f"{sides(shape)} {dtype}"
         raise Unsuitable(f"{path}: a 2D image or a 3D volume of real numbers was expected, got {found}.")
+    if min(shape) < 1:
+        raise Unsuitable(f"{path}: sides of at least one voxel were expected, the header says {sides(shape)}.")
     if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
         raise Unsuitable(f"{path}: at most {MAX_VOXELS:,} voxels were expected, the header says {sides(shape)}.")
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)

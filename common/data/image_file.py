@@ -12,9 +12,6 @@ import numpy as np
 
 from ..utils.files import sha256_of
 
-MAX_VOXELS = 512**3
-"""Larger images are refused from their header: they would take gigabytes before any error."""
-
 
 class Unsuitable(ValueError):
     """A file that can be read, but not used; the message names it and says what was expected."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
@@ -13,6 +14,7 @@ from monai.transforms import MapTransform
 from monai.transforms import Spacingd as MonaiSpacingd
 from monai.utils import convert_to_tensor
 
+from ..utils.images import MAX_VOXELS
 from .geometry import like
 
 _NEAR = 1e-3
@@ -30,6 +32,7 @@ class CheckImaged(MapTransform):
         channels: number of channels, or None for any.
         whole_numbers: whether fractions are refused, as in a label map; see ``nearly_whole``.
         value_range: lowest and highest value, or None for any.
+        spacing: voxel sides, mm, that the image is to be resampled to; None where it is not.
 
     Raises:
         ValueError: (when called) names the file, what was found and what was expected.
@@ -48,6 +51,7 @@ class CheckImaged(MapTransform):
         channels: int | None = 1,
         whole_numbers: bool = False,
         value_range: tuple[float, float] | None = None,
+        spacing: Sequence[float] | float | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -55,6 +59,7 @@ class CheckImaged(MapTransform):
         self.channels = channels
         self.whole_numbers = whole_numbers
         self.value_range = value_range
+        self.spacing = spacing
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         """Returns a copy of ``data``; label maps in whole numbers."""
@@ -64,6 +69,7 @@ class CheckImaged(MapTransform):
                 result[key] = nearly_whole(data[key])
             values = convert_to_tensor(result[key])
             problem = self._shape_problem(tuple(values.shape)) or self._value_problem(values)
+            problem = problem or self._grid_problem(data[key])
             if problem:
                 raise ValueError(f"{name_of(data[key])}: {problem}")
         return result
@@ -74,6 +80,20 @@ class CheckImaged(MapTransform):
             return f"a {dims}D volume was expected, got {' x '.join(map(str, sides))} voxels."
         if self.channels is not None and shape[0] != self.channels:
             return f"{self.channels} channel was expected, got {shape[0]} (a {dims + 1}D file?)."
+        return None
+
+    def _grid_problem(self, image: NdarrayOrTensor) -> str | None:
+        if self.spacing is None or not isinstance(image, MetaTensor):
+            return None
+        spacing = np.broadcast_to(np.asarray(self.spacing, dtype=float), 3)
+        sides = np.linalg.norm(np.asarray(image.affine, dtype=float)[:3, :3], axis=0)
+        extent = sides * image.shape[1:]
+        if extent.max() < 2 * spacing.max():
+            return f"the image is {_by(extent)} mm large, less than two voxels of {_by(spacing)} mm: another unit?"
+        voxels = extent.prod() / spacing.prod()
+        if voxels > MAX_VOXELS:
+            made = f"become {voxels:.3g} voxels of {_by(spacing)} mm; at most {MAX_VOXELS:,} were expected"
+            return f"{_by(image.shape[1:])} voxels of {_by(sides)} mm {made}: another unit, or a coarser spacing?"
         return None
 
     def _value_problem(self, values: torch.Tensor) -> str | None:
@@ -90,6 +110,10 @@ class CheckImaged(MapTransform):
             if low < self.value_range[0] or high > self.value_range[1]:
                 return f"values in {list(self.value_range)} were expected, got {low:g} to {high:g}."
         return None
+
+
+def _by(sides: Iterable[float]) -> str:
+    return " x ".join(f"{float(side):g}" for side in sides)
 
 
 class CheckSameGridd(MapTransform):

@@ -11,6 +11,9 @@ import torch
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+MAX_VOXELS = 512**3
+"""Larger images are refused before they are made: they would take gigabytes before any error."""
+
 _LARGE = 2**20  # bytes of an image from which handing memory back is worth the milliseconds
 
 

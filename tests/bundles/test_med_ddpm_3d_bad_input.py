@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,30 @@ def with_value(value, dtype=np.uint8):
     return write
 
 
+def with_affine(values, place=...):
+    """A file with this sform, or one with this value at one place of it; nibabel would not write it."""
+
+    def write(path):
+        affine = np.eye(4)
+        affine[place] = values
+        rows = {f"srow_{axis}": affine[i] for i, axis in enumerate("xyz")}
+        write_raw(path, {**rows, "sform_code": 1, "qform_code": 0})
+
+    return write
+
+
+def with_sides(*sides):
+    return lambda path: write_raw(path, {"dim": [3, *sides, 1, 1, 1, 1]})
+
+
+def write_raw(path, fields):
+    mask = two_part_mask().astype(np.uint8)
+    header = nib.Nifti1Image(mask, np.eye(4)).header
+    for name, value in {**fields, "vox_offset": 352, "magic": b"n+1"}.items():
+        header[name] = value
+    path.write_bytes(gzip.compress(header.binaryblock + bytes(4) + mask.tobytes(order="F")))
+
+
 BAD_MASKS = {
     "truncated file": (truncated, "damaged, cut off, or not a PNG, JPEG, NIfTI"),
     "no NIfTI file": (lambda path: path.write_bytes(b"no image"), "damaged, cut off, or not a PNG, JPEG, NIfTI"),
@@ -57,6 +82,21 @@ BAD_MASKS = {
         r"required labels \['posterior'\] are missing",
     ),
     "NaN": (with_value(np.nan, np.float32), "1 of 4862 pixels are NaN or infinite"),
+    "label maps that were scaled": (
+        with_value(1.0000153, np.float32),
+        r"whole numbers was expected, got \[1.0000153\]",
+    ),
+    "singular affine": (with_affine(np.diag([1.0, 1, 0, 1])), "an affine that places every voxel was expected"),
+    "NaN translation": (with_affine(np.nan, (0, 3)), "an affine that places every voxel was expected"),
+    "voxels of 200 mm": (
+        with_affine(np.diag([200.0, 200, 200, 1])),
+        r"17 x 22 x 13 voxels of 200 x 200 x 200 mm become 3.89e\+10 voxels of 1 x 1 x 1 mm; .*another unit",
+    ),
+    "metres": (
+        with_affine(np.diag([0.001, 0.001, 0.001, 1])),
+        "the image is 0.017 x 0.022 x 0.013 mm large, less than two voxels of 1 x 1 x 1 mm: another unit",
+    ),
+    "a negative side": (with_sides(-17, 22, 13), "sides of at least one voxel were expected, .* -17 x 22 x 13"),
     "fractions": (with_value(0.5, np.float32), r"whole numbers was expected, got \[0.5\]"),
 }
 
@@ -83,7 +123,7 @@ def test_a_mask_too_large_for_the_memory_is_refused(tmp_path, weights, monkeypat
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**28))
     options = {"mask": str(write_nifti(tmp_path / "mask.nii.gz", two_part_mask((60, 64, 70)), np.eye(4)))}
     options |= {"weights": weights, "output_dir": str(tmp_path / "out"), **NO_SAMPLING}
-    with refused(MemoryError, r"volume of \(64, 64, 72\) needs about .* 0.2 GiB are free"):
+    with refused(MemoryError, r"mask.nii.gz: Generating a volume of \(64, 64, 72\) needs about .* 0.2 GiB are free"):
         run_inference(**options)
     with refused(AssertionError, "sampled"):
         run_inference(check_memory=False, **options)

@@ -243,6 +243,30 @@ def test_a_colour_dicom_of_luminance_and_chrominance_is_read_as_rgb(tmp_path, sp
     np.testing.assert_allclose(read_image(path).values[..., 0].transpose(2, 1, 0), colour, atol=3)
 
 
+def test_a_missing_decoder_is_named_with_what_to_install(tmp_path, monkeypatch):
+    path = write_dicom(tmp_path / "a.dcm", grey(dtype=np.uint16))
+    source = pydicom.dcmread(path)
+    source.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLosslessSV1
+    source.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xd9"])
+    source["PixelData"].is_undefined_length = True
+    source.save_as(path, enforce_file_format=True)
+    monkeypatch.setattr("common.data.dicom._can_decode", lambda syntax: False)
+    with pytest.raises(ImportError, match=r"a.dcm: nothing .* can decode JPEG Lossless.*: pip install pylibjpeg"):
+        read_image(path)
+    monkeypatch.setattr("common.data.dicom._can_decode", lambda syntax: True)
+    with pytest.raises(ValueError, match=r"a.dcm: damaged"):
+        read_image(path)
+
+
+def test_the_index_of_a_dicom_medium_is_left_out_with_a_notice(tmp_path, caplog):
+    write_dicom(tmp_path / "DICOMDIR", grey(dtype=np.uint16))
+    image = write_dicom(tmp_path / "IM0001", grey(dtype=np.uint16))
+    with caplog.at_level("WARNING"):
+        assert find_images(tmp_path) == [str(image)]
+    assert "1 left out" in caplog.text
+    assert "DICOMDIR" in caplog.text
+
+
 def test_images_are_found_by_ending_or_mark_and_skipped_when_done(tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
     for name in ("b.png", "a.JPEG", "holes/b.png", ".hidden.png"):
