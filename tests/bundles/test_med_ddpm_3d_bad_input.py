@@ -82,10 +82,6 @@ BAD_MASKS = {
         r"required labels \['posterior'\] are missing",
     ),
     "NaN": (with_value(np.nan, np.float32), "1 of 4862 pixels are NaN or infinite"),
-    "label maps that were scaled": (
-        with_value(1.0000153, np.float32),
-        r"whole numbers was expected, got \[1.0000153\]",
-    ),
     "singular affine": (with_affine(np.diag([1.0, 1, 0, 1])), "an affine that places every voxel was expected"),
     "NaN translation": (with_affine(np.nan, (0, 3)), "an affine that places every voxel was expected"),
     "voxels of 200 mm": (
