@@ -6,6 +6,8 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from .image_file import read_record
+
 ENDINGS = {
     "raster": (".png", ".jpg", ".jpeg"),
     "nifti": (".nii.gz", ".nii"),
@@ -76,6 +78,7 @@ def find_images(
     only: str | Path | Sequence[str | Path] | None = None,
     kinds: Collection[str] = tuple(ENDINGS),
     recursive: bool = False,
+    generated: bool = False,
 ) -> list[str]:
     """
     Images of a folder, sorted by name, or the files named in ``only``.
@@ -85,6 +88,9 @@ def find_images(
         only: one file or several instead of the folder's; they need not exist (``check_run`` says so).
         kinds: of ``ENDINGS``; files of other kinds are left out, with a notice that counts them.
         recursive: whether sub-folders are searched.
+        generated: whether to take what earlier runs wrote there, see ``own_outputs``. It is left out, with a notice,
+            where other images lie beside it, as in a run whose output folder is its input folder; generated images
+            alone are taken, without their maps and previews.
 
     Returns:
         The paths.
@@ -97,7 +103,52 @@ def find_images(
     if others:
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
         logger.warning("%s: %d left out, no file of the kinds %s: %s", folder, len(others), "/".join(kinds), names)
-    return found
+    return found if generated else _without_outputs(folder, found)
+
+
+def own_outputs(files: Sequence[str | Path]) -> tuple[set[str], set[str]]:
+    """
+    What runs of this project wrote, as the records beside the files say.
+
+    Args:
+        files: of any folders.
+
+    Returns:
+        The generated images among them, and what stands beside such images: maps, previews, contact sheets.
+    """
+    images: set[str] = set()
+    beside: set[str] = set()
+    folders: set[Path] = set()
+    for file in map(Path, files):
+        stem = stem_of(file)
+        parts = stem.split("_")
+        for end in range(len(parts), 0, -1):
+            base = "_".join(parts[:end])
+            outputs = _outputs_in(file.with_name(f"{base}.json"))
+            if outputs is not None:
+                folders.add(file.parent)
+            if outputs is not None and (file.name in outputs.values() or stem == f"{base}_preview"):
+                is_image = file.name in [name for kind, name in outputs.items() if kind not in MAPS]
+                (images if is_image else beside).add(str(file))
+    sheets = [file for file in map(Path, files) if file.parent in folders and stem_of(file) == "contact_sheet"]
+    return images, beside | set(map(str, sheets))
+
+
+def _outputs_in(record: Path) -> dict[str, str] | None:
+    found = read_record(record)
+    outputs = None if found is None else found.get("outputs")
+    if isinstance(outputs, list):
+        return {str(number): str(name) for number, name in enumerate(outputs)}
+    return outputs if isinstance(outputs, dict) else None
+
+
+def _without_outputs(folder: str | Path, found: list[str]) -> list[str]:
+    images, beside = own_outputs(found)
+    own = images | beside if len(images | beside) < len(found) else beside
+    if own:
+        name = Path(min(own)).name
+        logger.warning("%s: %d left out, which earlier runs wrote there, e.g. %s", folder, len(own), name)
+    return [path for path in found if path not in own]
 
 
 def _is_index(path: Path) -> bool:

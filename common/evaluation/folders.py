@@ -185,7 +185,7 @@ def median_spacing(folder: ImageFolder) -> list[float]:
 def _image_files(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder {folder}.")
-    found = [Path(path) for path in find_images(folder)]
+    found = [Path(path) for path in find_images(folder, generated=True)]
     own = _own_outputs(folder, found)
     files = sorted((file for file in found if file not in own), key=lambda file: (stem_of(file), file.name))
     if not files:

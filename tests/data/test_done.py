@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from common.data.dataset import pending_cases
+from common.data.finder import find_images
 from common.data.lists import sample_cases
 from common.data.reader import LoadImaged
 from common.data.writer import SaveImaged
@@ -139,3 +140,28 @@ def test_drawn_images_are_compared_and_their_batch_is_drawn_as_a_whole(tmp_path,
     assert sample_cases(6, tmp_path, provenance=MADE) == []
     with pytest.raises(FileExistsError, match=r"sample_00000.png was made with seed 0, now it is 1"):
         sample_cases(6, tmp_path, provenance={**MADE, "seed": 1})
+
+
+def test_outputs_are_no_inputs_of_the_next_run(tmp_path, caplog):
+    """Where the output folder is the input folder; generated images alone are taken."""
+    files = [str(write_picture(tmp_path / f"{name}.png", grey())) for name in ("a", "a_b")]
+    notes = write_picture(tmp_path / "a_sr_mean_of_mine.png", grey())
+    for file in files:
+        case = LoadImaged("image")({"image": file})
+        case |= {"pred": case["image"], "mean": case["image"], "std": case["image"]}
+        SaveImaged("pred", tmp_path, "sr", provenance=MADE)(case)
+    for name in ("a_sr_preview.png", "contact_sheet.png"):
+        write_picture(tmp_path / name, grey())
+    assert find_images(tmp_path) == [*files, str(notes)]
+    assert "8 left out, which earlier runs wrote there, e.g. a_b_sr.png" in caplog.text
+    assert find_images(tmp_path, recursive=True) == [*files, str(notes)]
+    assert len(find_images(tmp_path, generated=True)) == 11
+    for path in (*files, notes):
+        (tmp_path / path).unlink()
+    assert find_images(tmp_path) == [str(tmp_path / f"{name}_sr.png") for name in ("a_b", "a")]
+
+
+def test_files_without_a_record_of_ours_are_inputs(tmp_path):
+    files = [str(write_picture(tmp_path / f"{name}.png", grey())) for name in ("contact_sheet", "x", "x_mean")]
+    (tmp_path / "x.json").write_text(json.dumps({"outputs": {"pred": "x.png", "mean": "x_mean.png"}}))
+    assert find_images(tmp_path) == files
