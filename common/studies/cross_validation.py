@@ -123,7 +123,7 @@ class CrossValidation:
             "folds": self.folds,
         }
         if validation:
-            identity["validation"] = images_digest(validation)
+            identity["validation"] = [images_digest(validation), names_digest(validation)]
         if not self.overwrite:  # before the first is trained
             for architecture in self.architectures:
                 for number in range(len(loaded)):

@@ -203,10 +203,16 @@ class KeepRecognised:
             FileNotFoundError: without the weights or their record.
             ValueError: when the weights belong to another network or record, or saw anything but the sample.
         """
-        train_on = _record_of(self.weights, sample)["identity"]["settings"].get("train_on")
+        identity = _record_of(self.weights, sample)["identity"]
+        train_on = identity["settings"].get("train_on")
         if train_on != "real":
             raise ValueError(
                 f"{self.weights} was trained with train_on {train_on!r}; a classifier of real_20.json was expected."
+            )
+        if "validation" in identity:
+            raise ValueError(
+                f"{self.weights} was stopped on real images outside the sample: give a classifier of real_20.json that "
+                "was trained without validation_fraction."
             )
         network = load_classifier(self.network, self.weights, self.plan.device)
         loaded = load_images(cases, self.transform)
@@ -237,7 +243,9 @@ def _record_of(weights: str | Path, sample: Sequence[Case]) -> dict[str, Any]:
     return record
 
 
-def unseen(cases: Sequence[Case], weights: str | Path, sample: Sequence[Case]) -> list[Case]:
+def unseen(
+    cases: Sequence[Case], weights: str | Path, sample: Sequence[Case], validation: Sequence[Case] = ()
+) -> list[Case]:
     """
     Of synthetic images those that a classifier was not trained on: all, or those that its fold held out.
 
@@ -245,11 +253,18 @@ def unseen(cases: Sequence[Case], weights: str | Path, sample: Sequence[Case]) -
         cases: synthetic images.
         weights: file of the classifier, ``<study>/<architecture>/fold_<k>.pt``; its record lies beside it.
         sample: the real images that are not explained.
+        validation: those of the validation share, which are not explained either.
 
     Raises:
-        ValueError: also when ``cases`` are not those of its study.
+        ValueError: also when ``cases`` are not those of its study, or it was stopped on another validation share.
     """
     record = _record_of(weights, sample)
+    stopped_on = record["identity"].get("validation")
+    if stopped_on and stopped_on[1] != names_digest(validation):
+        raise ValueError(
+            f"{weights} was stopped on another validation share of the real images, which may be among those that are "
+            "explained: give the validation_fraction of its study."
+        )
     if record["identity"]["settings"].get("train_on") == "real":
         return list(cases)
     held_out = set(record["held_out"])

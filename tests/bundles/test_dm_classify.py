@@ -313,6 +313,22 @@ def test_training_stops_and_the_best_network_is_chosen_on_a_validation_share(dat
     assert record["val_accuracy"] == pytest.approx(right.mean())
     with refused(FileExistsError, "fold_0.json is of an earlier run with other"):
         study(BRAIN, data / "grey", tmp_path, "strict", **{**own, "validation_fraction": 0.0}).run()
+    own |= {"classifier_weights": str(tmp_path / "resnet18" / "fold_0.pt"), "output_dir": str(tmp_path / "explain")}
+    explained = study(BRAIN, data / "grey", None, "strict", "explain", **own)
+    assert len(parsed(explained, "unseen")) == 10
+    for fraction in (0.0, 0.6):
+        with refused(ValueError, "was stopped on another validation share"):
+            other = study(BRAIN, data / "grey", None, "strict", "explain", **{**own, "validation_fraction": fraction})
+            parsed(other, "unseen")
+
+
+def test_a_classifier_that_was_stopped_on_real_images_outside_the_sample_filters_nothing(data, tmp_path):
+    own = {"validation_fraction": 0.3, "max_epochs": 1}
+    study(BRAIN, data / "grey", tmp_path, "real_20", **own).run()
+    judge = {"judge_weights": str(tmp_path / "resnet18" / "fold_0.pt")}
+    judge["judge"] = LINEAR.replace("lambda architecture: ", "")
+    with refused(ValueError, "was stopped on real images outside the sample"):
+        parsed(study(BRAIN, data / "grey", None, "recognised", **judge), "sets")
 
 
 def test_the_best_network_is_that_of_the_validation_share_where_there_is_one():
