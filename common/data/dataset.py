@@ -1,4 +1,4 @@
-"""What a run looks at before it starts: what is done, each input once; and batches of cases of different sizes."""
+"""What a run looks at before it starts: what is done, which inputs can be used; batches of cases of different sizes."""
 
 from __future__ import annotations
 
