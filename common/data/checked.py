@@ -30,6 +30,11 @@ class CheckedDataset(Dataset):
         transform: the preprocessing, deterministic.
         keep_bytes: of transformed tensors kept from the check until they are asked for; further cases are read again.
 
+    Attributes:
+        skipped: reason of each file that ``check`` left out.
+        listed_in: file that lists them, for the message of ``finish``.
+        largest: file of the case with the most voxels.
+
     Example:
         >>> dataset = CheckedDataset([{"image": 1}, {"image": -1}], lambda case: 1 / max(0, case["image"]))
         >>> dataset.check()
@@ -43,6 +48,7 @@ class CheckedDataset(Dataset):
         self.keep_bytes = keep_bytes
         self.skipped: dict[str, str] = {}
         self.largest = ""
+        self.listed_in = "skipped"
         self._kept: dict[int, Any] = {}
 
     def check(self, skip_bad: bool = False) -> list[tuple[int, ...]]:
@@ -90,8 +96,8 @@ class CheckedDataset(Dataset):
             InputsSkipped: when cases were left out; outputs of all others are complete then.
         """
         if self.skipped:
-            left, all_cases = len(self.skipped), len(self.skipped) + len(self.data)
-            raise InputsSkipped(f"{left} of {all_cases} inputs were left out, all others are done; see skipped.csv.")
+            count = f"{len(self.skipped)} of {len(self.skipped) + len(self.data)}"
+            raise InputsSkipped(f"{count} inputs were left out, all others are done; see {self.listed_in}.")
 
     def _leave_out(self, problems: Mapping[int, str]) -> None:
         for index, problem in problems.items():

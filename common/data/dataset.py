@@ -163,7 +163,8 @@ def check_run(
     shapes = dataset.check(skip_bad)
     check_folder(output_dir)
     if skip_bad:
-        _write_skipped(Path(output_dir) / "skipped.csv", dataset.skipped)
+        dataset.listed_in = str(Path(output_dir) / "skipped.csv")
+        _write_skipped(Path(dataset.listed_in), dataset.skipped)
     if network is not None:
         try:
             check_inference(network, [shape[: spatial_dims + 1] for shape in shapes])

@@ -174,18 +174,24 @@ def test_a_folder_of_digits_is_a_folder(as_command_line):
     assert run.parser.get_parsed_content("output_dir") == "20240501"
 
 
+def run_bundle(folder, *arguments):
+    """``python -m monai.bundle run`` with inference.json: its status, and the lines on stderr."""
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(INFERENCE), *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return run.returncode, run.stderr.splitlines()
+
+
 def test_the_last_line_a_user_sees_is_the_message(tmp_path):
     bad, out = tmp_path / "bad.nii.gz", tmp_path / "out"
     bad.write_bytes(b"no image")
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(INFERENCE)]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    pipes = {"capture_output": True, "text": True, "timeout": 120}
-    run = subprocess.run(
-        [*command, "--mask", str(bad), "--output_dir", str(out)], cwd=tmp_path, env=environment, **pipes
-    )
-    lines = run.stderr.splitlines()
-    assert run.returncode == 1
+    status, lines = run_bundle(tmp_path, "--mask", bad, "--output_dir", out)
+    assert status == 1
     assert lines[-1].startswith(f"{bad}: damaged, cut off")
     assert lines[-2] == "1 of 1 inputs cannot be used:"
     assert f"The traceback is in {out / 'error.log'}" in lines[-3]
+    assert len(lines) <= 5
+    status, lines = run_bundle(tmp_path, "--mask", bad, "--output_dir", out, "--skip_bad", True)
+    assert status == 3
+    assert lines[-1] == f"1 of 1 inputs were left out, all others are done; see {out / 'skipped.csv'}."
     assert len(lines) <= 5
