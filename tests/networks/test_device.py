@@ -16,7 +16,7 @@ CASES = {"inference": (False, False), "training": (True, False), "checkpointing"
 # One step in a child process of its own for each case; then the most memory that the child ever had.
 STEP = """
 import os, resource, torch
-from tests.networks.test_memory import CASES, SHAPE, network
+from tests.networks.test_device import CASES, SHAPE, network
 for training, checkpointing in CASES.values():
     if os.fork() == 0:
         torch.set_num_threads(1)
