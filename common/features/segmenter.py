@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class Segmenter:
         weights: its plain state dict.
         divisor: sides that the network sees are multiples of it.
         device: to compute on.
+        labels: names that the network was trained to read, in the order of its channels; None where unknown.
 
     Raises:
         FileNotFoundError: when there are no weights.
@@ -91,7 +93,12 @@ class Segmenter:
     """
 
     def __init__(
-        self, network: nn.Module, weights: str | Path, divisor: int = 8, device: str | torch.device = "cpu"
+        self,
+        network: nn.Module,
+        weights: str | Path,
+        divisor: int = 8,
+        device: str | torch.device = "cpu",
+        labels: Sequence[str] | None = None,
     ) -> None:
         self.weights = Path(weights)
         if not self.weights.is_file():
@@ -99,7 +106,9 @@ class Segmenter:
         self.network = load_weights(network, self.weights).to(device).eval()
         self.device = torch.device(device)
         self.divisor = divisor
+        self.labels = None if labels is None else list(labels)
 
     def describe(self) -> dict[str, Any]:
-        """File name and sha256 of the weights."""
-        return {"weights": self.weights.name, "sha256": sha256_of(self.weights)}
+        """File name and sha256 of the weights, and the labels where they are known."""
+        about = {"weights": self.weights.name, "sha256": sha256_of(self.weights)}
+        return about if self.labels is None else {**about, "labels": self.labels}

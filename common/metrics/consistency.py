@@ -205,7 +205,7 @@ class MaskDice(CaseMetric):
         of: "generated" or "real", which volumes it is called with; stands in the label.
 
     Raises:
-        ValueError: for another ``of``.
+        ValueError: for another ``of``, or labels other than those that the segmenter was trained to read.
 
     >>> class Bright:
     ...     divisor, device, describe = 1, "cpu", dict
@@ -221,6 +221,12 @@ class MaskDice(CaseMetric):
     def __init__(self, segmenter: Segmenter, labels: list[str] | dict[str, int], of: str = "generated") -> None:
         super().__init__()
         self.segmenter, self.labels, self.of = segmenter, list(labels), side_of(of)
+        known = getattr(segmenter, "labels", None)
+        if known is not None and known != self.labels:
+            raise ValueError(
+                f"{segmenter.weights}: the segmenter was trained to read {known}, the masks have {self.labels}. Train "
+                "one with configs/train_segmenter.json, and set segmenter_weights and segmenter_labels."
+            )
 
     @property
     def label(self) -> str:

@@ -41,6 +41,15 @@ def test_poor_image_reads_as_its_overlap():
     assert found[1].tolist() == pytest.approx([0, 1])
 
 
+def test_a_segmenter_of_other_labels_is_refused(tmp_path):
+    torch.save(build_segmenter().state_dict(), tmp_path / "s.pt")
+    segmenter = Segmenter(build_segmenter(), tmp_path / "s.pt", labels=["anterior", "posterior"])
+    assert MaskDice(segmenter, {"anterior": 1, "posterior": 2}).segmenter.describe()["labels"] == segmenter.labels
+    for labels in (["liver", "lesion"], ["posterior", "anterior"]):
+        with pytest.raises(ValueError, match=r"s.pt: the segmenter was trained to read \['anterior', 'posterior'\]"):
+            MaskDice(segmenter, labels)
+
+
 def test_metric_averages_over_labels_that_are_there_then_cases():
     maps = label_maps()
     masks = channels(maps)
