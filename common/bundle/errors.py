@@ -16,7 +16,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from ..utils.causes import message_of, root_cause
+from ..utils import message_of, root_cause
 
 _COMMAND_LINE = "monai.bundle.__main__"
 _LINES = 2  # of a message on the console, beside MONAI's notice that configs are code, and the place of the rest

@@ -10,7 +10,7 @@ from typing import Any
 from monai.data import CacheDataset, Dataset
 from torch import Tensor
 
-from ..utils.causes import message_of
+from ..utils import message_of
 
 _KEPT_BYTES = 2**30
 

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser, create_workflow
 from monai.transforms import Compose, Lambdad
 
 from common.bundle.errors import LastLine, check_arguments, command_line, shortened
-from common.utils.causes import message_of, root_cause
+from common.utils import message_of, root_cause
 from tests.fixtures import BUNDLE
 
 INFERENCE = BUNDLE / "configs" / "inference.json"
