@@ -23,6 +23,7 @@ OVERLAYS = {
     "med_vdm_cxr/models/conv.pt": ("conv",),
     "dm_brain_tumor_mri/models/model_budget.pt": ("budget_model",),
     "dm_brain_tumor_mri/models/model_budget_by_group.pt": ("budget_model", "by_group"),
+    "dm_brain_tumor_mri/models/model_budget_strict.pt": ("budget_model", "strict"),
 }
 
 
@@ -48,11 +49,18 @@ def test_the_configs_load_them(file):
     assert any((before[name] != value).any() for name, value in after.items())
 
 
-@pytest.mark.parametrize(("file", "by"), [("model_budget.pt", None), ("model_budget_by_group.pt", "group")])
-def test_the_records_say_which_real_images_they_have_seen(file, by):
+@pytest.mark.parametrize(
+    ("file", "column", "by"),
+    [
+        ("model_budget.pt", "group", None),
+        ("model_budget_by_group.pt", "group", "group"),
+        ("model_budget_strict.pt", "series", "group"),
+    ],
+)
+def test_the_records_say_which_real_images_they_have_seen(file, column, by):
     known = sample_of(BUNDLES / "dm_brain_tumor_mri" / "models" / file)
     assert known is not None
-    cases = image_cases(real_data("brain_tumor_mri"), "group")
+    cases = image_cases(real_data("brain_tumor_mri"), column)
     assert known == names_digest(sample_share(cases, by=by)[0])
 
 
