@@ -5,8 +5,7 @@ from ..utils import exported
 __getattr__, __dir__, __all__ = exported(
     __name__,
     {
-        "checked": ["CheckedCacheDataset", "CheckedDataset"],
-        "dataset": ["CropToCommonSize"],
+        "dataset": ["CheckedCacheDataset", "CheckedDataset", "CropToCommonSize"],
         "finder": ["find_images"],
         "image_file": ["ImageFile", "ImageHeader"],
         "lists": ["image_cases", "paired_cases", "sample_cases", "slice_cases"],

@@ -1,213 +1,160 @@
-"""What a run looks at before it starts: what is done, which inputs can be used; batches of cases of different sizes."""
+"""Datasets that name all cases that cannot be read before anything starts, and batches of cases of different sizes."""
 
 from __future__ import annotations
 
-import csv
-import logging
+import math
 import os
-import tempfile
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from monai.data import CacheDataset, Dataset
 from monai.data.utils import list_data_collate
 from monai.utils import convert_to_tensor
+from torch import Tensor
 
-from ..networks.device import check_inference
-from ..utils.files import sha256_of, written_whole
-from .checked import CheckedDataset
-from .finder import EXPECTED, MAPS, find_partner, output_paths, stem_of
-from .image_file import Unsuitable, check_same, read_record, source_record
-from .reader import read_image
+from ..utils import message_of
 
-_NOT_COMPARED = ("outputs", "std_of_one_step")  # follow from the rest
-
-logger = logging.getLogger(__name__)
+_KEPT_BYTES = 2**30
 
 
-def pending_cases(
-    files: Sequence[str],
-    output_dir: str | Path,
-    postfix: str,
-    num_samples: int = 1,
-    ending: str | None = None,
-    also: Sequence[str] = (),
-    hole: str | Path | None = None,
-    overwrite: bool = False,
-    provenance: Mapping[str, Any] | None = None,
-    source_name: str = "image",
-) -> list[dict[str, str]]:
+class InputsSkipped(RuntimeError):
+    """The end of a run that left inputs out, and of its process with a status of its own."""
+
+    exit_status = 3
+
+
+class CheckedDataset(Dataset):
     """
-    One case for each file that is not done: its outputs are missing or cannot be read.
+    A dataset that can transform all of its cases before a run, and keeps what fits, so that each file is read once.
 
     Args:
-        files: inputs.
-        output_dir: folder of the outputs.
-        postfix: see ``output_paths``, as ``ending``.
-        num_samples: with more than one, mean and standard deviation are outputs too.
-        also: what further outputs end in, after stem and postfix, e.g. "_preview.png".
-        hole: see ``find_partner``; None for cases without.
-        overwrite: take every file, whatever is there.
-        provenance: what makes the outputs, as ``SaveImaged`` has it, for the comparison with what made those there.
-        source_name: as in ``SaveImaged``.
+        data: the cases.
+        transform: the preprocessing, deterministic.
+        keep_bytes: of transformed tensors kept from the check until they are asked for; further cases are read again.
 
-    Returns:
-        ``{"image": file}`` a case, with "hole" where ``hole`` is given, in the order of ``files``.
+    Attributes:
+        skipped: reason of each file that ``check`` left out.
+        listed_in: file that lists them, for the message of ``finish``.
+        largest: file of the case with the most voxels.
 
-    Raises:
-        FileExistsError: when an output is there that was made from another input, or with other weights or settings.
+    Example:
+        >>> dataset = CheckedDataset([{"image": 1}, {"image": -1}], lambda case: 1 / max(0, case["image"]))
+        >>> dataset.check()
+        Traceback (most recent call last):
+        ValueError: 1 of 2 inputs cannot be used:
+          ZeroDivisionError: division by zero
     """
-    cases = []
-    for file in files:
-        case = {"image": file} if hole is None else {"image": file, "hole": find_partner(hole, file)}
-        paths = output_paths(file, output_dir, postfix, MAPS if num_samples > 1 else (), ending)
-        others = [path for name, path in paths.items() if name != "pred"]
-        others += [Path(output_dir) / f"{stem_of(file)}_{postfix}{end}" for end in also]
-        # a missing file is named by check_run
-        if overwrite or not all(Path(value).is_file() for value in case.values()):
-            cases.append(case)
-            continue
-        sources = {source_name if key == "image" else key: value for key, value in case.items()}
-        if not is_done(paths["pred"], others, provenance or {}, sources):
-            cases.append(case)
-    return cases
+
+    def __init__(self, data: Sequence[Any], transform: Callable[[Any], Any], keep_bytes: int = _KEPT_BYTES) -> None:
+        super().__init__(data, transform)
+        self.keep_bytes = keep_bytes
+        self.skipped: dict[str, str] = {}
+        self.largest = ""
+        self.listed_in = "skipped"
+        self._kept: dict[int, Any] = {}
+
+    def check(self, skip_bad: bool = False) -> list[tuple[int, ...]]:
+        """
+        Transform every case, and report all that fail at once.
+
+        Args:
+            skip_bad: take cases that fail out of ``data`` instead, and note them in ``skipped``, file by reason.
+
+        Returns:
+            The shape of each transformed image, (C, *spatial).
+
+        Raises:
+            ValueError: names every file that cannot be used, and why.
+        """
+        problems: dict[int, str] = {}
+        shapes: list[tuple[int, ...]] = []
+        room, most = self.keep_bytes, 0
+        for index, case in enumerate(self.data):
+            try:
+                transformed = super()._transform(index)
+            except Exception as error:
+                problems[index] = _problem(case, error)
+                continue
+            if not isinstance(transformed, Mapping):
+                continue
+            shapes.extend(tuple(transformed[key].shape) for key in case)
+            voxels = max((math.prod(shape) for shape in shapes[-len(case) :]), default=0)
+            if voxels > most:
+                most, self.largest = voxels, next(iter(_files(case)), str(index))
+            room -= sum(v.numel() * v.element_size() for v in transformed.values() if isinstance(v, Tensor))
+            if room >= 0:
+                self._kept[index] = transformed
+        if problems and not skip_bad:
+            raise _unusable(problems, len(self.data))
+        if problems:
+            self._leave_out(problems)
+        return shapes
+
+    def finish(self) -> None:
+        """
+        The end of a run.
+
+        Raises:
+            InputsSkipped: when cases were left out; outputs of all others are complete then.
+        """
+        if self.skipped:
+            count = f"{len(self.skipped)} of {len(self.skipped) + len(self.data)}"
+            raise InputsSkipped(f"{count} inputs were left out, all others are done; see {self.listed_in}.")
+
+    def _leave_out(self, problems: Mapping[int, str]) -> None:
+        for index, problem in problems.items():
+            file = next(iter(_files(self.data[index])), str(index))
+            self.skipped[file] = problem.removeprefix(f"{file}: ")
+        good = [index for index in range(len(self.data)) if index not in problems]
+        self._kept = {new: self._kept[old] for new, old in enumerate(good) if old in self._kept}
+        self.data = [self.data[index] for index in good]
+
+    def _transform(self, index: int) -> Any:
+        return self._kept.pop(index) if index in self._kept else super()._transform(index)
 
 
-def is_done(
-    path: Path, others: Sequence[Path], provenance: Mapping[str, Any], sources: Mapping[str, str] | None = None
-) -> bool:
+class CheckedCacheDataset(CacheDataset):
     """
-    Whether an image is there, made as this run would make it, and can be read, with all that stands beside it.
+    MONAI's ``CacheDataset``, which names all cases that it cannot read when it is made, not the first alone; those that
+    are not cached are named when they are asked for.
 
     Args:
-        path: of the image; its record is the JSON file of the same stem.
-        others: files that are written with it.
-        provenance: what this run would record, without the sources.
-        sources: files that the image is made from, by their names in the record.
+        args, kwargs: of ``CacheDataset``.
 
     Raises:
-        FileExistsError: when it is there, or its record, and it was made otherwise, or nobody knows how.
+        ValueError: names every case that cannot be used, and why.
+
+    Example:
+        >>> from monai.transforms import Lambdad
+        >>> CheckedCacheDataset([{"image": 1}, {"image": 0}], Lambdad("image", lambda x: 1 / x), progress=False)
+        Traceback (most recent call last):
+        ValueError: 1 of 2 inputs cannot be used:
+          ZeroDivisionError: division by zero
     """
-    record_path = path.with_name(f"{stem_of(path)}.json")
-    found = read_record(record_path)
-    if found is None:
-        if path.is_file() or record_path.is_file():
-            there = "a record that can be read" if record_path.is_file() else f"its record {record_path.name}"
-            raise FileExistsError(
-                f"{path} is there without {there}, so it is unknown how it was made: choose another output_dir, or "
-                "--overwrite True."
-            )
-        return False
-    wanted: dict[str, Any] = dict(provenance)
-    for name, file in (sources or {}).items():
-        wanted |= source_record(name, file, sha256_of(file))
-    ignored = _NOT_COMPARED if "seed" in provenance else (*_NOT_COMPARED, "seed")  # the case's, which follows
-    check_same(path, found, wanted, ignored)
-    return all(opens(one) for one in (path, *others))
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._problems: dict[int, str] = {}
+        super().__init__(*args, **kwargs)
 
-def opens(path: str | Path) -> bool:
-    """Whether an image is there and complete, to its last pixel; with a notice where it is there and is not."""
-    if not Path(path).is_file():
-        return False
-    try:
-        read_image(path)
-    except Unsuitable:
-        pass  # whole, though it is no input
-    except (OSError, ValueError) as error:
-        logger.warning("%s; it is made again.", str(error).rstrip("."))
-        return False
-    return True
+    def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
+        cache = super()._fill_cache(indices)
+        if self._problems:
+            raise _unusable(self._problems, len(self.data))
+        return cache
 
-
-def check_run(
-    files: Sequence[str],
-    dataset: CheckedDataset,
-    output_dir: str | Path,
-    dataset_dir: str | Path = "",
-    network: Any = None,
-    spatial_dims: int = 3,
-    expected: str = EXPECTED,
-    argument: str = "image",
-    skip_bad: bool = False,
-) -> int:
-    """
-    Look at everything that a run needs before it starts: its inputs, one by one, and its output folder.
-
-    Args:
-        files: all inputs.
-        dataset: of the cases to be done, see ``pending_cases``.
-        output_dir: made where it is missing.
-        dataset_dir: where the inputs were looked for, for the message.
-        network: whose memory is estimated for the largest case; None for no estimate.
-        spatial_dims: of what the network sees at once; further axes of a case are taken one by one.
-        expected: what was looked for, for the message, as ``argument``, which names one file.
-        skip_bad: leave out inputs that cannot be used, and list them in ``output_dir``/skipped.csv, file and reason;
-            ``dataset.finish`` then ends the run with a status of its own.
-
-    Returns:
-        The number of cases to be done.
-
-    Raises:
-        FileNotFoundError: when there is no input at all.
-        ValueError: when inputs cannot be used, or two would have the same output; every file is named with its reason.
-        OSError: when the output folder cannot be written.
-        MemoryError: when the largest case needs more memory than is free.
-    """
-    if not files:
-        where = f"set dataset_dir to a folder of them, or {argument} to one file"
-        raise FileNotFoundError(f"No image in {dataset_dir} ({expected} was expected): {where}.")
-    check_names(files)
-    pending = {value for case in dataset.data for value in case.values()}
-    shapes = dataset.check(skip_bad)
-    check_folder(output_dir)
-    if skip_bad:
-        dataset.listed_in = str(Path(output_dir) / "skipped.csv")
-        _write_skipped(Path(dataset.listed_in), dataset.skipped)
-    if network is not None:
+    def _load_cache_item(self, idx: int) -> Any:
         try:
-            check_inference(network, [shape[: spatial_dims + 1] for shape in shapes])
-        except MemoryError as error:
-            raise MemoryError(f"{dataset.largest}: {error}") from error
-    skipped = [Path(file).name for file in files if file not in pending]
-    if skipped:
-        names = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
-        logger.info(
-            f"{len(skipped)} of {len(files)} already in {output_dir}, skipped ({names}); --overwrite True redoes them."
-        )
-    return len(dataset.data)
+            return super()._load_cache_item(idx)
+        except Exception as error:
+            self._problems[idx] = _problem(self.data[idx], error)
+            return None
 
-
-def _write_skipped(path: Path, skipped: Mapping[str, str]) -> None:
-    path.unlink(missing_ok=True)
-    if skipped:
-        with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("file", "reason"), *skipped.items()])
-
-
-def check_names(files: Collection[str]) -> None:
-    """Raises ValueError when two of ``files`` have the same stem, and so the same output."""
-    seen: dict[str, str] = {}
-    for file in files:
-        other = seen.setdefault(stem_of(file), file)
-        if other != file:
-            raise ValueError(f"{other} and {file} would be written to the same output: rename one of them.")
-
-
-def check_folder(folder: str | Path) -> None:
-    """
-    Make a folder and write to it, as a run will.
-
-    Raises:
-        OSError: when it cannot be made or written; the message names it.
-    """
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise type(error)(error.errno, f"output_dir cannot be written ({error.strerror})", str(folder)) from error
+    def _transform(self, index: int) -> Any:
+        try:
+            return super()._transform(index)
+        except Exception as error:
+            raise ValueError(_problem(self.data[index], error)) from error
 
 
 class CropToCommonSize:
@@ -249,3 +196,20 @@ class CropToCommonSize:
         window = (slice(None), *(slice(start, start + target) for start, target in zip(starts, size)))
         cropped = {key: case[key][window] for key in self.keys}
         return {**case, **{key: convert_to_tensor(v) for key, v in cropped.items()}}
+
+
+def _files(case: Any) -> list[str]:
+    """The paths in a case, whose other texts are names and groups."""
+    values = case.values() if isinstance(case, Mapping) else [case]
+    return [value for value in values if isinstance(value, str) and (os.sep in value or os.path.isfile(value))]
+
+
+def _problem(case: Any, error: Exception) -> str:
+    """Why a case cannot be used, beginning with its files where the error does not know them."""
+    message, files = message_of(error), _files(case)
+    return message if any(file in message for file in files) else ": ".join([*files[:1], message])
+
+
+def _unusable(problems: Mapping[int, str], total: int) -> ValueError:
+    listed = "\n".join(f"  {problems[index]}" for index in sorted(problems))
+    return ValueError(f"{len(problems)} of {total} inputs cannot be used:\n{listed}")

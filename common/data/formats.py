@@ -21,7 +21,7 @@ _DESCRIP = 79  # bytes of the header's free text
 _EXACT = 2**53  # integers up to here have a float64 of their own
 
 logger = logging.getLogger(__name__)
-FORMATS = ("PNG", "JPEG")  # no other decoder is ever started, whatever the name of a file says
+DECODERS = ("PNG", "JPEG")  # no other decoder is ever started, whatever the name of a file says
 # x to the patient's left, y to the back, z down: what an axial picture shows to the right, down and behind.
 AS_SHOWN = np.diag([-1.0, -1.0, -1.0, 1.0])
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -189,7 +189,7 @@ def read_raster_header(path: Path) -> ImageHeader:
         Unsuitable: for several frames or more than ``MAX_VOXELS`` pixels.
         OSError: of Pillow, when it is neither PNG nor JPEG.
     """
-    with Image.open(path, formats=FORMATS) as file:
+    with Image.open(path, formats=DECODERS) as file:
         width, height = file.size
         if width * height > MAX_VOXELS:
             raise Unsuitable(f"{path}: at most {MAX_VOXELS:,} pixels were expected, got {width} x {height}.")
@@ -210,7 +210,7 @@ def read_raster(path: Path) -> ImageFile:
         OSError: of Pillow, when it is damaged.
     """
     read_raster_header(path)
-    with Image.open(path, formats=FORMATS) as file:
+    with Image.open(path, formats=DECODERS) as file:
         file.load()
         picture = ImageOps.exif_transpose(file)
     if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .dataset import check_folder, is_done
+from .checks import check_folder, is_done
 from .finder import ENDINGS, EXPECTED, find_images, stem_of
 from .formats import nifti_shape
 

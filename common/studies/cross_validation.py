@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.dataset import check_folder
+from ..data.checks import check_folder
 from ..data.splits import stratified_folds
 from ..evaluation.results import finite, versions, write_report
 from ..handlers.guards import epoch_seed

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import check_folder, opens
+from ..data.checks import check_folder, opens
 from ..data.image_file import check_same, difference
 from ..data.splits import by_key
 from ..data.writer import in_unit_range

@@ -138,7 +138,7 @@ class SamplePreviews:
             return
         self.draw(self.path(epoch))
         if self.writer is not None:
-            with Image.open(self.path(epoch)) as picture:
+            with Image.open(self.path(epoch), formats=["PNG"]) as picture:
                 self.writer.add_image(self.tag, np.asarray(picture.convert("RGB")), epoch, dataformats="HWC")
             self.writer.flush()
 

@@ -8,7 +8,7 @@ import logging
 import pytest
 import torch
 
-from common.data.dataset import pending_cases
+from common.data.checks import pending_cases
 from common.data.finder import find_images
 from common.data.lists import sample_cases
 from common.data.reader import LoadImaged

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.checked import CheckedDataset
-from common.data.dataset import check_run, pending_cases
+from common.data.checks import check_run, pending_cases
+from common.data.dataset import CheckedDataset
 from common.data.finder import find_images, find_partner, output_ending, stem_of
 from common.data.reader import LoadImaged, read_image
 from common.data.writer import SaveImaged, write_image

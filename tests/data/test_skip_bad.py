@@ -8,8 +8,8 @@ import pytest
 import torch
 from monai.transforms import Lambda
 
-from common.data.checked import CheckedCacheDataset, CheckedDataset, InputsSkipped
-from common.data.dataset import check_run
+from common.data.checks import check_run
+from common.data.dataset import CheckedCacheDataset, CheckedDataset, InputsSkipped
 from common.utils import root_cause
 from tests.bundles.inference_runs import refused, run_inference, save_tiny_weights
 from tests.bundles.restoration_runs import DENOISE, INPAINT, SUPERRES, grey, restore, tiny_weights, write_picture
