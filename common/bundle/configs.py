@@ -35,7 +35,8 @@ def from_config(
     MONAI's macro ``%file::id`` takes paths relative to the working folder and fails from any other.
 
     Args:
-        item: file in the bundle's ``configs`` folder and id of the item in it, e.g. "inference.json::network_def".
+        item: file in the bundle's ``configs`` folder and id of the item in it, e.g. "inference.json::network_def";
+            with commas, later files over earlier ones.
         given: top-level values that replace those of the file: ``bundle_root``, and what differs, e.g. ``labels``.
         arguments: of the item itself that differ, e.g. ``use_checkpointing=True``; one by one, so that an overlay's
             ``network_def#use_checkpointing`` means the same in both configs.
@@ -47,15 +48,16 @@ def from_config(
         FileNotFoundError: when there is no such file.
         KeyError: when the file has no such item, or ``given`` no ``bundle_root``.
     """
-    file, _, id = item.partition("::")
-    path = Path(given["bundle_root"], "configs", file)
-    if not path.is_file():
-        raise FileNotFoundError(f"No config {path}.")
-    parser = ConfigParser(ConfigParser.load_config_file(path))
+    files, _, id = item.partition("::")
+    paths = [Path(given["bundle_root"], "configs", file) for file in files.split(",")]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"No config {path}.")
+    parser = ConfigParser(ConfigParser.load_config_files([str(path) for path in paths]))
     parser.update(dict(given))
     parser.update({f"{id}::{name}": value for name, value in arguments.items()})
     if id not in parser:
-        raise KeyError(f"{path} has no item {id!r}.")
+        raise KeyError(f"{paths[-1]} has no item {id!r}.")
     return parser.get_parsed_content(id)
 
 

@@ -5,6 +5,7 @@ from ..utils import exported
 __getattr__, __dir__, __all__ = exported(
     __name__,
     {
+        "direct": ["DirectSampler"],
         "sampler": ["DiffusionSampler", "Samples"],
         "tiling": ["SliceSampler", "TiledNetwork"],
         "training": ["ClassPrepareBatch", "ConditionalPrepareBatch", "TrainingInferer", "VariationalInferer"],

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion.seeds import case_seeds, network_divisor, with_metadata
+from .direct import DirectSampler
 from .sampler import DiffusionSampler
 
 
@@ -24,7 +25,7 @@ class TiledNetwork(nn.Module):
     and their mean would be blurred where they overlap.
 
     Args:
-        module: called as ``module(x, timesteps=t)``.
+        module: called as ``module(x, timesteps=t)``, or ``module(x)`` where this network is.
         tile: (X, Y), each a multiple of the network's ``divisor``.
         overlap: of neighbouring tiles, share of a side, in [0, 1).
         batch_size: tiles at once.
@@ -49,20 +50,24 @@ class TiledNetwork(nn.Module):
         self.batch_size = batch_size
         self.train(module.training)  # what the sampler switches off and on again is the network's own mode
 
-    def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor | None = None) -> Tensor:
         """
         Args:
             x: (N, C, X, Y), sides multiples of ``divisor``.
-            timesteps: (N,), all the same.
+            timesteps: (N,), all the same; None for a network without time.
 
         Returns:
             (N, C', X, Y).
         """
         tile = tuple(min(side, most) for side, most in zip(x.shape[2:], self.tile))
+
+        def predict(tiles: Tensor) -> Tensor:
+            time = {} if timesteps is None else {"timesteps": timesteps[:1].expand(len(tiles))}
+            return self.module(tiles, **time)
+
         if tile == tuple(x.shape[2:]):
-            return self.module(x, timesteps=timesteps)
-        window = SlidingWindowInferer(tile, self.batch_size, self.overlap, mode="gaussian")
-        return window(x, lambda tiles: self.module(tiles, timesteps=timesteps[:1].expand(len(tiles))))  # type: ignore
+            return predict(x)
+        return SlidingWindowInferer(tile, self.batch_size, self.overlap, mode="gaussian")(x, predict)  # type: ignore
 
 
 class SliceSampler(Inferer):
@@ -72,7 +77,7 @@ class SliceSampler(Inferer):
     Sides are extended by their border pixels to multiples of the network's ``divisor`` and cut back afterwards.
 
     Args:
-        sampler: draws the slices, each by its own seed.
+        sampler: draws the slices, each by its own seed; or a ``DirectSampler``.
         tile: (X, Y) or one number: larger slices are sampled by ``TiledNetwork``; None to give them to the network
             whole.
         overlap: of the tiles.
@@ -93,7 +98,7 @@ class SliceSampler(Inferer):
 
     def __init__(
         self,
-        sampler: DiffusionSampler,
+        sampler: DiffusionSampler | DirectSampler,
         tile: int | tuple[int, int] | None = None,
         overlap: float = 0.25,
         batch_size: int = 4,

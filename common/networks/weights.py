@@ -18,7 +18,9 @@ _SHOWN = 3
 _FIRST, _REFINER = "conv_in.conv.weight", "refiner.conv_in.conv.weight"
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike[str], key: str | None = None) -> nn.Module:
+def load_weights(
+    network: nn.Module, path: str | os.PathLike[str], key: str | None = None, made_by: str | None = None
+) -> nn.Module:
     """
     Load a state dict from ``path`` into ``network``, every key and shape as expected.
 
@@ -26,6 +28,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], key: str | No
         network: the network to fill, in place; its device is kept.
         path: a plain state dict, or a training checkpoint, a dict whose entry ``key`` is one.
         key: the entry of a training checkpoint, e.g. "ema" or "network"; None for a plain state dict.
+        made_by: what makes the file, such as a command, for the message when there is none.
 
     Returns:
         ``network``.
@@ -34,7 +37,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], key: str | No
         FileNotFoundError: when ``path`` is no file.
         ValueError: when it cannot be read, holds no such entry, or belongs to another network.
     """
-    load_strictly(network, state_dict_of(read_checkpoint(path), path, key), str(path))
+    load_strictly(network, state_dict_of(read_checkpoint(path, made_by), path, key), str(path))
     return network
 
 
@@ -73,9 +76,13 @@ def load_initial(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     return network
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Any:
+def read_checkpoint(path: str | os.PathLike[str], made_by: str | None = None) -> Any:
     """
     What ``torch.save`` wrote to ``path``, on the CPU; tensors and plain containers only (``weights_only=True``).
+
+    Args:
+        path: the file.
+        made_by: see ``load_weights``.
 
     Raises:
         FileNotFoundError: when ``path`` is no file.
@@ -84,7 +91,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     if not path.is_file():
         others = sorted(file.name for file in path.parent.glob("*.pt"))
-        raise FileNotFoundError(f"No weights at {path}." + (f" Beside it: {', '.join(others)}." if others else ""))
+        hint = f" They are made by {made_by}." if made_by else f" Beside it: {', '.join(others)}." if others else ""
+        raise FileNotFoundError(f"No weights at {path}.{hint}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise a dozen types, from EOFError to UnpicklingError

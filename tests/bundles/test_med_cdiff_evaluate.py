@@ -192,4 +192,4 @@ def test_the_papers_sampler_fits_the_same_evaluation(data, tmp_path):
     run = evaluation(DENOISE, data, tmp_path, "ancestral.json", max_cases=2, num_inference_steps=2000)
     sampler = run.parser.get_parsed_content("sampler")
     assert len(sampler.steps) == 2000
-    assert run.parser.get_parsed_content("titles")["med_cdiff"] == "Med-cDiff (Ancestral, 2000 steps)"
+    assert run.parser.get_parsed_content("method_title") == "Med-cDiff (Ancestral, 2000 steps)"

@@ -1,0 +1,99 @@
+"""The learned baselines of the Med-cDiff bundles: a few steps of training help, and evaluation takes the weights."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from common.networks.restoration import RestorationUNet
+from tests.bundles.inference_runs import refused
+from tests.bundles.restoration_runs import BUNDLES, DENOISE, SUPERRES, pixels, restoration, write_picture
+from tests.bundles.test_med_cdiff_train import train
+from tests.bundles.training import NETWORK, weights
+from tests.masks.phantom2d import head_slice
+
+QUICK = {"max_epochs": 12, "val_interval": 12, "learning_rate": 0.003, "ema#momentum": 0.2, "ema#momentum_warmup": 0.2}
+DEGRADED = {SUPERRES: "bilinear", DENOISE: "noisy"}
+STEPS = "validate#inferer#num_inference_steps"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twenty pictures in two folders that are classes."""
+    top = tmp_path_factory.mktemp("data")
+    for index in range(20):
+        name = ("glioma", "normal")[index % 2]
+        write_picture(top / name / f"{name}_{index}.png", head_slice(24, seed=index))
+    return top
+
+
+def trained(method, bundle, data, output, *overlays, **overrides):
+    """The run of a few steps."""
+    own = {"factors": [2.0, 4.0]} if bundle == SUPERRES else {}  # 16 would leave a single pixel of these images
+    given = {**QUICK, **own, **overrides}
+    return train(bundle, data, output, f"train_{method}.json", *overlays, without=(STEPS,), **given)
+
+
+def evaluated(method, bundle, data, tmp_path, file, **overrides):
+    """The rows of the table."""
+    given = {"group_by": None, "dataset_dir": str(data), "output_dir": str(tmp_path / "eval"), "spatial_size": [16, 16]}
+    few = {"columns#names": ["psnr", "acutance"], "classifier_weights": None, "key_metric#against": {}}
+    given |= {**NETWORK, "weights": str(file), **few, **overrides}
+    restoration(bundle, "evaluate.json", f"{method}.json", direct=True, **given).run()
+    result = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert result["context"]["step_rule"] == "DirectSampler"
+    return result["methods"]
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+@pytest.mark.parametrize("method", ["regression"])
+def test_it_trains_and_its_weights_are_a_row_of_the_table(method, bundle, data, tmp_path):
+    trained(method, bundle, data, tmp_path / "run")
+    assert (tmp_path / "run" / "previews" / "epoch_0012.png").is_file()
+    rows = evaluated(method, bundle, data, tmp_path, tmp_path / "run" / "model.pt")
+    assert method in rows
+    assert not {"med_cdiff", "mean"} & set(rows)
+    psnr = {name: row["metrics"]["psnr"]["value"] for name, row in rows.items() if name != "original"}
+    assert psnr[method] > psnr.get(DEGRADED.get(bundle), 10)
+
+
+@pytest.mark.parametrize("method", ["regression"])
+def test_a_resumed_run_ends_with_the_same_weights(method, data, tmp_path):
+    constant = {"lr_factor": "$lambda step: 1.0", "max_epochs": 2}
+    whole = weights(trained(method, DENOISE, data, tmp_path / "whole", **constant))
+    trained(method, DENOISE, data, tmp_path / "parts", **{**constant, "max_epochs": 1})
+    parts = weights(trained(method, DENOISE, data, tmp_path / "parts", "resume.json", **constant))
+    assert all(torch.equal(parts[key], value) for key, value in whole.items())
+
+
+@pytest.mark.parametrize("method", ["regression"])
+def test_missing_weights_say_what_makes_them(method, tmp_path):
+    run = restoration(DENOISE, f"{method}.json", direct=True, weights=str(tmp_path / "none.pt"))
+    with refused(FileNotFoundError, f"No weights at .*none.pt. They are made by train_{method}.json"):
+        run.run()
+
+
+def test_inference_tiles_large_images_and_records_the_method(tmp_path):
+    image = write_picture(tmp_path / "in" / "a.png", head_slice(40, seed=0))
+    torch.manual_seed(0)
+    run = restoration(
+        DENOISE,
+        "regression.json",
+        direct=True,
+        dataset_dir=str(tmp_path / "in"),
+        output_dir=str(tmp_path / "out"),
+        spatial_size=[32, 32],
+        checkpointloader=None,
+    )
+    run.run()
+    record = json.loads((tmp_path / "out" / "a_denoised.json").read_text())
+    assert (record["step_rule"], record["steps"], record["prediction_type"]) == ("DirectSampler", 1, "sample")
+    np.testing.assert_allclose(pixels(tmp_path / "out" / "a_denoised.png"), pixels(image), atol=1)
+
+
+def test_a_condition_without_the_image_is_refused():
+    with pytest.raises(ValueError, match="must hold the degraded image"):
+        RestorationUNet(2, 1, 2)
