@@ -1,11 +1,14 @@
-# make demo: set up and generate a volume.  make test: set up and run the tests.  Both work in a fresh clone.
+# make help: what can be done.  make demo: set up and generate a volume.  make test: set up and run the tests.  All work in a fresh clone.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 BUNDLE := bundles/med_ddpm_3d
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format clean
+.PHONY: help demo test lint format clean
+
+help:
+	@$(PYTHON) -m common
 
 # The filter hides MONAI's notice that configs are code; these are ours.
 demo: $(VENV)/.installed

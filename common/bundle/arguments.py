@@ -1,0 +1,184 @@
+"""What can be done, and every argument of every config with type, default and meaning: ``python -m common``."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_NO_CONFIGS = ("metadata.json", "study.json")
+_LONGEST = 60  # characters of a default
+_OF_ITS_CLASS = "that of its class"
+
+
+class Argument(NamedTuple):
+    """An argument of a config, as ``--name value`` sets it on the command line."""
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+
+@functools.cache
+def glossary() -> dict[str, Any]:
+    """What ``arguments.json`` says of commands, configs and arguments."""
+    return json.loads(Path(__file__).with_name("arguments.json").read_text(encoding="utf-8"))
+
+
+def bundles(folder: str | Path = ".") -> list[Path]:
+    """The bundles in ``folder`` and in its folder "bundles"; ``folder`` itself where it is one."""
+    root = Path(folder)
+    if (root / "configs" / "metadata.json").is_file():
+        return [root]
+    found = [*root.glob("*/configs/metadata.json"), *root.glob("bundles/*/configs/metadata.json")]
+    return sorted({path.parents[1] for path in found})
+
+
+def configs(bundle: Path) -> list[Path]:
+    """The configs of a bundle that can be run or laid over others: those that stand alone first."""
+    found = [path for path in sorted(bundle.glob("configs/*.json")) if path.name not in _NO_CONFIGS]
+    return sorted(found, key=lambda path: "imports" not in _content(path))
+
+
+def arguments(config: Path) -> list[Argument]:
+    """
+    The arguments that a config defines, in its order, then those of its items that users set.
+
+    Args:
+        config: JSON file in a bundle's folder ``configs``.
+
+    Raises:
+        FileNotFoundError: when it is not there; names those that are.
+    """
+    if not config.is_file():
+        there = ", ".join(path.name for path in configs(config.parents[1])) or "no config"
+        raise FileNotFoundError(f"No config {config}; there are: {there}.")
+    content, found = _content(config), []
+    for section, names in (("arguments", list(content)), ("nested", list(glossary()["nested"]))):
+        for name in names:
+            said = _of(glossary()[section].get(name), config)
+            if said is not None and name.split("#")[0] in content and not _is_item(_value(name, content)):
+                found.append(Argument(name, said[0], _default(name, content, config), said[1]))
+    return found
+
+
+def meaning(config: Path) -> str:
+    """What a config does, in a few words; "" where nothing is said of it."""
+    return str(_of(glossary()["configs"].get(config.name), config) or "")
+
+
+def overview(folder: str | Path = ".") -> str:
+    """What can be done: commands, bundles, and their configs."""
+    lines = ["Commands", *_aligned(glossary()["commands"].items())]
+    alike: dict[tuple[str, ...], list[Path]] = {}
+    for bundle in bundles(folder):
+        alike.setdefault(tuple(_aligned((path.name, meaning(path)) for path in configs(bundle))), []).append(bundle)
+    for rows, of in alike.items():
+        lines += ["", ", ".join(bundle.as_posix() for bundle in of), *rows]
+    return "\n".join([*lines, "", "Every argument of a bundle: python -m common BUNDLE"])
+
+
+def listing(bundle: Path, config: str | None = None) -> str:
+    """Every argument of a bundle, or of one of its configs."""
+    lines: list[str] = []
+    for path in [bundle / "configs" / config] if config else configs(bundle):
+        found = arguments(path)
+        lines += ["", f"{path.as_posix()}: {meaning(path)}" + ("" if "imports" in _content(path) else " (an overlay)")]
+        for argument in found:
+            lines += [f"  --{argument.name}  {argument.kind}, default {argument.default}"]
+            lines += textwrap.wrap(argument.meaning, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines[1:])
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Command line: print what can be done, or every argument of a bundle or config."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__.rpartition('.')[0]}", description=__doc__)
+    parser.add_argument("bundle", nargs="?", help="name or folder of a bundle")
+    parser.add_argument("config", nargs="?", help="one of its configs, e.g. train.json")
+    options = parser.parse_args(given)
+    try:
+        print(overview() if options.bundle is None else listing(find_bundle(options.bundle), options.config))
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def find_bundle(name: str | Path) -> Path:
+    """
+    The folder of a bundle, by its path or by its name in the working folder.
+
+    Raises:
+        FileNotFoundError: when there is none; names those that are there.
+    """
+    named = [path for path in bundles() if path.name == str(name)]
+    for path in (Path(name), *named):
+        if (path / "configs" / "metadata.json").is_file():
+            return path
+    there = ", ".join(path.name for path in bundles()) or "none"
+    raise FileNotFoundError(f"No bundle {name}: its folder was expected, or one of these names: {there}.")
+
+
+def _content(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _of(said: Any, config: Path) -> Any:
+    """What is said for this config, where several patterns of "bundle/config" have words of their own."""
+    if not isinstance(said, Mapping):
+        return said
+    place = f"{config.parents[1].name}/{config.name}"
+    fits = [text for patterns, text in said.items() for one in patterns.split("|") if fnmatchcase(place, _full(one))]
+    return fits[0] if fits else None
+
+
+def _full(pattern: str) -> str:
+    return pattern if "/" in pattern or pattern == "*" else f"{pattern}/*"
+
+
+def _value(name: str, content: Mapping[str, Any]) -> Any:
+    value: Any = content
+    for part in name.split("#"):
+        value = value.get(part, _OF_ITS_CLASS) if isinstance(value, Mapping) else _OF_ITS_CLASS
+    return value
+
+
+def _is_item(value: Any) -> bool:
+    return isinstance(value, Mapping) and "_target_" in value
+
+
+def _default(name: str, content: Mapping[str, Any], config: Path) -> str:
+    value = _value(name, content)
+    study = config.with_name("study.json")
+    if isinstance(value, str) and (match := re.fullmatch(r"\$@from_study\['(\w+)'\]", value)) and study.is_file():
+        value = _content(study).get(match[1])
+    return _words(value)
+
+
+def _words(value: Any) -> str:
+    """A default in few words: a path in the bundle, another argument, a value, an expression."""
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        if match := re.fullmatch(r"\$@bundle_root \+ '/([^']*)'", value):
+            return f"{match[1]} in the bundle"
+        if re.fullmatch(r"@\w+", value):
+            return f"as {value[1:]}"
+        text = value.removeprefix("$").replace("@", "") if value.startswith("$") else value or "empty"
+    else:
+        text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 4].rstrip() + " ..."
+
+
+def _aligned(pairs: Any) -> list[str]:
+    rows = [(str(left), str(right)) for left, right in pairs]
+    width = min(30, max(len(left) for left, _ in rows))
+    return [f"  {left:<{width}}  {right}" if len(left) <= width else f"  {left}\n      {right}" for left, right in rows]
