@@ -33,6 +33,7 @@ class TrainingState:
         ema: attached to the trainer; None for a training without.
         lr_scheduler: of the optimiser of that network.
         seeding: attached to the trainer.
+        d_network: the discriminator of an adversarial training, with ``d_lr_scheduler`` of its optimiser; or None.
 
     Example:
         >>> network, data = torch.nn.Linear(2, 1), torch.utils.data.DataLoader([0.0, 1.0])
@@ -48,6 +49,8 @@ class TrainingState:
         ema: EMAHandler | None,
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         seeding: EpochSeeding,
+        d_network: torch.nn.Module | None = None,
+        d_lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     ) -> None:
         self.ema: Any = ema
         self.model: Any = network if ema is None else ema.ema_model
@@ -55,6 +58,9 @@ class TrainingState:
         if ema is not None:
             self.parts["ema"] = ema.ema_model
         self.parts |= {"optimizer": lr_scheduler.optimizer, "lr_scheduler": lr_scheduler, "seeding": seeding}
+        if d_network is not None and d_lr_scheduler is not None:
+            own = {"d_optimizer": d_lr_scheduler.optimizer, "d_lr_scheduler": d_lr_scheduler}
+            self.parts |= {"d_network": d_network, **own}
 
     def collect(self, engine: Engine) -> dict[str, Any]:
         """The state at the end of an epoch of ``engine``, a MONAI trainer."""
@@ -163,7 +169,7 @@ class CheckpointWriter:
         if epoch % self.interval and epoch != engine.state.max_epochs:
             return
         state = self.state.collect(engine)
-        _check_finite({name: state[name] for name in ("network", "ema") if name in state}, epoch)
+        _check_finite({name: state[name] for name in ("network", "ema", "d_network") if name in state}, epoch)
         with written_whole(self.output_dir / _NAME.format(epoch=epoch)) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
         self._write_model()

@@ -12,12 +12,14 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from monai.apps import get_logger
-from monai.engines import Evaluator
+from monai.engines import AdversarialTrainer, Evaluator
 from monai.handlers import LrScheduleHandler, TensorBoardStatsHandler, ValidationHandler, from_engine
 from monai.utils import CommonKeys
+from monai.utils.enums import AdversarialKeys
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from .adversarial import ADVERSARIAL_TERMS, Adversarial
 from .checkpoints import CheckpointWriter, TrainingState
 from .guards import CheckMemory, GradientClipper, StopOnNonFiniteLoss
 
@@ -111,7 +113,7 @@ class TrainingHandlers:
 
     ``CheckMemory``, ``StopOnNonFiniteLoss``, ``GradientClipper`` and ``LrScheduleHandler`` (after each iteration) act
     in every process; ``ProgressLog``, ``TensorBoardStatsHandler``, ``CheckpointWriter`` and ``ValidationHandler`` in
-    that of rank 0 alone.
+    that of rank 0 alone. An ``AdversarialTrainer`` is adapted by ``Adversarial`` first.
 
     Args:
         state: what a checkpoint holds, with its network and learning-rate schedule.
@@ -151,7 +153,8 @@ class TrainingHandlers:
             self.handlers.insert(0, CheckMemory(state.parts["network"], memory_keys))
         if max_grad_norm is not None:
             self.handlers.append(GradientClipper(max_grad_norm))
-        self.handlers.append(LrScheduleHandler(state.parts["lr_scheduler"], print_lr=False, epoch_level=False))
+        for part in [part for part in ("lr_scheduler", "d_lr_scheduler") if part in state.parts]:
+            self.handlers.append(LrScheduleHandler(state.parts[part], print_lr=False, epoch_level=False))
         if rank() > 0:
             return
         self.handlers.append(ProgressLog(log_interval))
@@ -171,6 +174,8 @@ class TrainingHandlers:
 
     def attach(self, engine: Engine) -> None:
         """Attach them all to ``engine``, a MONAI trainer."""
+        if isinstance(engine, AdversarialTrainer):
+            Adversarial().attach(engine)
         for handler in self.handlers:
             handler.attach(engine)
 
@@ -194,9 +199,11 @@ def ema(
 
 
 def loss_of(output: Any) -> Any:
-    """The loss in a MONAI trainer's output; with the means of its terms where the network gives a dict of terms."""
+    """The loss in a MONAI trainer's output; with its terms where there are several."""
     first = output[0] if isinstance(output, list) else output
     loss, terms = first[CommonKeys.LOSS], first[CommonKeys.PRED]
+    if AdversarialKeys.DISCRIMINATOR_LOSS in first:
+        return {"loss": loss, **{key: first[key].detach() for key in ADVERSARIAL_TERMS}}
     if not isinstance(terms, dict):
         return loss
     return {"loss": loss.detach(), **{name: values.detach().mean() for name, values in terms.items()}}

@@ -10,12 +10,15 @@ import torch
 
 from common.networks.restoration import RestorationUNet
 from tests.bundles.inference_runs import refused
-from tests.bundles.restoration_runs import BUNDLES, DENOISE, SUPERRES, pixels, restoration, write_picture
+from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, pixels, restoration, write_picture
 from tests.bundles.test_med_cdiff_train import train
 from tests.bundles.training import NETWORK, weights
 from tests.masks.phantom2d import head_slice
 
-QUICK = {"max_epochs": 12, "val_interval": 12, "learning_rate": 0.003, "ema#momentum": 0.2, "ema#momentum_warmup": 0.2}
+QUICK = {"max_epochs": 8, "val_interval": 8, "learning_rate": 0.003, "ema#momentum": 0.2, "ema#momentum_warmup": 0.2}
+METHODS = ["regression", "pix2pix"]
+BASE = {"pix2pix": ["adversarial.json"]}
+ADVERSARIAL = {"d_network_def#channels": 8, "d_network_def#num_layers_d": 2}
 DEGRADED = {SUPERRES: "bilinear", DENOISE: "noisy"}
 STEPS = "validate#inferer#num_inference_steps"
 
@@ -33,8 +36,9 @@ def data(tmp_path_factory):
 def trained(method, bundle, data, output, *overlays, **overrides):
     """The run of a few steps."""
     own = {"factors": [2.0, 4.0]} if bundle == SUPERRES else {}  # 16 would leave a single pixel of these images
-    given = {**QUICK, **own, **overrides}
-    return train(bundle, data, output, f"train_{method}.json", *overlays, without=(STEPS,), **given)
+    base = BASE.get(method, [])
+    given = {**QUICK, **own, **(ADVERSARIAL if base else {}), **overrides}
+    return train(bundle, data, output, *base, f"train_{method}.json", *overlays, without=(STEPS,), **given)
 
 
 def evaluated(method, bundle, data, tmp_path, file, **overrides):
@@ -48,11 +52,17 @@ def evaluated(method, bundle, data, tmp_path, file, **overrides):
     return result["methods"]
 
 
-@pytest.mark.parametrize("bundle", BUNDLES)
-@pytest.mark.parametrize("method", ["regression"])
+@pytest.mark.parametrize(
+    ("method", "bundle"),
+    [
+        *(("regression", bundle) for bundle in BUNDLES),
+        ("pix2pix", DENOISE),
+        *(pytest.param("pix2pix", bundle, marks=pytest.mark.slow) for bundle in (SUPERRES, INPAINT)),
+    ],
+)
 def test_it_trains_and_its_weights_are_a_row_of_the_table(method, bundle, data, tmp_path):
     trained(method, bundle, data, tmp_path / "run")
-    assert (tmp_path / "run" / "previews" / "epoch_0012.png").is_file()
+    assert (tmp_path / "run" / "previews" / "epoch_0008.png").is_file()
     rows = evaluated(method, bundle, data, tmp_path, tmp_path / "run" / "model.pt")
     assert method in rows
     assert not {"med_cdiff", "mean"} & set(rows)
@@ -60,7 +70,7 @@ def test_it_trains_and_its_weights_are_a_row_of_the_table(method, bundle, data, 
     assert psnr[method] > psnr.get(DEGRADED.get(bundle), 10)
 
 
-@pytest.mark.parametrize("method", ["regression"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_ends_with_the_same_weights(method, data, tmp_path):
     constant = {"lr_factor": "$lambda step: 1.0", "max_epochs": 2}
     whole = weights(trained(method, DENOISE, data, tmp_path / "whole", **constant))
@@ -69,7 +79,7 @@ def test_a_resumed_run_ends_with_the_same_weights(method, data, tmp_path):
     assert all(torch.equal(parts[key], value) for key, value in whole.items())
 
 
-@pytest.mark.parametrize("method", ["regression"])
+@pytest.mark.parametrize("method", METHODS)
 def test_missing_weights_say_what_makes_them(method, tmp_path):
     run = restoration(DENOISE, f"{method}.json", direct=True, weights=str(tmp_path / "none.pt"))
     with refused(FileNotFoundError, f"No weights at .*none.pt. They are made by train_{method}.json"):
