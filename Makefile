@@ -34,7 +34,7 @@ $(VENV)/.installed: requirements.txt
 	$(PIP) -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-metrics.txt requirements-dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-metrics.txt requirements-dicom.txt requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
 	touch $@
 

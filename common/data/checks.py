@@ -13,7 +13,7 @@ from typing import Any
 from ..networks.device import check_inference
 from ..utils.files import sha256_of, written_whole
 from .dataset import CheckedDataset
-from .finder import EXPECTED, MAPS, find_partner, output_paths, stem_of
+from .finder import EXPECTED, MAPS, OutputNames, find_partner, output_paths, stem_of
 from .image_file import Unsuitable, check_same, read_record, source_record
 from .reader import read_image
 
@@ -33,6 +33,7 @@ def pending_cases(
     overwrite: bool = False,
     provenance: Mapping[str, Any] | None = None,
     source_name: str = "image",
+    names: OutputNames | None = None,
 ) -> list[dict[str, str]]:
     """
     One case for each file that is not done: its outputs are missing or cannot be read.
@@ -47,6 +48,7 @@ def pending_cases(
         overwrite: take every file, whatever is there.
         provenance: what makes the outputs, as ``SaveImaged`` has it, for the comparison with what made those there.
         source_name: as in ``SaveImaged``.
+        names: of outputs; None for the stems of ``files``.
 
     Returns:
         ``{"image": file}`` a case, with "hole" where ``hole`` is given, in the order of ``files``.
@@ -54,24 +56,29 @@ def pending_cases(
     Raises:
         FileExistsError: when an output is there that was made from another input, or with other weights or settings.
     """
+    names = names or OutputNames()
     cases = []
     for file in files:
-        case = {"image": file} if hole is None else {"image": file, "hole": find_partner(hole, file)}
-        paths = output_paths(file, output_dir, postfix, MAPS if num_samples > 1 else (), ending)
+        case = {"image": file} if hole is None else {"image": file, "hole": find_partner(hole, file, names.place(file))}
+        paths = output_paths(file, output_dir, postfix, MAPS if num_samples > 1 else (), ending, names)
         others = [path for name, path in paths.items() if name != "pred"]
-        others += [Path(output_dir) / f"{stem_of(file)}_{postfix}{end}" for end in also]
+        others += [paths["pred"].with_name(f"{stem_of(paths['pred'])}{end}") for end in also]
         # a missing file is named by check_run
         if overwrite or not all(Path(value).is_file() for value in case.values()):
             cases.append(case)
             continue
         sources = {source_name if key == "image" else key: value for key, value in case.items()}
-        if not is_done(paths["pred"], others, provenance or {}, sources):
+        if not is_done(paths["pred"], others, provenance or {}, sources, names.anonymous):
             cases.append(case)
     return cases
 
 
 def is_done(
-    path: Path, others: Sequence[Path], provenance: Mapping[str, Any], sources: Mapping[str, str] | None = None
+    path: Path,
+    others: Sequence[Path],
+    provenance: Mapping[str, Any],
+    sources: Mapping[str, str] | None = None,
+    anonymous: bool = False,
 ) -> bool:
     """
     Whether an image is there, made as this run would make it, and can be read, with all that stands beside it.
@@ -81,6 +88,7 @@ def is_done(
         others: files that are written with it.
         provenance: what this run would record, without the sources.
         sources: files that the image is made from, by their names in the record.
+        anonymous: whether the record leaves out what they are called.
 
     Raises:
         FileExistsError: when it is there, or its record, and it was made otherwise, or nobody knows how.
@@ -97,7 +105,7 @@ def is_done(
         return False
     wanted: dict[str, Any] = dict(provenance)
     for name, file in (sources or {}).items():
-        wanted |= source_record(name, file, sha256_of(file))
+        wanted |= source_record(name, None if anonymous else file, sha256_of(file))
     ignored = _NOT_COMPARED if "seed" in provenance else (*_NOT_COMPARED, "seed")  # the case's, which follows
     check_same(path, found, wanted, ignored)
     return all(opens(one) for one in (path, *others))
@@ -127,6 +135,7 @@ def check_run(
     expected: str = EXPECTED,
     argument: str = "image",
     skip_bad: bool = False,
+    names: OutputNames | None = None,
 ) -> int:
     """
     Look at everything that a run needs before it starts: its inputs, one by one, and its output folder.
@@ -141,6 +150,7 @@ def check_run(
         expected: what was looked for, for the message, as ``argument``, which names one file.
         skip_bad: leave out inputs that cannot be used, and list them in ``output_dir``/skipped.csv, file and reason;
             ``dataset.finish`` then ends the run with a status of its own.
+        names: of outputs, whose table is written; None for the stems of ``files``.
 
     Returns:
         The number of cases to be done.
@@ -154,13 +164,15 @@ def check_run(
     if not files:
         where = f"set dataset_dir to a folder of them, or {argument} to one file"
         raise FileNotFoundError(f"No image in {dataset_dir} ({expected} was expected): {where}.")
-    check_names(files)
+    names = names or OutputNames()
+    check_names(files, names)
     pending = {value for case in dataset.data for value in case.values()}
     shapes = dataset.check(skip_bad)
     check_folder(output_dir)
+    names.write_table()
     if skip_bad:
         dataset.listed_in = str(Path(output_dir) / "skipped.csv")
-        _write_skipped(Path(dataset.listed_in), dataset.skipped)
+        _write_skipped(Path(dataset.listed_in), dataset.skipped, names)
     if network is not None:
         try:
             check_inference(network, [shape[: spatial_dims + 1] for shape in shapes])
@@ -168,25 +180,30 @@ def check_run(
             raise MemoryError(f"{dataset.largest}: {error}") from error
     skipped = [Path(file).name for file in files if file not in pending]
     if skipped:
-        names = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
+        shown = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
         logger.info(
-            f"{len(skipped)} of {len(files)} already in {output_dir}, skipped ({names}); --overwrite True redoes them."
+            f"{len(skipped)} of {len(files)} already in {output_dir}, skipped ({shown}); --overwrite True redoes them."
         )
     return len(dataset.data)
 
 
-def _write_skipped(path: Path, skipped: Mapping[str, str]) -> None:
+def _write_skipped(path: Path, skipped: Mapping[str, str], names: OutputNames) -> None:
     path.unlink(missing_ok=True)
+    if names.anonymous:  # a reason may name the input again, or a hole of the same name
+        skipped = {
+            names.of(file): reason.replace(file, names.of(file)).replace(stem_of(file), names.of(file))
+            for file, reason in skipped.items()
+        }
     if skipped:
         with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("file", "reason"), *skipped.items()])
 
 
-def check_names(files: Collection[str]) -> None:
-    """Raises ValueError when two of ``files`` have the same stem, and so the same output."""
+def check_names(files: Collection[str], names: OutputNames | None = None) -> None:
+    """Raises ValueError when two of ``files`` have the same output."""
     seen: dict[str, str] = {}
     for file in files:
-        other = seen.setdefault(stem_of(file), file)
+        other = seen.setdefault((names or OutputNames()).of(file), file)
         if other != file:
             raise ValueError(f"{other} and {file} would be written to the same output: rename one of them.")
 

@@ -1,14 +1,12 @@
-"""DICOM images in and out: CR, DX, MR and Secondary Capture, one frame a file. pydicom is needed only here."""
+"""DICOM images in: CR, DX, MR and Secondary Capture, one frame a file, whatever their compression."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .dicom_terms import REGIONS, VIEWS, image_type, safe_values
 from .formats import AS_SHOWN
 from .image_file import ImageFile, ImageHeader, Unsuitable
 
@@ -20,8 +18,8 @@ SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture",
 }
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+_HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
+_DECODERS = "python-gdcm (Apache-2.0) or pylibjpeg pylibjpeg-libjpeg (GPL-3.0)"
 
 
 def import_pydicom() -> Any:
@@ -32,6 +30,15 @@ def import_pydicom() -> Any:
     except ImportError as error:
         raise ImportError("DICOM images need pydicom, which is optional: pip install pydicom.") from error
     return pydicom
+
+
+def has_pixels(path: str | Path) -> bool:
+    """Whether a DICOM file is an image: no report, presentation state, plan or table of contents."""
+    try:
+        source = import_pydicom().dcmread(str(path), stop_before_pixels=True, specific_tags=["Rows", "SOPClassUID"])
+    except Exception:
+        return True  # the reader says what is wrong
+    return "Rows" in source
 
 
 def read_dicom_header(path: Path) -> ImageHeader:
@@ -86,24 +93,33 @@ def read_dicom(path: Path) -> ImageFile:
 
 
 def _pixels(path: Path, source: Any) -> np.ndarray:
-    """The stored values; an ImportError that says what to install where nothing can decode them."""
+    """The stored values; an error that says what to install where nothing can decode them."""
     try:
         return np.asarray(source.pixel_array)
     except Exception as error:
         syntax = getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", None)
-        if syntax is None or not syntax.is_compressed or _can_decode(syntax):
+        if syntax is None or not syntax.is_compressed:
             raise
-        needed = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-        raise ImportError(f"{path}: nothing is installed that can decode {syntax.name}: {needed}.") from error
+        decoders = _decoders_of(syntax)
+        if decoders:
+            raise
+        if decoders is None:
+            raise Unsuitable(f"{path}: pixels in {syntax.name} cannot be decoded; export them in another.") from error
+        needed = "pylibjpeg pylibjpeg-openjpeg (MIT)" if syntax in _HTJ2K else _DECODERS
+        raise ImportError(f"{path}: nothing is installed that decodes {syntax.name}: pip install {needed}.") from error
 
 
-def _can_decode(syntax: Any) -> bool:
+def _decoders_of(syntax: Any) -> tuple[str, ...] | None:
+    """What is installed that decodes a transfer syntax; None where nothing can be."""
     try:
         from pydicom.pixels import get_decoder
 
-        return bool(get_decoder(syntax).is_available)
-    except (ImportError, NotImplementedError):  # pydicom before 3; a syntax that nothing decodes
-        return False
+        found = tuple(get_decoder(syntax).available_plugins)
+    except NotImplementedError:
+        return None
+    except ImportError:  # pydicom before 3
+        return ()
+    return () if found == ("pillow",) and syntax == "1.2.840.10008.1.2.4.51" else found  # Pillow knows its 8 bits alone
 
 
 def _leave_out_padding(image: ImageFile, source: Any, stored: np.ndarray) -> None:
@@ -132,168 +148,3 @@ def _check(path: Path, source: Any) -> None:
         raise Unsuitable(f"{path}: MONOCHROME1, MONOCHROME2, RGB or YBR was expected, got {found}.")
     if "ModalityLUTSequence" in source:
         raise Unsuitable(f"{path}: RescaleSlope and RescaleIntercept were expected, got a ModalityLUTSequence.")
-
-
-def write_dicom(
-    path: str | Path,
-    pixels: np.ndarray,
-    source_path: str | Path,
-    record: Mapping[str, Any],
-    description: str,
-    rescale: tuple[float, float] | None = None,
-) -> None:
-    """
-    Write a new instance, derived and marked as synthetic, whose attributes are a chosen few of its source's.
-
-    Nothing that is not listed is taken over, so that no name, date or private entry comes along. Study and series are
-    new, the same for all files of a run (``record["run"]``) whose sources share theirs.
-
-    Args:
-        path: of the new file.
-        pixels: (rows, columns), stored values, of the source's dtype; more of them than the source has make the
-            pixels finer.
-        source_path: the image that it was made from.
-        record: provenance, see ``provenance``.
-        description: of how the pixels were derived, one line.
-        rescale: slope and intercept of an unsigned map in MONOCHROME2; None for the source's own.
-    """
-    pydicom = import_pydicom()
-    source = pydicom.dcmread(str(source_path), stop_before_pixels=True)
-    new = pydicom.dataset.Dataset()
-    dx_map = rescale is not None and SOP_CLASSES[str(source.SOPClassUID)].startswith("DX")
-    new.SOPClassUID = (
-        _SECONDARY_CAPTURE if dx_map else source.SOPClassUID
-    )  # the pixels of DX have no other slope than 1
-    for name, value in safe_values(source).items():
-        setattr(new, name, value)
-    _add_identity(pydicom, new, source, record)
-    _add_origin(pydicom, new, source, record, description)
-    _add_pixels(new, source, pixels, rescale)
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID = new.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = new.SOPInstanceUID
-    meta.TransferSyntaxUID = pydicom.uid.UID(_EXPLICIT_LITTLE_ENDIAN)
-    new.file_meta = meta
-    if int(pydicom.__version__.split(".")[0]) >= 3:
-        pydicom.dcmwrite(str(path), new, enforce_file_format=True)
-    else:
-        new.is_little_endian, new.is_implicit_VR = True, False
-        pydicom.dcmwrite(str(path), new, write_like_original=False)
-
-
-def _add_identity(pydicom: Any, new: Any, source: Any, record: Mapping[str, Any]) -> None:
-    """New UIDs and no patient."""
-    run = str(record.get("run", ""))
-    for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
-        if name != "FrameOfReferenceUID" or name in source:
-            # without the run's own random part, the old UIDs could be found again by trying
-            entropy = [run, name, str(source.get(name, "")), str(record.get("map")) if "Series" in name else ""]
-            setattr(new, name, pydicom.uid.generate_uid(entropy_srcs=entropy if run else None))
-    new.SOPInstanceUID = pydicom.uid.generate_uid()
-    new.PatientName = new.PatientID = "SYNTHETIC"
-    new.PatientIdentityRemoved = "YES"
-    new.DeidentificationMethod = "Built anew from attributes of pixels and geometry"
-    new.DeidentificationMethodCodeSequence = [_code(pydicom, "113100", "Basic Application Confidentiality Profile")]
-    new.LongitudinalTemporalInformationModified = "REMOVED"
-    for name in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName"):
-        setattr(new, name, "")
-    new.StudyID = new.AccessionNumber = ""
-    new.SeriesNumber = 1
-    if "InstanceNumber" not in new:
-        new.InstanceNumber = 1
-    for name, value in _required(pydicom, new).items():
-        if name not in new:
-            setattr(new, name, value)
-
-
-def _required(pydicom: Any, new: Any) -> dict[str, Any]:
-    """Attributes that an image of the kind must have, empty where they may be."""
-    kind = SOP_CLASSES[str(new.SOPClassUID)]
-    needed: dict[str, Any] = {"PatientOrientation": ""}
-    if not kind.startswith("DX") and "BodyPartExamined" not in new:
-        needed["Laterality"] = ""
-    if kind == "CR":
-        needed |= {"BodyPartExamined": "", "ViewPosition": ""}
-    elif kind == "MR":
-        needed |= {"ScanningSequence": "RM", "SequenceVariant": "NONE", "ScanOptions": "", "MRAcquisitionType": ""}
-        needed |= {"RepetitionTime": "", "EchoTime": "", "EchoTrainLength": "", "SliceThickness": ""}
-        needed |= {"PositionReferenceIndicator": ""}
-    elif kind.startswith("DX"):
-        region = REGIONS.get(str(new.get("BodyPartExamined", "")))
-        view = VIEWS.get(str(new.get("ViewPosition", "")))
-        codes = [[_code(pydicom, *code, "SCT")] if code else [] for code in (region, view)]
-        needed |= {"AcquisitionContextSequence": [], "AnatomicRegionSequence": codes[0], "PositionerType": ""}
-        needed |= {"ViewCodeSequence": codes[1]} if view else {}
-        needed |= {"ImageLaterality": "U", "DetectorType": "", "PresentationLUTShape": "IDENTITY"}
-        needed |= {"LossyImageCompression": "00"}
-        needed |= {"PixelIntensityRelationship": "LIN", "PixelIntensityRelationshipSign": 1, "RescaleType": "US"}
-        needed |= {"PresentationIntentType": kind.removeprefix("DX ").upper(), "RescaleSlope": 1, "RescaleIntercept": 0}
-    elif kind == "Secondary Capture":
-        needed["ConversionType"] = "WSD"
-    return needed
-
-
-def _add_origin(pydicom: Any, new: Any, source: Any, record: Mapping[str, Any], description: str) -> None:
-    """What the image is and what made it."""
-    new.SpecificCharacterSet = "ISO_IR 192"
-    new.ImageType = image_type(source, SOP_CLASSES[str(new.SOPClassUID)])
-    new.add_new(0x0008001C, "CS", "YES")  # SyntheticData, a name that pydicom 2 does not know
-    new.SeriesDescription = f"SYNTHETIC {record.get('bundle', '')} {record.get('map', '')}".strip()
-    new.ImageComments = "SYNTHETIC: restored by a generative model, not for diagnosis"
-    new.DerivationDescription = description[:1024]
-    new.Manufacturer = "conditional-diffusion-bundles"
-    new.ManufacturerModelName = str(record.get("bundle", ""))
-    new.SoftwareVersions = str(record.get("version") or "")
-    equipment = pydicom.dataset.Dataset()
-    equipment.PurposeOfReferenceCodeSequence = [_code(pydicom, "109102", "Processing Equipment")]
-    equipment.Manufacturer = new.Manufacturer
-    equipment.ManufacturerModelName = new.ManufacturerModelName
-    equipment.SoftwareVersions = new.SoftwareVersions
-    equipment.ContributionDescription = description[:1024]
-    new.ContributingEquipmentSequence = [equipment]
-
-
-def _add_pixels(new: Any, source: Any, pixels: np.ndarray, rescale: tuple[float, float] | None) -> None:
-    rows, columns = pixels.shape
-    _add_geometry(new, source, rows, columns)
-    new.SamplesPerPixel = 1
-    new.PhotometricInterpretation = "MONOCHROME2"
-    if source.PhotometricInterpretation == "MONOCHROME1" and rescale is None:
-        new.PhotometricInterpretation = "MONOCHROME1"
-    if rescale is not None:
-        largest = rescale[0] * (2 ** int(source.BitsStored) - 1) or 1.0  # a slope of 0 is no slope
-        new.RescaleSlope, new.RescaleIntercept = (f"{value:.10g}" for value in (rescale[0] or 1.0, rescale[1]))
-        new.RescaleType, new.PresentationLUTShape = "US", "IDENTITY"
-        new.WindowCenter, new.WindowWidth = f"{largest / 2:.10g}", f"{largest:.10g}"
-        for name in ("VOILUTFunction", "PixelPaddingValue", "PixelPaddingRangeLimit"):
-            if name in new:
-                delattr(new, name)
-    new.Rows, new.Columns = rows, columns
-    new.BitsAllocated, new.BitsStored, new.HighBit = source.BitsAllocated, source.BitsStored, source.HighBit
-    new.PixelRepresentation = source.PixelRepresentation
-    new.PixelData = np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<")).tobytes()
-    if len(new.PixelData) % 2:
-        new.PixelData += b"\0"
-    new["PixelData"].VR = "OB" if new.BitsAllocated <= 8 else "OW"
-
-
-def _add_geometry(new: Any, source: Any, rows: int, columns: int) -> None:
-    """Finer pixels over the same field: their size, and the centre of the first of them."""
-    finer = (int(source.Rows) / rows, int(source.Columns) / columns)
-    if finer == (1.0, 1.0):
-        return
-    for name in ("PixelSpacing", "ImagerPixelSpacing"):
-        if name in new:
-            setattr(new, name, [f"{float(size) * f:.10g}" for size, f in zip(source.get(name), finer)])
-    if all(name in source for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
-        across, down = np.reshape([float(v) for v in source.ImageOrientationPatient], (2, 3))
-        height, width = (float(v) for v in source.PixelSpacing)
-        first = np.array([float(v) for v in source.ImagePositionPatient])
-        first = first + across * width * (finer[1] - 1) / 2 + down * height * (finer[0] - 1) / 2
-        new.ImagePositionPatient = [f"{value:.10g}" for value in first]
-
-
-def _code(pydicom: Any, value: str, meaning: str, scheme: str = "DCM") -> Any:
-    code = pydicom.dataset.Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
-    return code

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from ..utils.files import written_whole
+from .dicom import has_pixels
 from .image_file import read_record
 
 ENDINGS = {
@@ -46,20 +50,24 @@ def stem_of(path: str | Path) -> str:
 
 
 def kind_of(path: str | Path) -> str:
-    """ "raster", "nifti", or "dicom" for any other name."""
+    """ "raster", "nifti", or "dicom" for any other name and for a file with DICOM's mark, whatever its name."""
+    if is_dicom(path):
+        return "dicom"
     ending = ending_of(path).lower()
     return next((kind for kind, endings in ENDINGS.items() if ending in endings), "dicom")
 
 
 def is_dicom(path: str | Path) -> bool:
-    """Whether the file has DICOM's mark, "DICM" after 128 bytes."""
+    """Whether it is a file with DICOM's mark, "DICM" after 128 bytes."""
+    if not os.path.isfile(path):
+        return False
     with open(path, "rb") as file:
         return file.read(132)[128:] == b"DICM"
 
 
 def is_image(path: str | Path, kinds: Collection[str] = tuple(ENDINGS)) -> bool:
     """
-    True for a file, not hidden, with the ending of an image of these kinds, or without any but with DICOM's mark.
+    True for a file, not hidden, with DICOM's mark and pixels, or else with the ending of an image, of these kinds.
 
     Args:
         path: need not exist.
@@ -68,9 +76,9 @@ def is_image(path: str | Path, kinds: Collection[str] = tuple(ENDINGS)) -> bool:
     path = Path(path)
     if path.name.startswith(".") or _is_index(path) or not path.is_file():
         return False
-    if ending_of(path):
-        return kind_of(path) in kinds
-    return "dicom" in kinds and is_dicom(path)
+    if is_dicom(path):
+        return "dicom" in kinds and has_pixels(path)
+    return bool(ending_of(path)) and kind_of(path) in kinds
 
 
 def find_images(
@@ -79,31 +87,52 @@ def find_images(
     kinds: Collection[str] = tuple(ENDINGS),
     recursive: bool = False,
     generated: bool = False,
+    leave_out: Sequence[str | Path | None] = (),
 ) -> list[str]:
     """
     Images of a folder, sorted by name, or the files named in ``only``.
 
+    Whatever else lies there (reports and tables of contents of a DICOM export, texts, files of other kinds) is left
+    out, with a notice that counts it; hidden files and records of earlier runs are left out without.
+
     Args:
         folder: one that does not exist holds nothing.
         only: one file or several instead of the folder's; they need not exist (``check_run`` says so).
-        kinds: of ``ENDINGS``; files of other kinds are left out, with a notice that counts them.
+        kinds: of ``ENDINGS``.
         recursive: whether sub-folders are searched.
         generated: whether to take what earlier runs wrote there, see ``own_outputs``. It is left out, with a notice,
             where other images lie beside it, as in a run whose output folder is its input folder; generated images
             alone are taken, without their maps and previews.
+        leave_out: files and sub-folders that hold no inputs.
 
     Returns:
         The paths.
     """
     if only:
         return [str(path) for path in ([only] if isinstance(only, (str, Path)) else only)]
-    inside = sorted(path for path in Path(folder).glob("**/*" if recursive else "*") if not path.name.startswith("."))
+    inside = _visible(Path(folder), recursive, leave_out)
     found = [str(path) for path in inside if is_image(path, kinds)]
-    others = [path for path in inside if (ending_of(path) or _is_index(path)) and str(path) not in found]
+    taken = set(found)
+    others = [path for path in inside if str(path) not in taken and not (path.suffix == ".json" and read_record(path))]
     if others:
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
         logger.warning("%s: %d left out, no file of the kinds %s: %s", folder, len(others), "/".join(kinds), names)
     return found if generated else _without_outputs(folder, found)
+
+
+def _visible(folder: Path, recursive: bool, leave_out: Sequence[str | Path | None]) -> list[Path]:
+    """What lies in a folder but for hidden things, sub-folders and ``leave_out``; a folder called as an image stays."""
+    root = Path(os.path.abspath(folder))
+    left = {path for path in (Path(os.path.abspath(one)) for one in leave_out if one) if root in path.parents}
+    inside = []
+    for path in folder.glob("**/*" if recursive else "*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or (path.is_dir() and (recursive or not ending_of(path))):
+            continue
+        where = Path(os.path.abspath(path))
+        if not left.intersection((where, *where.parents)):
+            inside.append(path)
+    return sorted(inside)
 
 
 def own_outputs(files: Sequence[str | Path]) -> tuple[set[str], set[str]]:
@@ -156,20 +185,75 @@ def _is_index(path: Path) -> bool:
     return path.name.upper() == "DICOMDIR"
 
 
-def find_partner(where: str | Path, image: str | Path) -> str:
+class OutputNames:
+    """
+    What the outputs of each input are called, without postfix and ending: after it, or by numbers alone.
+
+    Args:
+        files: all inputs of a run.
+        root: folder whose sub-folders come again in the output folder; None for none.
+        anonymous: whether outputs are called "case_0001" and so on, in the order of ``files``, in no sub-folder, and
+            records leave out the names of inputs.
+        table: CSV file that ``write_table`` then makes, which says whose outputs they are; None for none.
+
+    Raises:
+        ValueError: for a table of names that are not anonymous.
+
+    Example:
+        >>> OutputNames(["in/b/1.dcm"], "in").of("in/b/1.dcm")
+        'b/1'
+        >>> OutputNames(["in/b/1.dcm"], anonymous=True).of("in/b/1.dcm")
+        'case_0001'
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str | Path] = (),
+        root: str | Path | None = None,
+        anonymous: bool = False,
+        table: str | Path | None = None,
+    ) -> None:
+        if table and not anonymous:
+            raise ValueError(f"names_table {table}: a table of names belongs to --anonymous_names True.")
+        self.root, self.anonymous, self.table = root, anonymous, table
+        self._numbers = {str(file): number for number, file in enumerate(files, 1)}
+
+    def place(self, file: str | Path) -> Path:
+        """The sub-folder of ``root`` that an input lies in; empty where it lies elsewhere."""
+        path = Path(os.path.abspath(file))
+        root = None if self.root is None else os.path.abspath(self.root)
+        return path.parent.relative_to(root) if root and path.is_relative_to(root) else Path()
+
+    def of(self, file: str | Path) -> str:
+        """The name of an input's outputs, with their sub-folder."""
+        if not self.anonymous:
+            return (self.place(file) / stem_of(file)).as_posix()
+        if str(file) not in self._numbers:
+            raise ValueError(f"{file}: no input of this run, so it has no anonymous name.")
+        return f"case_{self._numbers[str(file)]:04d}"
+
+    def write_table(self) -> None:
+        """Write the table where one is asked for: name and input, one line each."""
+        if self.table:
+            with written_whole(self.table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("name", "file"), *((self.of(one), one) for one in self._numbers)])
+
+
+def find_partner(where: str | Path, image: str | Path, place: str | Path = "") -> str:
     """
     The hole, mask or other file that belongs to an image.
 
     Args:
         where: the file itself, or a folder that holds one with the stem of ``image``.
         image: whose stem is looked for.
+        place: sub-folder of ``where`` that is looked into where there is one.
 
     Returns:
         Its path; the file may be missing.
     """
-    folder = Path(where)
-    if not folder.is_dir():
+    if not Path(where).is_dir():
         return str(where)
+    folder = Path(where) / place if (Path(where) / place).is_dir() else Path(where)
     found = [path for path in sorted(folder.glob("*")) if is_image(path) and stem_of(path) == stem_of(image)]
     return str(found[0] if found else folder / Path(image).name)
 
@@ -186,7 +270,12 @@ def output_ending(path: str | Path) -> str:
 
 
 def output_paths(
-    image: str | Path, output_dir: str | Path, postfix: str, maps: Sequence[str] = (), ending: str | None = None
+    image: str | Path,
+    output_dir: str | Path,
+    postfix: str,
+    maps: Sequence[str] = (),
+    ending: str | None = None,
+    names: OutputNames | None = None,
 ) -> dict[str, Path]:
     """
     Where the results of an image go.
@@ -194,9 +283,10 @@ def output_paths(
     Args:
         image: that they are made from.
         output_dir: folder of the outputs.
-        postfix: what follows the stem of ``image``, after "_".
+        postfix: what follows the name, after "_".
         maps: names of further results, which follow once more.
         ending: of all; None for ``output_ending``.
+        names: of outputs; None for the stem of ``image``.
 
     Returns:
         ``{"pred": path}``, with one path a map.
@@ -206,6 +296,7 @@ def output_paths(
         >>> [path.as_posix() for path in paths.values()]
         ['out/a_sr.png', 'out/a_sr_std.png']
     """
-    start, ending = f"{stem_of(image)}_{postfix}", output_ending(image) if ending is None else ending
-    names = {"pred": start, **{name: f"{start}_{name}" for name in maps}}
-    return {key: Path(output_dir) / f"{name}{ending}" for key, name in names.items()}
+    start = f"{(names or OutputNames()).of(image)}_{postfix}"
+    ending = output_ending(image) if ending is None else ending
+    called = {"pred": start, **{name: f"{start}_{name}" for name in maps}}
+    return {key: Path(output_dir) / f"{name}{ending}" for key, name in called.items()}

@@ -160,15 +160,15 @@ def provenance(bundle_root: str | Path, weights: str | Path, **settings: Any) ->
     }
 
 
-def source_record(name: str, path: str | Path, sha256: str) -> dict[str, Any]:
+def source_record(name: str, path: str | Path | None, sha256: str) -> dict[str, Any]:
     """
-    What a record says of a file that an image was made from.
+    What a record says of a file that an image was made from; None for ``path`` leaves out its name.
 
     Example:
         >>> source_record("mask", "masks/a.nii.gz", "0123")
         {'mask': 'a.nii.gz', 'mask_sha256': '0123'}
     """
-    return {name: Path(path).name, f"{name}_sha256": sha256}
+    return {**({} if path is None else {name: Path(path).name}), f"{name}_sha256": sha256}
 
 
 def describe(record: Mapping[str, Any]) -> str:

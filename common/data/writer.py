@@ -18,8 +18,8 @@ from monai.transforms import MapTransform
 from monai.transforms import SaveImaged as MonaiSaveImaged
 
 from ..utils.files import written_whole
-from .dicom import write_dicom
-from .finder import MAPS, output_paths, stem_of
+from .dicom_writer import write_dicom
+from .finder import MAPS, OutputNames, output_paths, stem_of
 from .formats import write_nifti, write_png
 from .image_file import ImageFile, describe, integer_limits, sides, source_record
 from .lists import FORMATS
@@ -58,6 +58,7 @@ def write_image(
     affine: np.ndarray,
     record: Mapping[str, Any],
     padding: np.ndarray | None = None,
+    link_to_patient: bool = False,
 ) -> None:
     """
     Write an image in the format of another.
@@ -70,6 +71,7 @@ def write_image(
             where ``values`` has more of them.
         record: provenance; goes in short to the file's header.
         padding: where nothing was measured in the source, whose padding value goes there again.
+        link_to_patient: of DICOM, see ``write_dicom``.
     """
     array = like.stored(values)
     padding = like.padding if padding is None else padding
@@ -84,10 +86,12 @@ def write_image(
         write_png(path, pixels, {"Description": describe(record)})
     else:
         rescale = (like.slope, like.inter) if like.deviation else None
-        write_dicom(path, pixels, like.path, record, describe(record), rescale)
+        write_dicom(path, pixels, like.path, record, describe(record), rescale, link_to_patient)
 
 
-def _write_outputs(outputs: Sequence[Output], record: Mapping[str, Any], record_path: Path, run: str = "") -> None:
+def _write_outputs(
+    outputs: Sequence[Output], record: Mapping[str, Any], record_path: Path, run: str = "", link: bool = False
+) -> None:
     """Write the files of one case, the result last, after the record: where it stands, everything does."""
     written: list[Path] = []
     try:
@@ -98,7 +102,7 @@ def _write_outputs(outputs: Sequence[Output], record: Mapping[str, Any], record_
                 written.append(record_path)
             with written_whole(output.path) as temporary:
                 about = {**record, "run": run, "map": output.name}
-                write_image(temporary, output.values, output.like, output.affine, about, output.padding)
+                write_image(temporary, output.values, output.like, output.affine, about, output.padding, link)
             written.append(output.path)
     except OSError as error:
         for path in written:
@@ -164,9 +168,12 @@ class SaveImaged(MonaiSaveImaged):
         seed_key: of the case's seed, which goes to the record.
         image_set: a ``SyntheticSet``, which knows the place and the record of each image that belongs to it, and
             writes both to one file; None for no set.
+        output_names: of what is made from a source; None for the source's own.
+        link_to_patient: whether DICOM outputs belong to the patient and the study of their source; see ``write_dicom``.
 
     Raises:
-        ValueError: for an unknown format; (when called) for a generated image outside [0, 1], NaN or of another shape.
+        ValueError: for an unknown format, or anonymous names of what is linked to a patient; (when called) for a
+            generated image outside [0, 1], NaN or of another shape.
         OSError: (when called) when a file cannot be written; none of this case is left.
 
     Example:
@@ -189,11 +196,17 @@ class SaveImaged(MonaiSaveImaged):
         source_name: str = "image",
         seed_key: str = "seed",
         image_set: Any = None,
+        output_names: OutputNames | None = None,
+        link_to_patient: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         if image_format is not None and image_format not in FORMATS:
             raise ValueError(f"image_format must be one of {sorted(FORMATS)}, got {image_format!r}.")
+        self.output_names = output_names or OutputNames()
+        self.link_to_patient = link_to_patient
+        if link_to_patient and self.output_names.anonymous:
+            raise ValueError("anonymous_names and link_to_patient contradict each other: choose one.")
         self.output_dir = Path(output_dir)
         self.output_postfix = output_postfix
         self.image_format = image_format
@@ -204,6 +217,7 @@ class SaveImaged(MonaiSaveImaged):
         self.seed_key = seed_key
         self.image_set = image_set
         self.run = uuid.uuid4().hex
+        self._warned = False
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns a copy of ``data``, unchanged."""
@@ -222,7 +236,8 @@ class SaveImaged(MonaiSaveImaged):
         if self.output_dtype is not None:
             like, ending = _volume(source, self.output_dtype), ".nii.gz"
         maps = {name: data[name] for name in MAPS if name in data}
-        paths = output_paths(source.path, self.output_dir, self.output_postfix, list(maps), ending)
+        names = self.output_names
+        paths = output_paths(source.path, self.output_dir, self.output_postfix, list(maps), ending, names)
         outputs = []
         for name, one in {**dict(reversed(maps.items())), "pred": image}.items():
             values = one.as_tensor().detach().cpu().numpy()
@@ -231,7 +246,8 @@ class SaveImaged(MonaiSaveImaged):
             affine = np.asarray(one.affine.cpu(), dtype=np.float64)
             padding = one.meta.get("padding") if source.kind == "dicom" else None
             outputs.append(Output(paths[name], values, own, affine, "" if name == "pred" else name, padding))
-        record: dict[str, Any] = source_record(self.source_name, source.path, source.sha256)
+        path = None if names.anonymous else source.path
+        record: dict[str, Any] = source_record(self.source_name, path, source.sha256)
         if self.seed_key in data:
             record["seed"] = data[self.seed_key]
         record |= {**self.provenance, "outputs": {name: path.name for name, path in paths.items()}}
@@ -239,8 +255,12 @@ class SaveImaged(MonaiSaveImaged):
             record["std_of_one_step"] = source.for_deviation(float(maps["std"].max())).slope
         if self.hole_key in data:
             hole = ImageFile.from_text(data[self.hole_key].meta["format"])
-            record |= source_record("hole", hole.path, hole.sha256)
-        _write_outputs(outputs, record, paths["pred"].with_name(f"{stem_of(paths['pred'])}.json"), self.run)
+            record |= source_record("hole", None if names.anonymous else hole.path, hole.sha256)
+        if self.link_to_patient and source.kind == "dicom" and not self._warned:
+            self._warned = True
+            logger.warning("link_to_patient: DICOM files in %s name the patients of their sources.", self.output_dir)
+        record_path = paths["pred"].with_name(f"{stem_of(paths['pred'])}.json")
+        _write_outputs(outputs, record, record_path, self.run, self.link_to_patient)
 
     def _save_generated(self, image: Any, data: Mapping[Any, Any], image_format: str) -> None:
         if not int(data.get("missing", 1)):

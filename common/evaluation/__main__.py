@@ -16,7 +16,7 @@ from ..utils.files import written_whole
 from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
 from .catalogue import METRICS
-from .choice import Options, check_together, load_networks, own_outputs_left_out, plan
+from .choice import Options, about_folders, check_together, load_networks, plan
 from .compare import Comparison
 from .folders import folder_facts
 from .memorisation import AuditSettings
@@ -60,7 +60,7 @@ def compare(
     measured; 3 when --train is given and copies of training images were found.
 
     Args:
-        real: folder of .nii, .nii.gz, or of .png, .jpg; subfolders are not searched.
+        real: folder of .nii, .nii.gz, or of .png, .jpg; subfolders are searched where it holds none.
         fake: folder of generated images of the same kind.
         train: images that the generator was trained with: adds the memorisation audit, with --real as held-out control.
         out: folder of the report, and of the cached features that let a second run go on.
@@ -106,7 +106,7 @@ def audit(
         name: options.folder(str(path)) for name, path in (("fake", fake), ("train", train), ("held_out", held_out))
     }
     check_together(folders, options.crop, one_size=False)
-    _print_notices(own_outputs_left_out(folders))
+    _print_notices(about_folders(folders))
     features = None
     networks = load_networks(options.network, options, folders["fake"].spatial_dims)
     for one in networks:

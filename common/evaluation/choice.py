@@ -129,7 +129,7 @@ def plan(real: str | Path, fake: str | Path, train: str | Path | None, options: 
     metrics = list(known(options.metrics)) if options.metrics else default_metrics(folders, paired, options)
     result = Plan(opened[0], opened[1], folders.get("train"), paired, metrics)
     _check_metrics(result, options)
-    result.notices = own_outputs_left_out(folders)
+    result.notices = about_folders(folders)
     if not options.metrics:
         result.notices += _about_defaults(result, options)
     names = options.network if any(METRICS[name].needs_network for name in metrics) or "memorisation" in metrics else ()
@@ -137,13 +137,15 @@ def plan(real: str | Path, fake: str | Path, train: str | Path | None, options: 
     return result
 
 
-def own_outputs_left_out(folders: Mapping[str, ImageFolder]) -> list[str]:
-    """A line for each folder with sheets, previews or maps of our own runs, which are not measured."""
-    return [
+def about_folders(folders: Mapping[str, ImageFolder]) -> list[str]:
+    """A line for each folder with outputs of runs that are not measured, or whose type is far wider than its values."""
+    left_out = [
         f"--{name}: {len(folder.left_out)} sheets, previews or maps of runs are left out, e.g. {folder.left_out[0]}."
         for name, folder in folders.items()
         if folder.left_out
     ]
+    ranges = {name: folder.unused_range() for name, folder in folders.items()}
+    return left_out + [f"--{name}: {notice}" for name, notice in ranges.items() if notice]
 
 
 def check_together(folders: Mapping[str, ImageFolder], crop: bool, one_size: bool = True) -> None:

@@ -16,13 +16,14 @@ from monai.transforms import Resize
 from PIL import Image
 from torch import Tensor
 
-from ..data.finder import ENDINGS, find_images, kind_of, stem_of
+from ..data.finder import ENDINGS, OutputNames, find_images, kind_of, stem_of
 from ..data.image_file import ImageFile, ImageHeader
 from ..data.reader import image_header, read_image
 from ..utils.files import sha256_of
 
 SCALINGS = ("auto", "percentiles", "dtype", "none")
 PERCENTILES = (0.5, 99.5)
+_WIDE, _USED = 2**8, 0.25  # a range beyond 8 bits, of which 14 in 16 bits are a quarter
 _PARTS = ("mean", "std", "preview")  # postfixes of what stands beside an output of ours
 
 
@@ -30,9 +31,10 @@ class ImageFolder(Sequence[Tensor]):
     """
     The images of one folder, sorted by name; an image is read when it is asked for and not kept.
 
-    Headers are read at once, so that files of other kinds, sizes or channels are found before any work. Subfolders and
-    hidden files are left out, and so are the sheets, previews, means and standard deviations that this project's own
-    runs write beside their images. Volumes are brought to RAS; a volume of one slice counts as 2D.
+    Headers are read at once, so that files of other kinds, sizes or channels are found before any work. Subfolders are
+    searched where the folder itself holds no image. Hidden files are left out, and so are the sheets, previews, means
+    and standard deviations that this project's own runs write beside their images. Volumes are brought to RAS; a volume
+    of one slice counts as 2D.
 
     Args:
         path: folder of NIfTI files, or of PNG and JPEG, or of DICOM.
@@ -44,7 +46,7 @@ class ImageFolder(Sequence[Tensor]):
 
     Attributes:
         files: paths, sorted by name.
-        names: file names without suffix.
+        names: file names without suffix, with their subfolder.
         shapes: sides of each image as it is given out.
         spacings: voxel sides of each as it is given out, mm; 1 for pictures, whose unit is the pixel at any ``size``.
         scaling: the rule in use, never "auto".
@@ -82,7 +84,7 @@ class ImageFolder(Sequence[Tensor]):
         self.scaling = scaling if scaling != "auto" else "dtype" if kinds == {"raster"} else "percentiles"
         self.size = tuple(size) if size else None
         self.spacing = tuple(spacing) if spacing else None
-        self.names = [stem_of(file) for file in self.files]
+        self.names = [OutputNames(root=self.path).of(file) for file in self.files]
         headers = [image_header(file) for file in self.files]
         grids = [_grid(header) for header in headers]
         self.axes = " or ".join(sorted({axes for _, _, axes in grids}))
@@ -140,6 +142,21 @@ class ImageFolder(Sequence[Tensor]):
         limits = sorted(limit * image.slope + image.inter for limit in image.limits)
         return array, (limits[0], limits[1]) if image.dtype.kind in "iu" else None
 
+    def unused_range(self) -> str | None:
+        """A notice where integers use a small part of the range that "dtype" scales by; at most 8 images are read."""
+        found, whole = 0.0, 0.0
+        for index in range(0, len(self) if self.scaling == "dtype" else 0, max(1, len(self) // 8)):
+            values, limits = self._values(index)
+            if limits is None or limits[1] - limits[0] < _WIDE:
+                return None
+            found, whole = max(found, float(values.max())), limits[1]
+        if found > whole * _USED or not whole:
+            return None
+        return (
+            f"values reach {found:g} of {whole:g}, the largest of their type, so all images are dark in the scaling by "
+            f"type; --scaling percentiles takes each image's own range."
+        )
+
     def sha256(self, index: int) -> str:
         """Of the file's bytes."""
         if index not in self._sha256:
@@ -185,13 +202,15 @@ def median_spacing(folder: ImageFolder) -> list[float]:
 def _image_files(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder {folder}.")
-    found = [Path(path) for path in find_images(folder, generated=True)]
-    own = _own_outputs(folder, found)
-    files = sorted((file for file in found if file not in own), key=lambda file: (stem_of(file), file.name))
+    found = find_images(folder, generated=True) or find_images(folder, generated=True, recursive=True)
+    paths = list(map(Path, found))
+    own: set[Path] = set().union(
+        *(_own_outputs(parent, [p for p in paths if p.parent == parent]) for parent in {p.parent for p in paths})
+    )
+    files = sorted((p for p in paths if p not in own), key=lambda p: (p.parent, stem_of(p), p.name))
     if not files:
         endings = ", ".join(ending for kind in ENDINGS.values() for ending in kind)
-        below = " Its subfolders are not searched." if any(p.is_dir() for p in folder.iterdir()) else ""
-        raise FileNotFoundError(f"No {endings} file in {folder}.{below}")
+        raise FileNotFoundError(f"No {endings} file in {folder} or below it.")
     return files, sorted(file.name for file in own)
 
 

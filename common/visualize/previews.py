@@ -16,6 +16,7 @@ from monai.data import FolderLayout, MetaTensor
 from monai.transforms import MapTransform
 from PIL import Image, PngImagePlugin
 
+from ..data.finder import OutputNames
 from ..data.image_file import describe
 from ..data.reader import read_image
 from ..utils.files import written_whole
@@ -40,6 +41,7 @@ class SavePreviewd(MapTransform):
         output_postfix: after the file's stem and an underscore.
         separate_folder: a folder a case, as in ``SaveImaged`` (there the default).
         labels: name -> value, for the legend.
+        output_names: as in ``SaveImaged``, instead of ``separate_folder``; None for the file's own name.
 
     Example:
         >>> save = SavePreviewd("pred", mask_key="image", output_dir="previews", labels={"tumour": 1})
@@ -55,9 +57,11 @@ class SavePreviewd(MapTransform):
         output_postfix: str = "preview",
         separate_folder: bool = False,
         labels: Mapping[str, int] | None = None,
+        output_names: OutputNames | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.output_names = output_names
         self.mask_key = mask_key
         self.labels = dict(labels or {})
         self.layout = FolderLayout(str(output_dir), output_postfix, ".png", parent=separate_folder)
@@ -73,6 +77,8 @@ class SavePreviewd(MapTransform):
                 logger.debug("No preview of %s: its metadata names no file.", key)
                 continue
             path = Path(self.layout.filename(subject=subject, idx=meta.get("patch_index")))
+            if self.output_names is not None:
+                path = path.parent / f"{self.output_names.of(subject)}_{self.layout.postfix}.png"
             save_figure(preview_figure(result[key], mask, labels=self.labels, title=path.stem), path)
         return result
 

@@ -243,19 +243,62 @@ def test_a_colour_dicom_of_luminance_and_chrominance_is_read_as_rgb(tmp_path, sp
     np.testing.assert_allclose(read_image(path).values[..., 0].transpose(2, 1, 0), colour, atol=3)
 
 
-def test_a_missing_decoder_is_named_with_what_to_install(tmp_path, monkeypatch):
-    path = write_dicom(tmp_path / "a.dcm", grey(dtype=np.uint16))
+def compressed(path, syntax, pixels=b"\xff\xd8\xff\xd9"):
+    """The file with pixels in another transfer syntax; by default, too few of them."""
     source = pydicom.dcmread(path)
-    source.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLosslessSV1
-    source.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xd9"])
+    source.file_meta.TransferSyntaxUID = syntax
+    source.PixelData = pydicom.encaps.encapsulate([pixels])
     source["PixelData"].is_undefined_length = True
     source.save_as(path, enforce_file_format=True)
-    monkeypatch.setattr("common.data.dicom._can_decode", lambda syntax: False)
-    with pytest.raises(ImportError, match=r"a.dcm: nothing .* can decode JPEG Lossless.*: pip install pylibjpeg"):
+    return path
+
+
+def test_a_missing_decoder_is_named_with_what_to_install(tmp_path, monkeypatch):
+    path = compressed(write_dicom(tmp_path / "a.dcm", grey(dtype=np.uint16)), pydicom.uid.JPEGLosslessSV1)
+    monkeypatch.setattr("common.data.dicom._decoders_of", lambda syntax: ())
+    with pytest.raises(ImportError, match=r"a.dcm: nothing .* decodes JPEG Lossless.*: pip install python-gdcm"):
         read_image(path)
-    monkeypatch.setattr("common.data.dicom._can_decode", lambda syntax: True)
+    monkeypatch.setattr("common.data.dicom._decoders_of", lambda syntax: ("gdcm",))
     with pytest.raises(ValueError, match=r"a.dcm: damaged"):
         read_image(path)
+    monkeypatch.undo()
+    compressed(path, "1.2.840.10008.1.2.4.201")
+    monkeypatch.setattr("common.data.dicom._decoders_of", lambda syntax: ())
+    with pytest.raises(ImportError, match=r"High-Throughput JPEG 2000.*: pip install pylibjpeg pylibjpeg-openjpeg"):
+        read_image(path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"a.dcm: pixels in MPEG2 .* cannot be decoded; export them in another"):
+        read_image(compressed(path, "1.2.840.10008.1.2.4.100"))
+
+
+@pytest.mark.parametrize(
+    "syntax", ["JPEGLosslessSV1", "JPEGLossless", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless"]
+)
+def test_every_lossless_compression_is_read_to_the_last_bit(tmp_path, syntax):
+    path = write_dicom(tmp_path / "a.dcm", grey((64, 80), np.uint16, 4095))
+    before = read_image(path).values
+    wanted = getattr(pydicom.uid, syntax)
+    if syntax.startswith("JPEGLossless"):
+        gdcm = pytest.importorskip("gdcm")
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(str(path))
+        assert reader.Read()
+        names = {"JPEGLosslessSV1": "JPEGLosslessProcess14_1", "JPEGLossless": "JPEGLosslessProcess14"}
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, names[syntax])))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFileName(str(path))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+    else:
+        source = pydicom.dcmread(path)
+        if not pydicom.pixels.get_encoder(wanted).is_available:
+            pytest.skip(f"nothing is installed that encodes {syntax}")
+        source.compress(wanted)
+        source.save_as(path)
+    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == wanted
+    np.testing.assert_array_equal(read_image(path).values, before)
 
 
 def test_the_index_of_a_dicom_medium_is_left_out_with_a_notice(tmp_path, caplog):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, EnsureChannelFirst, LoadImage, Orientation, ScaleIntensityRangePercentiles
 from PIL import Image
 
+from common.evaluation.choice import about_folders
 from common.evaluation.folders import ImageFolder
 from common.metrics.sharpness import acutance
 from tests.metrics.image_folders import pictures, volumes
@@ -45,3 +47,25 @@ def test_percentile_rule_is_that_of_the_evaluate_config(tmp_path):
     flipped = nib.load(folder / "volume_01.nii.gz").slicer[::-1]
     nib.save(flipped, folder / "volume_01.nii.gz")
     assert torch.allclose(ImageFolder(folder)[1], expected, atol=1e-5)
+
+
+def test_subfolders_are_searched_where_the_folder_holds_no_image_and_are_part_of_the_names(tmp_path):
+    for name in ("a", "b"):
+        pictures(tmp_path / name, 1)
+    assert ImageFolder(tmp_path).names == ["a/image_00", "b/image_00"]
+    pictures(tmp_path, 1, names="top_{}")
+    assert ImageFolder(tmp_path).names == ["top_0"]
+
+
+def test_twelve_bits_in_sixteen_are_noticed(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, high in (("narrow", 4095), ("wide", 60000)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(rng.integers(0, high, (24, 24)).astype(np.uint16)).save(tmp_path / name / "a.png")
+    folders = {"real": ImageFolder(tmp_path / "narrow"), "fake": ImageFolder(tmp_path / "wide")}
+    [notice] = about_folders(folders)
+    assert "--real: values reach 40" in notice
+    assert "of 65535" in notice
+    assert "--scaling percentiles" in notice
+    assert not about_folders({"real": ImageFolder(pictures(tmp_path / "eight", 2))})
+    assert not about_folders({"real": ImageFolder(tmp_path / "narrow", "percentiles")})
