@@ -112,7 +112,7 @@ def _write_outputs(
     shape = outputs[-1].values.shape
     seed = "" if record.get("seed") is None else f", seed {record['seed']}"
     unit = "pixels" if shape[2] == 1 else "voxels"
-    logger.info(f"Wrote {outputs[-1].path} ({sides(shape[:2] if shape[2] == 1 else shape)} {unit}{seed})")
+    logger.debug(f"Wrote {outputs[-1].path} ({sides(shape[:2] if shape[2] == 1 else shape)} {unit}{seed})")
 
 
 class KeepSeedd(MapTransform):

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = exported(
     {
         "checkpoints": ["CheckpointWriter", "ResumeTraining", "TrainingState"],
         "guards": ["CheckMemory", "EpochSeeding", "GradientClipper", "StopOnNonFiniteLoss"],
+        "run_report": ["RunReport", "bundle_command"],
         "training": ["ProgressLog", "TrainingHandlers", "ema", "summary_writer"],
     },
 )

@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from .adversarial import ADVERSARIAL_TERMS, Adversarial
 from .checkpoints import CheckpointWriter, TrainingState
 from .guards import CheckMemory, GradientClipper, StopOnNonFiniteLoss
+from .run_report import RunReport, duration
 
 
 class ProgressLog:
@@ -100,13 +101,6 @@ class ProgressLog:
         return pace, pace * (state.max_epochs * state.epoch_length - state.iteration)
 
 
-def duration(seconds: float) -> str:
-    """Words for a time, such as "2 h 05 min", "3 min 20 s" or "12 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 class TrainingHandlers:
     """
     Guard the run, lower the learning rate, log, write checkpoints and validate, in this order.
@@ -126,6 +120,7 @@ class TrainingHandlers:
         val_interval: epochs from validation to validation.
         memory_keys: keys of a batch that are concatenated as the network's input, for the estimate of the memory that
             training needs; empty or None for no estimate.
+        report: what the run says as it starts and ends; None for nothing.
 
     Raises:
         ValueError: when ``max_grad_norm`` is not positive, or an interval is less than 1.
@@ -147,6 +142,7 @@ class TrainingHandlers:
         validators: Evaluator | Iterable[Evaluator | None] = (),
         val_interval: int = 1,
         memory_keys: Sequence[str] | None = None,
+        report: RunReport | None = None,
     ) -> None:
         self.handlers: list[Any] = [StopOnNonFiniteLoss()]
         if memory_keys:
@@ -157,6 +153,11 @@ class TrainingHandlers:
             self.handlers.append(LrScheduleHandler(state.parts[part], print_lr=False, epoch_level=False))
         if rank() > 0:
             return
+        if report is not None:
+            network = state.parts["network"]
+            if hasattr(network, "running_precision"):
+                report.about.setdefault("precision", network.running_precision())
+            self.handlers.insert(0, report)
         self.handlers.append(ProgressLog(log_interval))
         if writer is not None:
             every, tag = log_interval, "train_loss"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
 from monai.utils import convert_to_tensor
 from torch import Tensor
-from tqdm import tqdm
 
 from ..diffusion.schedules import NoiseSchedule, Step
 from ..diffusion.seeds import (
@@ -24,6 +24,7 @@ from ..diffusion.seeds import (
     with_metadata,
 )
 from ..diffusion.steps import PREDICTION_TYPES, Ancestral, StepRule, denoise
+from ..utils.progress import steps_of
 
 OUTPUTS = ("samples", "mean", "std", "mean_std")
 
@@ -87,7 +88,7 @@ class DiffusionSampler(Inferer):
         num_samples: images drawn for each condition.
         output: what a call returns as channels: "samples" (num_samples x C), "mean" (C), "std" (C), or "mean_std" (2C).
         intermediates: number of frames, the result among them, kept in ``last_frames``.
-        progress: show a progress bar with the time left.
+        progress: show a progress bar with the time left, where none over all images is open.
 
     Attributes:
         steps: the N steps from noise to image.
@@ -189,15 +190,14 @@ class DiffusionSampler(Inferer):
         condition, crop = pad_to_multiple(plain.float(), network_divisor(network), self.pad_value)
         all_seeds = [[sample_seed(seed, index) for seed in self.last_seeds] for index in range(self.num_samples)]
         images, frames = [], []
-        total = len(self.steps) * self.num_samples
-        with eval_mode(network), tqdm(total=total, desc="Sampling", disable=not self.progress) as bar:  # type: ignore[arg-type]
-            for index, sample_seeds in enumerate(all_seeds):
-                run = self._run(network, condition, class_labels, sample_seeds)
-                for done, (step, x) in enumerate(run, start=1):
-                    bar.update()
-                    if index == 0 and self._is_frame(done):
-                        frames.append((step.s, x[crop].cpu()))
-                images.append(x[crop])
+        runs = (self._run(network, condition, class_labels, sample_seeds) for sample_seeds in all_seeds)
+        number, total = len(self.steps), len(self.steps) * self.num_samples
+        with eval_mode(network):  # type: ignore[arg-type]
+            for done, (step, x) in enumerate(steps_of(chain.from_iterable(runs), total, self.progress), start=1):
+                if self._is_frame(done):
+                    frames.append((step.s, x[crop].cpu()))
+                if done % number == 0:
+                    images.append(x[crop])
         self.last_frames = frames
         return Samples(torch.stack(images), all_seeds, frames)
 

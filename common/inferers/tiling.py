@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion.seeds import case_seeds, network_divisor, with_metadata
+from ..utils.progress import portion
 from .direct import DirectSampler
 from .sampler import DiffusionSampler
 
@@ -144,7 +145,8 @@ class SliceSampler(Inferer):
         copies = {"samples": self.sampler.num_samples, "mean_std": 2}.get(self.sampler.output, 1)
         image = padded.new_zeros(len(slices), copies * self.sampler.out_channels, *padded.shape[2:])
         for part in wanted.split(self.batch_size):
-            image[part] = self.sampler(padded[part], network, seeds=[seeds[index] for index in part.tolist()])
+            with portion(len(part) / len(wanted)):
+                image[part] = self.sampler(padded[part], network, seeds=[seeds[index] for index in part.tolist()])
         image = image[..., : size[0], : size[1]]
         image = image.unflatten(0, (len(plain), -1)).permute(0, 2, 3, 4, 1)
         first = [seeds[case * stack.shape[-1]] for case in range(len(plain))]

@@ -10,13 +10,13 @@ from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..diffusion.schedules import gamma_steps
 from ..diffusion.seeds import case_seeds, check_seeds, flat_classes, noise_source, sample_seed, unwrapped, with_metadata
 from ..diffusion.steps import Ancestral, Noise, StepRule, denoise
 from ..diffusion.variational import TERMS, VariationalBound
 from ..networks.gamma import alpha_sigma
+from ..utils.progress import steps_of
 
 
 class VariationalDenoiser(Inferer):
@@ -30,7 +30,7 @@ class VariationalDenoiser(Inferer):
             fewer for a shorter one.
         seed: mixed into every case's seed.
         clip_sample: limit the estimate of f to [-1, 1] in every step; for latents that are pixels.
-        progress: show a progress bar with the time left.
+        progress: show a progress bar with the time left, where none over all images is open.
         start: time from which is denoised, in [0, 1].
 
     Raises:
@@ -117,7 +117,7 @@ class VariationalDenoiser(Inferer):
 
         steps = gamma_steps(model.gamma, self.num_inference_steps, self.start)
         run = denoise(z, steps, predict, self.step_rule, noise, clip=self.clip_sample)
-        for _, z in tqdm(run, desc="Sampling", total=len(steps), disable=not self.progress):  # noqa: B007
+        for _, z in steps_of(run, len(steps), self.progress):  # noqa: B007
             pass
         return z
 

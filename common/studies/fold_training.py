@@ -171,11 +171,13 @@ class _BestWeights:
     state: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __call__(self, evaluator: Engine) -> None:
-        loss, now = float(evaluator.state.metrics["val_loss"]), evaluator.state.epoch
+        metrics, now = evaluator.state.metrics, evaluator.state.epoch
+        loss = float(metrics["val_loss"])
         if loss < self.loss:
             self.loss, self.epoch = loss, now
             self.state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        logger.info(f"Epoch {now}: val_loss {loss:.4f}, lowest {self.loss:.4f} in epoch {self.epoch}.")
+        score = f"val_loss {loss:.4f}, val_accuracy {metrics['val_accuracy']:.3f}"
+        logger.info(f"Epoch {now}: {score}; lowest val_loss {self.loss:.4f} in epoch {self.epoch}.")
 
     def restore(self) -> None:
         """Give the network the kept weights; those of the end where no loss was a number."""
