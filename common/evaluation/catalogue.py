@@ -237,6 +237,16 @@ METRICS: dict[str, Entry] = {
         given={"weights": "lpips_weights"},
         by_default=False,
     ),
+    "lpips_vgg": Entry(
+        "pairs",
+        "metrics.perceptual:LPIPS",
+        "LPIPS v1.0 with VGG16 and its learned weights, by the lpips package",
+        "lower is better, 0 for equal images",
+        "Zhang et al. 2018, eq. 1",
+        arguments={"net": "vgg"},
+        given={"weights": "vgg16_weights"},
+        by_default=False,
+    ),
     "memorisation": Entry(
         "training",
         "evaluation.memorisation:audit",

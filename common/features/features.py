@@ -81,7 +81,7 @@ class FeatureNetwork:
             self.sha256 = _state_sha256(network)
         else:
             self.sha256 = sha256_of(self.weights)
-            _load(network, self.weights, name)
+            _load(network, self.weights, self.spec, name)
         self.network = network.to(self.device).eval().requires_grad_(False)
         self._on_whole_volumes = WholeVolumeInferer(self.spec.divisor)
 
@@ -177,9 +177,9 @@ def _find_weights(name: str, spec: NetworkSpec, weights: str | Path | None = Non
     raise FileNotFoundError(f"No weights of {name} are at hand. {advice}")
 
 
-def _load(network: nn.Module, path: Path, name: str) -> None:
+def _load(network: nn.Module, path: Path, spec: NetworkSpec, name: str) -> None:
     """Fill ``network`` from a state dict or a dict with one, as MedicalNet's; half precision becomes single."""
-    content = read_checkpoint(path)
+    content = read_checkpoint(path) if spec.read is None else spec.read(path)
     key = "state_dict" if isinstance(content, Mapping) and "state_dict" in content else None
     state = {k.removeprefix("module."): value for k, value in state_dict_of(content, path, key).items()}
     load_strictly(network, state, f"{path} as weights of {name}")

