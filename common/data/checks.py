@@ -34,6 +34,7 @@ def pending_cases(
     provenance: Mapping[str, Any] | None = None,
     source_name: str = "image",
     names: OutputNames | None = None,
+    partners: Mapping[str, str | Path | None] | None = None,
 ) -> list[dict[str, str]]:
     """
     One case for each file that is not done: its outputs are missing or cannot be read.
@@ -49,17 +50,19 @@ def pending_cases(
         provenance: what makes the outputs, as ``SaveImaged`` has it, for the comparison with what made those there.
         source_name: as in ``SaveImaged``.
         names: of outputs; None for the stems of ``files``.
+        partners: further files of a case by their keys, as ``hole``; None is left out.
 
     Returns:
-        ``{"image": file}`` a case, with "hole" where ``hole`` is given, in the order of ``files``.
+        ``{"image": file}`` a case, with "hole" where ``hole`` is given and the partners, in the order of ``files``.
 
     Raises:
         FileExistsError: when an output is there that was made from another input, or with other weights or settings.
     """
     names = names or OutputNames()
     cases = []
+    places = {key: where for key, where in {"hole": hole, **(partners or {})}.items() if where is not None}
     for file in files:
-        case = {"image": file} if hole is None else {"image": file, "hole": find_partner(hole, file, names.place(file))}
+        case = {"image": file, **{key: find_partner(where, file, names.place(file)) for key, where in places.items()}}
         paths = output_paths(file, output_dir, postfix, MAPS if num_samples > 1 else (), ending, names)
         others = [path for name, path in paths.items() if name != "pred"]
         others += [paths["pred"].with_name(f"{stem_of(paths['pred'])}{end}") for end in also]

@@ -165,6 +165,7 @@ class SaveImaged(MonaiSaveImaged):
         provenance: what made the images.
         hole_key: of an image whose file name goes to the record, if the case has it.
         source_name: of the source's file in the record.
+        partner_keys: of further images, as they were read, whose files go to the record under these keys.
         seed_key: of the case's seed, which goes to the record.
         image_set: a ``SyntheticSet``, which knows the place and the record of each image that belongs to it, and
             writes both to one file; None for no set.
@@ -198,6 +199,7 @@ class SaveImaged(MonaiSaveImaged):
         image_set: Any = None,
         output_names: OutputNames | None = None,
         link_to_patient: bool = False,
+        partner_keys: Sequence[str] = (),
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
@@ -212,10 +214,10 @@ class SaveImaged(MonaiSaveImaged):
         self.image_format = image_format
         self.output_dtype = None if output_dtype is None else np.dtype(output_dtype)  # type: ignore[arg-type]
         self.provenance = dict(provenance or {})
-        self.hole_key = hole_key
         self.source_name = source_name
         self.seed_key = seed_key
         self.image_set = image_set
+        self.partner_keys = {hole_key: "hole", **{key: key for key in partner_keys}}
         self.run = uuid.uuid4().hex
         self._warned = False
 
@@ -253,9 +255,10 @@ class SaveImaged(MonaiSaveImaged):
         record |= {**self.provenance, "outputs": {name: path.name for name, path in paths.items()}}
         if "std" in maps and source.kind != "nifti":
             record["std_of_one_step"] = source.for_deviation(float(maps["std"].max())).slope
-        if self.hole_key in data:
-            hole = ImageFile.from_text(data[self.hole_key].meta["format"])
-            record |= source_record("hole", None if names.anonymous else hole.path, hole.sha256)
+        for key, partner_name in self.partner_keys.items():
+            if key in data:
+                partner = ImageFile.from_text(data[key].meta["format"])
+                record |= source_record(partner_name, None if names.anonymous else partner.path, partner.sha256)
         if self.link_to_patient and source.kind == "dicom" and not self._warned:
             self._warned = True
             logger.warning("link_to_patient: DICOM files in %s name the patients of their sources.", self.output_dir)

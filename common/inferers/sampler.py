@@ -146,6 +146,8 @@ class DiffusionSampler(Inferer):
         network: Callable[..., Tensor],
         class_labels: Tensor | None = None,
         seeds: Sequence[int] | Tensor | None = None,
+        known: Tensor | None = None,
+        hole: Tensor | None = None,
     ) -> Tensor:
         """
         Args:
@@ -153,6 +155,8 @@ class DiffusionSampler(Inferer):
             network: called with ``x``, ``timesteps`` and, if given, ``class_labels``; in eval mode during the call.
             class_labels: (N,) or (N, 1) integer, or None.
             seeds: one integer a case instead of those that ``seed`` and the condition give.
+            known: an image to be kept outside ``hole``, (N, out_channels, *spatial) in [-1, 1]; None to draw it all.
+            hole: where it is drawn anew, (N, 1, *spatial), above 0.5 inside.
 
         Returns:
             (N, channels of ``output``, *spatial), float32; with the metadata of ``inputs`` (and ``meta["seed"]``) if
@@ -162,7 +166,7 @@ class DiffusionSampler(Inferer):
             ValueError: for inputs of the wrong shape or number.
             RuntimeError: when the network predicts NaN or infinity, with the step.
         """
-        drawn = self.sample_many(inputs, network, class_labels, seeds)
+        drawn = self.sample_many(inputs, network, class_labels, seeds, known, hole)
         if self.output == "samples":
             image = torch.cat(list(drawn.samples), dim=1)
         else:
@@ -176,6 +180,8 @@ class DiffusionSampler(Inferer):
         network: Callable[..., Tensor],
         class_labels: Tensor | None = None,
         seeds: Sequence[int] | Tensor | None = None,
+        known: Tensor | None = None,
+        hole: Tensor | None = None,
     ) -> Samples:
         """As a call, but returns all ``num_samples`` images of each case, with their seeds, mean and deviation."""
         if inputs.ndim < 3 or not inputs.is_floating_point():
@@ -187,10 +193,15 @@ class DiffusionSampler(Inferer):
         self.last_seeds = (
             case_seeds(self.seed, plain, class_labels) if seeds is None else check_seeds(seeds, len(plain))
         )
-        condition, crop = pad_to_multiple(plain.float(), network_divisor(network), self.pad_value)
+        divisor = network_divisor(network)
+        condition, crop = pad_to_multiple(plain.float(), divisor, self.pad_value)
+        kept = None
+        if known is not None and hole is not None:
+            image, inside = _checked_known(known, hole, (len(plain), self.out_channels, *plain.shape[2:]))
+            kept = pad_to_multiple(image, divisor, 0.0)[0], pad_to_multiple(inside, divisor, 1.0)[0] <= 0.5
         all_seeds = [[sample_seed(seed, index) for seed in self.last_seeds] for index in range(self.num_samples)]
         images, frames = [], []
-        runs = (self._run(network, condition, class_labels, sample_seeds) for sample_seeds in all_seeds)
+        runs = (self._run(network, condition, class_labels, sample_seeds, kept) for sample_seeds in all_seeds)
         number, total = len(self.steps), len(self.steps) * self.num_samples
         with eval_mode(network):  # type: ignore[arg-type]
             for done, (step, x) in enumerate(steps_of(chain.from_iterable(runs), total, self.progress), start=1):
@@ -202,7 +213,12 @@ class DiffusionSampler(Inferer):
         return Samples(torch.stack(images), all_seeds, frames)
 
     def _run(
-        self, network: Callable[..., Tensor], condition: Tensor, class_labels: Tensor | None, seeds: list[int]
+        self,
+        network: Callable[..., Tensor],
+        condition: Tensor,
+        class_labels: Tensor | None,
+        seeds: list[int],
+        known: tuple[Tensor, Tensor] | None,
     ) -> Iterator[tuple[Step, Tensor]]:
         """Each step with its x_s, from noise to image."""
         noise = noise_source(seeds, condition.new_empty(len(condition), self.out_channels, *condition.shape[2:]))
@@ -211,7 +227,7 @@ class DiffusionSampler(Inferer):
             return self._predict(network, x, t, condition, class_labels)
 
         rule: StepRule = self.step_rule  # type: ignore[assignment]
-        options = self.prediction_type, self.clip_sample, self.noise_scale
+        options = self.prediction_type, self.clip_sample, self.noise_scale, known
         return denoise(noise(), self.steps, predict, rule, noise, *options)
 
     def _predict(
@@ -240,3 +256,11 @@ class DiffusionSampler(Inferer):
         """True for ``intermediates`` of the step counts 1 to N, evenly spaced, N among them."""
         count = min(self.intermediates, len(self.steps))
         return any(done == round(len(self.steps) * k / count) for k in range(1, count + 1))
+
+
+def _checked_known(known: Tensor, hole: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Both as plain float32 tensors."""
+    found, wanted = (tuple(known.shape), tuple(hole.shape)), (shape, (shape[0], 1, *shape[2:]))
+    if found != wanted:
+        raise ValueError(f"known and hole of the shapes {wanted} were expected, got {found}.")
+    return convert_to_tensor(known).float(), convert_to_tensor(hole).float()

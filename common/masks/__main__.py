@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from ..data.finder import find_images
-from ..data.reader import read_image
+from ..data.finder import find_images, stem_of
+from ..data.reader import LoadImaged, read_image
+from ..transforms.checks import CheckImaged
 from ..utils.files import written_whole
+from .editor import EditLabels
 from .phantom import FIELD_OF_VIEW, head_mask_from_image, head_phantom
 from .shape_model import ShapeModel, centred_affine
 
@@ -139,6 +142,36 @@ def fit(
         model.info["subjects"] = len({case["group"] for case in cases})
     print(f"{out}: {model.info}")
     return str(model.save(out))
+
+
+def edit(
+    masks: Sequence[str], out: str | Path, edits: Sequence[EditLabels], postfix: str = "edited", overwrite: bool = False
+) -> list[str]:
+    """
+    Edit masks, one edit after the other; the grid stays.
+
+    Args:
+        masks: NIfTI files.
+        out: folder; ``case.nii.gz`` becomes ``case_<postfix>.nii.gz``.
+        edits: of ``common.masks.editor``.
+        postfix: after the name of the file.
+        overwrite: replace masks that are there already.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: when there is no mask or no edit, or an edit is impossible, by file; no file is written then.
+    """
+    if not masks or not edits:
+        raise ValueError("A mask (or a folder of masks) and at least one edit were expected: set mask and edits.")
+    paths = [Path(out) / f"{stem_of(mask)}_{postfix}{SUFFIX}" for mask in masks]
+    _refuse_existing(paths, overwrite)
+    changes = [LoadImaged("mask", spatial_dims=3), CheckImaged("mask", whole_numbers=True), *edits]
+    edited = [reduce(lambda case, change: change(case), changes, {"mask": mask})["mask"] for mask in masks]
+    for path, mask in zip(paths, edited):
+        write_mask(path, mask[0].numpy(), np.asarray(mask.affine))
+    return [str(path) for path in paths]
 
 
 def write_mask(path: str | Path, mask: np.ndarray, affine: np.ndarray) -> Path:

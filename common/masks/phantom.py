@@ -65,7 +65,7 @@ def head_phantom(
     head = get_largest_connected_component_mask(rounded | brain, connectivity=1)
     mask = head.astype(np.uint8) * HEAD
     if lesion:
-        mask[_lesion(points, brain, step, rng)] = LESION
+        mask[draw_lesion(points, brain, step, rng)] = LESION
     return mask
 
 
@@ -147,12 +147,39 @@ def _skull(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
     return level < 1, brain
 
 
-def _lesion(points: np.ndarray, brain: np.ndarray, step: float, rng: np.random.Generator) -> np.ndarray:
-    """One bumpy ellipsoid within the brain, never empty."""
-    centres = np.argwhere(brain)
-    depth = ndimage.distance_transform_edt(brain) * step
-    radii = np.maximum(rng.uniform(8.0, 25.0) * rng.uniform(0.8, 1.2, 3), step)
-    deep = depth[tuple(centres.T)] >= min(0.7 * radii.max(), 0.8 * depth.max())
-    centre = points[(slice(None), *rng.choice(centres[deep]))]
+def draw_lesion(
+    points: np.ndarray,
+    inside: np.ndarray,
+    spacing: float | Sequence[float] | np.ndarray,
+    rng: np.random.Generator,
+    radius: float | None = None,
+    centre: np.ndarray | None = None,
+) -> np.ndarray:
+    """
+    One bumpy ellipsoid, cut to what it lies in.
+
+    Args:
+        points: (3, X, Y, Z), mm, of the voxels.
+        inside: (X, Y, Z) bool, what the lesion lies in; not empty.
+        spacing: mm of a voxel, one a side or three.
+        rng: source of the draws.
+        radius: mm; each half axis is between 0.8 and 1.2 of it; None draws it between 8 and 25.
+        centre: (3,), mm, as ``points``; None draws a place that is deep enough.
+
+    Returns:
+        (X, Y, Z) bool, the largest connected piece; empty only where ``centre`` is given and too far outside.
+
+    >>> points = np.stack(np.meshgrid(*[np.arange(16.0)] * 3, indexing="ij"))
+    >>> found = draw_lesion(points, points[0] < 12, 1.0, np.random.default_rng(0), radius=3)
+    >>> bool(found.any()), bool(found[12:].any())
+    (True, False)
+    """
+    steps = np.broadcast_to(np.asarray(spacing, dtype=float), 3)
+    radii = np.maximum((rng.uniform(8.0, 25.0) if radius is None else radius) * rng.uniform(0.8, 1.2, 3), steps)
+    if centre is None:
+        centres = np.argwhere(inside)
+        depth = ndimage.distance_transform_edt(inside, steps)
+        deep = depth[tuple(centres.T)] >= min(0.7 * radii.max(), 0.8 * depth.max())
+        centre = points[(slice(None), *rng.choice(centres[deep]))]
     level = _level(points, centre, radii) / (1 + _bumps(points, centre, rng, 0.3))
-    return get_largest_connected_component_mask((level < 1) & brain, connectivity=1)
+    return get_largest_connected_component_mask((level < 1) & inside, connectivity=1)

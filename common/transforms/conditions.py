@@ -10,6 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
+from monai.transforms.utils_pytorch_numpy_unification import percentile
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
@@ -33,6 +34,8 @@ class ScaleIntensityByd(MapTransform, InvertibleTransform):
             single pixels that would more than double the range (hot pixels), with a notice.
         b_max: below 1 it leaves room for values that the degraded image has lost (super-resolution); at most 1.
         outside: key of a hole, (1, *spatial): only the pixels where it is 0 are known.
+        percentiles: of the known values that are taken for the smallest and the largest, such as (0.5, 99.5); None
+            for the extremes themselves.
 
     Raises:
         ValueError: for a ``b_max`` outside (-1, 1]; (when called) for an image without contrast, by name.
@@ -49,11 +52,13 @@ class ScaleIntensityByd(MapTransform, InvertibleTransform):
         by: str | None = None,
         b_max: float = 1.0,
         outside: str | None = None,
+        percentiles: tuple[float, float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if not -1 < b_max <= 1:
             raise ValueError(f"b_max must lie in (-1, 1], got {b_max}.")
+        self.percentiles = percentiles
         self.by = by
         self.b_max = b_max
         self.outside = outside
@@ -65,7 +70,7 @@ class ScaleIntensityByd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(result):
             by = key if self.by is None else self.by
             name = str(data.get("case") or name_of(data[by], str(by)))
-            low, high = _known_range(data[by], hole, name, robust=self.by is None)
+            low, high = _known_range(data[by], hole, name, self.by is None, self.percentiles)
             scale = (self.b_max + 1) / (high - low)
             values = ((convert_to_tensor(data[key]) - low) * scale - 1).clamp(-1, 1).float()
             result[key] = like(values, data[key])
@@ -240,10 +245,14 @@ class ClassIndexd(MapTransform):
         return {**data, self.result_key: torch.tensor(self.classes.index(name))}
 
 
-def _known_range(image: Any, hole: Any, name: str, robust: bool = False) -> tuple[float, float]:
+def _known_range(
+    image: Any, hole: Any, name: str, robust: bool = False, percentiles: tuple[float, float] | None = None
+) -> tuple[float, float]:
     """The smallest and the largest known value; ``robust`` leaves out the few outermost pixels, with a notice."""
     image = convert_to_tensor(image)
     known = image.flatten() if hole is None else image[convert_to_tensor(hole).expand_as(image) == 0]
+    if percentiles is not None and known.numel():
+        known = torch.tensor([percentile(known, q) for q in percentiles])
     low, high = (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
     if not high > low:
         raise ValueError(f"{name}: all known pixels have the value {low:g}; contrast was expected.")

@@ -242,3 +242,26 @@ def golden_image(name: str, prediction_type: str) -> Tensor:
         return 0.7 * torch.sin(x[:, :1] + x[:, 1:2] * x[:, 2:]) + 0.002 * timesteps.reshape(-1, 1, 1, 1, 1)
 
     return sampler(condition, network, seeds=[7]).double()
+
+
+@pytest.mark.parametrize("rule", [Ancestral(), DDIM(), DPMSolverPP2M()])
+def test_what_is_known_stays_and_the_rest_is_drawn(rule):
+    steps = NoiseSchedule("cosine", 250).steps(10, "linspace")
+    image = torch.linspace(-1, 1, 8).reshape(1, 1, 8)
+    where = torch.tensor([True, False] * 4).reshape(1, 1, 8)
+    noise = torch.Generator().manual_seed(0)
+    seen = []
+    for step, x in denoise(
+        torch.randn(1, 1, 8, generator=noise),
+        steps,
+        lambda x, t: torch.zeros_like(x),
+        rule,
+        lambda: torch.randn(1, 1, 8, generator=noise),
+        "sample",
+        known=(image, where),
+    ):
+        seen.append((step, x))
+    assert torch.equal(seen[-1][1][where], image[where])
+    assert (seen[-1][1][~where] == 0).all()  # what the network says there
+    step, x = seen[-2]  # nearly clean: the known voxels are near their image
+    assert ((x - image)[where].abs() < 6 * (1 - step.alpha_bar_s) ** 0.5).all()
