@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -168,7 +169,8 @@ def edit(
     paths = [Path(out) / f"{stem_of(mask)}_{postfix}{SUFFIX}" for mask in masks]
     _refuse_existing(paths, overwrite)
     changes = [LoadImaged("mask", spatial_dims=3), CheckImaged("mask", whole_numbers=True), *edits]
-    edited = [reduce(lambda case, change: change(case), changes, {"mask": mask})["mask"] for mask in masks]
+    cases: list[dict[str, Any]] = [{"mask": mask} for mask in masks]
+    edited = [reduce(lambda case, change: change(case), changes, case)["mask"] for case in cases]
     for path, mask in zip(paths, edited):
         write_mask(path, mask[0].numpy(), np.asarray(mask.affine))
     return [str(path) for path in paths]
