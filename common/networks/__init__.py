@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = exported(
         "classifiers": ["cnn", "grey_vgg11", "load_classifier"],
         "device": ["estimate_memory"],
         "gamma": ["FixedLinearGamma", "Gamma", "MonotoneGamma"],
-        "restoration": ["RestorationUNet"],
+        "restoration": ["RestorationUNet", "SRResNet"],
         "unet": ["ConditionalDiffusionUNet", "FullResolutionRefiner"],
         "vdm": ["PixelCodec", "UNetScore", "VariationalDiffusionModel", "unet_vdm"],
         "vdm_dense": ["BernoulliDecoder", "DenseEncoder", "DenseScore", "dense_vdm"],

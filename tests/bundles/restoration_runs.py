@@ -30,10 +30,16 @@ def folder_of(bundle: str) -> Path:
     return REPOSITORY / "bundles" / bundle
 
 
-def restoration(bundle: str, *overlays: str, direct: bool = False, **overrides: Any) -> ConfigWorkflow:
+def restoration(
+    bundle: str, *overlays: str, direct: bool = False, tiny: bool = True, **overrides: Any
+) -> ConfigWorkflow:
     """The workflow of inference.json and ``overlays``, with a tiny network, initialised; two steps unless direct."""
     files = [str(folder_of(bundle) / "configs" / name) for name in ("inference.json", *overlays)]
-    given = {**TINY, **({} if direct else {"num_inference_steps": 2, "sampler#progress": False}), **overrides}
+    given = {
+        **(TINY if tiny else {}),
+        **({} if direct else {"num_inference_steps": 2, "sampler#progress": False}),
+        **overrides,
+    }
     workflow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **given)
     workflow.initialize()
     return workflow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.networks.restoration import RestorationUNet
+from common.networks.restoration import RestorationUNet, SRResNet
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, pixels, restoration, write_picture
 from tests.bundles.test_med_cdiff_train import train
@@ -16,8 +16,10 @@ from tests.bundles.training import NETWORK, weights
 from tests.masks.phantom2d import head_slice
 
 QUICK = {"max_epochs": 8, "val_interval": 8, "learning_rate": 0.003, "ema#momentum": 0.2, "ema#momentum_warmup": 0.2}
-METHODS = ["regression", "pix2pix"]
-BASE = {"pix2pix": ["adversarial.json"]}
+PLACES = {"regression": DENOISE, "pix2pix": DENOISE, "srgan": SUPERRES}
+METHODS = pytest.mark.parametrize("method", PLACES)
+ADVERSARIAL_METHODS = {"pix2pix", "srgan"}
+TINY_OF = {"srgan": {"network_def#channels": 8, "network_def#num_blocks": 1}}
 ADVERSARIAL = {"d_network_def#channels": 8, "d_network_def#num_layers_d": 2}
 DEGRADED = {SUPERRES: "bilinear", DENOISE: "noisy"}
 STEPS = "validate#inferer#num_inference_steps"
@@ -36,17 +38,18 @@ def data(tmp_path_factory):
 def trained(method, bundle, data, output, *overlays, **overrides):
     """The run of a few steps."""
     own = {"factors": [2.0, 4.0]} if bundle == SUPERRES else {}  # 16 would leave a single pixel of these images
-    base = BASE.get(method, [])
-    given = {**QUICK, **own, **(ADVERSARIAL if base else {}), **overrides}
-    return train(bundle, data, output, *base, f"train_{method}.json", *overlays, without=(STEPS,), **given)
+    base = ["adversarial.json"] if method in ADVERSARIAL_METHODS else []
+    given = {**QUICK, **own, **(ADVERSARIAL if base else {}), **TINY_OF.get(method, {}), **overrides}
+    without = (STEPS, *(NETWORK if method in TINY_OF else ()))
+    return train(bundle, data, output, *base, f"train_{method}.json", *overlays, without=without, **given)
 
 
 def evaluated(method, bundle, data, tmp_path, file, **overrides):
     """The rows of the table."""
     given = {"group_by": None, "dataset_dir": str(data), "output_dir": str(tmp_path / "eval"), "spatial_size": [16, 16]}
     few = {"columns#names": ["psnr", "acutance"], "classifier_weights": None, "key_metric#against": {}}
-    given |= {**NETWORK, "weights": str(file), **few, **overrides}
-    restoration(bundle, "evaluate.json", f"{method}.json", direct=True, **given).run()
+    given |= {**TINY_OF.get(method, NETWORK), "weights": str(file), **few, **overrides}
+    restoration(bundle, "evaluate.json", f"{method}.json", direct=True, tiny=method not in TINY_OF, **given).run()
     result = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert result["context"]["step_rule"] == "DirectSampler"
     return result["methods"]
@@ -57,6 +60,7 @@ def evaluated(method, bundle, data, tmp_path, file, **overrides):
     [
         *(("regression", bundle) for bundle in BUNDLES),
         ("pix2pix", DENOISE),
+        ("srgan", SUPERRES),
         *(pytest.param("pix2pix", bundle, marks=pytest.mark.slow) for bundle in (SUPERRES, INPAINT)),
     ],
 )
@@ -70,18 +74,19 @@ def test_it_trains_and_its_weights_are_a_row_of_the_table(method, bundle, data, 
     assert psnr[method] > psnr.get(DEGRADED.get(bundle), 10)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@METHODS
 def test_a_resumed_run_ends_with_the_same_weights(method, data, tmp_path):
     constant = {"lr_factor": "$lambda step: 1.0", "max_epochs": 2}
-    whole = weights(trained(method, DENOISE, data, tmp_path / "whole", **constant))
-    trained(method, DENOISE, data, tmp_path / "parts", **{**constant, "max_epochs": 1})
-    parts = weights(trained(method, DENOISE, data, tmp_path / "parts", "resume.json", **constant))
+    whole = weights(trained(method, PLACES[method], data, tmp_path / "whole", **constant))
+    trained(method, PLACES[method], data, tmp_path / "parts", **{**constant, "max_epochs": 1})
+    parts = weights(trained(method, PLACES[method], data, tmp_path / "parts", "resume.json", **constant))
     assert all(torch.equal(parts[key], value) for key, value in whole.items())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@METHODS
 def test_missing_weights_say_what_makes_them(method, tmp_path):
-    run = restoration(DENOISE, f"{method}.json", direct=True, weights=str(tmp_path / "none.pt"))
+    options = {"direct": True, "tiny": method not in TINY_OF}
+    run = restoration(PLACES[method], f"{method}.json", **options, weights=str(tmp_path / "none.pt"))
     with refused(FileNotFoundError, f"No weights at .*none.pt. They are made by train_{method}.json"):
         run.run()
 
@@ -102,6 +107,12 @@ def test_inference_tiles_large_images_and_records_the_method(tmp_path):
     record = json.loads((tmp_path / "out" / "a_denoised.json").read_text())
     assert (record["step_rule"], record["steps"], record["prediction_type"]) == ("DirectSampler", 1, "sample")
     np.testing.assert_allclose(pixels(tmp_path / "out" / "a_denoised.png"), pixels(image), atol=1)
+
+
+def test_srgan_has_its_papers_size_and_a_power_of_two_between_the_grids():
+    assert sum(p.numel() for p in SRResNet().parameters()) == 1_604_436
+    with pytest.raises(ValueError, match="power of 2"):
+        SRResNet(factor=3)
 
 
 def test_a_condition_without_the_image_is_refused():

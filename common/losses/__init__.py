@@ -1,0 +1,5 @@
+"""Losses of papers that MONAI does not have."""
+
+from ..utils import exported
+
+__getattr__, __dir__, __all__ = exported(__name__, {"content": ["ContentLoss"]})
