@@ -20,7 +20,7 @@ _BELONGS = {
     "docs": (".md", ".txt", ".png", ".log"),
     "models": (".pt", ".npz", ".json"),
     "sample_data": (".nii.gz", ".nii", ".png", ".jpg", ".dcm"),
-    "scripts": (".py", ".pt", ".json"),
+    "scripts": (".py", ".pt", ".json", ".html"),
 }
 _LINK = re.compile(r"!?\[([^\]]*)\]\(([^)\s]+)\)")
 

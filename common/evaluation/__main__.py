@@ -1,4 +1,4 @@
-"""Image sets measured: ``python -m common.evaluation compare|audit|observer|networks|metrics --help``."""
+"""Image sets measured: ``python -m common.evaluation compare|audit|observer|reader-study|networks|metrics --help``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from .folders import folder_facts
 from .memorisation import AuditSettings
 from .observer import run as run_forced_choice
 from .page import page, tables
+from .reader_study import reader_study as write_reader_study
+from .reader_study import run_results
 from .results import markdown_table, without_folders, write_report
 
 
@@ -127,16 +129,60 @@ def audit(
     return result.exit_code
 
 
-def observer(answers: str, *more: Any, out: str | None = None, **unknown: Any) -> int:
+def observer(answers: Any, *more: Any, key: str | None = None, out: str | None = None, **unknown: Any) -> int:
     """
     Evaluate a two-alternative forced choice: how often readers told the generated image from the real one.
 
     Args:
-        answers: CSV with a column `correct` (1 or 0), or `answer` and `truth`; optionally `reader`.
+        answers: CSV with a column `correct` (1 or 0), or `answer` and `truth`; optionally `reader`. With --key: the
+            answers of a reader study, several files separated by commas.
+        key: key.csv of the reader study: results by method, and agreement of the readers.
         out: folder for observer.json and observer.md; printed only without it.
     """
     _nothing_else(observer, more, unknown)
-    return run_forced_choice(str(answers), None if out is None else _folder(out))
+    folder = None if out is None else _folder(out)
+    if key is None:
+        return run_forced_choice(str(answers), folder)
+    files = answers.split(",") if isinstance(answers, str) else [str(path) for path in answers]
+    return run_results([file.strip() for file in files], str(key), folder)
+
+
+@_with_options("scaling", "grey", "size", "spacing")
+def reader_study(
+    real: str,
+    fake: str,
+    *more: Any,
+    pairs: int = 50,
+    singles: int = 0,
+    out: str = "reader_study",
+    seed: int = 0,
+    **given: Any,
+) -> int:
+    """
+    Make a page on which readers tell generated images from real ones, and the key to their answers.
+
+    Writes index.html, complete in itself, for the readers, and key.csv, which they must not see. The answers that the
+    page saves are evaluated by `observer ANSWERS.csv --key key.csv`.
+
+    Args:
+        real: folder of real images.
+        fake: folder of generated ones; further methods with --fake2, --fake3 and so on. Files of the names of real ones
+            are paired with these.
+        pairs: shown of each method.
+        singles: single images of each method, half of them real.
+        out: folder of the study.
+        seed: of choice, order and sides.
+    """
+    fakes = {name: given.pop(name) for name in sorted(given) if re.fullmatch(r"fake\d+", name)}
+    options = _options(reader_study, more, given)
+    folders = [options.folder(str(path)) for path in (fake, *fakes.values())]
+    names = [folder.path.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"The methods are called by their folders, which need different names, got {names}.")
+    where = _folder(out)
+    items = write_reader_study(options.folder(str(real)), dict(zip(names, folders)), where, pairs, singles, seed)
+    print(f"{where / 'index.html'}: {len(items)} items, for the readers; {where / 'key.csv'}: for you alone.")
+    return 0
 
 
 def networks(*more: Any, **unknown: Any) -> int:
@@ -214,7 +260,7 @@ def main(command: list[str] | None = None) -> int:
     """The command line; mistakes end it with one line and status 2."""
     import fire
 
-    commands = {f.__name__: f for f in (compare, audit, observer, networks, metrics)}
+    commands = {f.__name__.replace("_", "-"): f for f in (compare, audit, observer, reader_study, networks, metrics)}
     try:
         status = fire.Fire(commands, command=command, name="common.evaluation", serialize=lambda result: None)
     except (ValueError, KeyError, OSError, ModuleNotFoundError) as error:

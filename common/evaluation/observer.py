@@ -44,13 +44,17 @@ def forced_choice(path: str | Path) -> dict[str, Any]:
 
     Source: Med-cDiff, section 4.5 and Table 3 (four readers, 50 pairs each, mean of the readers).
     """
-    answers = _read_answers(Path(path))
+    return results_of(_read_answers(Path(path)))
+
+
+def results_of(answers: Sequence[tuple[str, bool]]) -> dict[str, Any]:
+    """What ``forced_choice`` returns, of (reader, whether it is right) an answer."""
     readers: dict[str, list[bool]] = {}
     for reader, correct in answers:
         readers.setdefault(reader, []).append(correct)
-    results = {reader: _accuracy(given) for reader, given in readers.items()}
+    results = {reader: accuracy_of(given) for reader, given in readers.items()}
     return {
-        "pooled": _accuracy([correct for _, correct in answers]),
+        "pooled": accuracy_of([correct for _, correct in answers]),
         "readers": results,
         "mean_of_readers": float(np.mean([result["value"] for result in results.values()])),
     }
@@ -88,7 +92,8 @@ def forced_choice_text(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _accuracy(correct: Sequence[bool]) -> dict[str, Any]:
+def accuracy_of(correct: Sequence[bool]) -> dict[str, Any]:
+    """Share of right answers with its exact interval, and the probability of as many by guessing."""
     k, n = int(sum(correct)), len(correct)
     return {
         "value": k / n,
@@ -184,7 +189,7 @@ def machine_observer(
     return {
         "value": value,
         "interval95": interval,
-        "pairs": _accuracy(right.tolist()),
+        "pairs": accuracy_of(right.tolist()),
         "folds": folds,
         "penalty": penalty,
         "groups": None if groups is None else len(set(names)),
