@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from tests.bundles.training import NETWORK, weights
 from tests.masks.phantom2d import head_slice
 
 QUICK = {"max_epochs": 8, "val_interval": 8, "learning_rate": 0.003, "ema#momentum": 0.2, "ema#momentum_warmup": 0.2}
-PLACES = {"regression": DENOISE, "pix2pix": DENOISE, "srgan": SUPERRES}
+PLACES = {"regression": DENOISE, "pix2pix": DENOISE, "srgan": SUPERRES, "up_gan": INPAINT}
 METHODS = pytest.mark.parametrize("method", PLACES)
-ADVERSARIAL_METHODS = {"pix2pix", "srgan"}
+ADVERSARIAL_METHODS = {"pix2pix", "srgan", "up_gan"}
 TINY_OF = {"srgan": {"network_def#channels": 8, "network_def#num_blocks": 1}}
 ADVERSARIAL = {"d_network_def#channels": 8, "d_network_def#num_layers_d": 2}
 DEGRADED = {SUPERRES: "bilinear", DENOISE: "noisy"}
@@ -61,6 +62,8 @@ def evaluated(method, bundle, data, tmp_path, file, **overrides):
         *(("regression", bundle) for bundle in BUNDLES),
         ("pix2pix", DENOISE),
         ("srgan", SUPERRES),
+        ("up_gan", INPAINT),
+        pytest.param("up_gan", DENOISE, marks=pytest.mark.slow),
         *(pytest.param("pix2pix", bundle, marks=pytest.mark.slow) for bundle in (SUPERRES, INPAINT)),
     ],
 )
@@ -76,10 +79,11 @@ def test_it_trains_and_its_weights_are_a_row_of_the_table(method, bundle, data, 
 
 @METHODS
 def test_a_resumed_run_ends_with_the_same_weights(method, data, tmp_path):
-    constant = {"lr_factor": "$lambda step: 1.0", "max_epochs": 2}
-    whole = weights(trained(method, PLACES[method], data, tmp_path / "whole", **constant))
-    trained(method, PLACES[method], data, tmp_path / "parts", **{**constant, "max_epochs": 1})
-    parts = weights(trained(method, PLACES[method], data, tmp_path / "parts", "resume.json", **constant))
+    given = {"max_epochs": 2, "val_interval": 9}
+    whole = weights(trained(method, PLACES[method], data, tmp_path / "whole", **given))
+    (tmp_path / "parts").mkdir()
+    shutil.copy(tmp_path / "whole" / "checkpoint_epoch=1.pt", tmp_path / "parts")
+    parts = weights(trained(method, PLACES[method], data, tmp_path / "parts", "resume.json", **given))
     assert all(torch.equal(parts[key], value) for key, value in whole.items())
 
 
@@ -107,6 +111,16 @@ def test_inference_tiles_large_images_and_records_the_method(tmp_path):
     record = json.loads((tmp_path / "out" / "a_denoised.json").read_text())
     assert (record["step_rule"], record["steps"], record["prediction_type"]) == ("DirectSampler", 1, "sample")
     np.testing.assert_allclose(pixels(tmp_path / "out" / "a_denoised.png"), pixels(image), atol=1)
+
+
+def test_up_gan_trains_one_stage_after_the_other(data, tmp_path):
+    given = {"max_epochs": 2, "val_interval": 9, "checkpoint_interval": 1}
+    trained("up_gan", INPAINT, data, tmp_path, **given)
+    first, second = (torch.load(tmp_path / f"checkpoint_epoch={e}.pt", weights_only=True)["network"] for e in (1, 2))
+    changed = {key for key, value in first.items() if not torch.equal(value, second[key])}
+    assert {key.split(".")[1] for key in changed} == {"1"}
+    assert all(float(value.abs().max()) == 0 for key, value in first.items() if key.startswith("stages.1.out.2"))
+    assert any(float(value.abs().max()) > 0 for key, value in second.items() if key.startswith("stages.1.out.2"))
 
 
 def test_srgan_has_its_papers_size_and_a_power_of_two_between_the_grids():
