@@ -5,32 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from ..diffusion.seeds import case_seeds, with_metadata
+from ..diffusion.seeds import case_seeds, check_seeds, sample_seed, with_metadata
 
 
 @dataclass(eq=False)
 class DirectSampler(Inferer):
     """
-    Call a network once, in the place of a ``DiffusionSampler`` (in configs, of its step rule too).
+    Call a network once an image, in the place of a ``DiffusionSampler`` (in configs, of its step rule too).
 
     Args:
         out_channels: of the image.
-        seed: recorded; the image depends on the condition alone.
+        seed: mixed into the seed of each case.
+        latent: the network draws latent variables, by the ``generators`` that it is called with; else the image
+            depends on the condition alone, and the seed is but recorded.
+        num_samples: images drawn for each condition; 1 for a network without latent variables.
 
-    >>> import torch
+    Raises:
+        ValueError: for several samples of a network without latent variables, or less than one.
+
     >>> DirectSampler()(torch.full((1, 1, 8, 8), 3.0), torch.nn.Identity()).max().item()
     1.0
     """
 
     out_channels: int = 1
     seed: int = 0
-    num_samples: int = field(init=False, default=1)
+    latent: bool = False
+    num_samples: int = 1
     output: str = field(init=False, default="samples")
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1 or (self.num_samples > 1 and not self.latent):
+            raise ValueError(f"num_samples must be 1{' or more' * self.latent} here, got {self.num_samples}.")
 
     def __call__(  # type: ignore[override]
         self, inputs: Tensor, network: Callable[..., Tensor], seeds: Sequence[int] | Tensor | None = None
@@ -38,13 +49,18 @@ class DirectSampler(Inferer):
         """
         Args:
             inputs: the condition, (N, C, *spatial), on the device to run on.
-            network: called with ``inputs`` alone; in eval mode during the call.
-            seeds: of the cases, recorded.
+            network: called with ``inputs``, and with ``generators`` where ``latent``; in eval mode during the call.
+            seeds: one integer a case instead of those that ``seed`` and the condition give.
 
         Returns:
-            (N, out_channels, *spatial), float32, limited to [-1, 1]; with the metadata of ``inputs``, if it has any.
+            (N, num_samples x out_channels, *spatial), float32, limited to [-1, 1]; with the metadata of ``inputs``, if
+            it has any.
         """
         plain = convert_to_tensor(inputs).float()
+        chosen = case_seeds(self.seed, plain) if seeds is None else check_seeds(seeds, len(plain))
+        images = []
         with eval_mode(network):  # type: ignore[arg-type]
-            image = network(plain).float().clamp(-1, 1)
-        return with_metadata(image, inputs, case_seeds(self.seed, plain) if seeds is None else list(map(int, seeds)))
+            for index in range(self.num_samples):
+                drawn = [torch.Generator().manual_seed(sample_seed(seed, index)) for seed in chosen]
+                images.append(network(plain, generators=drawn) if self.latent else network(plain))
+        return with_metadata(torch.cat(images, dim=1).float().clamp(-1, 1), inputs, chosen)

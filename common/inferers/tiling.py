@@ -87,7 +87,7 @@ class SliceSampler(Inferer):
             sampled and stay 0.
 
     Raises:
-        ValueError: for an overlap or a batch size outside their range.
+        ValueError: for an overlap or a batch size outside their range, or tiles of a network with latent variables.
 
     Source: the blending of predictions as in MultiDiffusion, Bar-Tal et al. 2023, eq. 5.
 
@@ -112,6 +112,8 @@ class SliceSampler(Inferer):
             raise ValueError(
                 f"overlap in [0, 1) and a batch_size of at least 1 were expected, got {overlap}, {batch_size}."
             )
+        if tile is not None and getattr(sampler, "latent", False):
+            raise ValueError("Latent variables are drawn for whole images: set fit to resize or whole instead of tile.")
         self.sampler = sampler
         self.tile: Any = tile
         self.overlap = overlap

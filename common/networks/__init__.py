@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = exported(
         "classifiers": ["cnn", "grey_vgg11", "load_classifier"],
         "device": ["estimate_memory"],
         "gamma": ["FixedLinearGamma", "Gamma", "MonotoneGamma"],
+        "hierarchical": ["HierarchicalProbabilisticUNet"],
         "progressive": ["ProgressiveUNet"],
         "restoration": ["RestorationUNet", "SRResNet"],
         "unet": ["ConditionalDiffusionUNet", "FullResolutionRefiner"],

@@ -17,10 +17,13 @@ from tests.bundles.training import NETWORK, weights
 from tests.masks.phantom2d import head_slice
 
 QUICK = {"max_epochs": 8, "val_interval": 8, "learning_rate": 0.003, "ema#momentum": 0.2, "ema#momentum_warmup": 0.2}
-PLACES = {"regression": DENOISE, "pix2pix": DENOISE, "srgan": SUPERRES, "up_gan": INPAINT}
+PLACES = {"regression": DENOISE, "pix2pix": DENOISE, "srgan": SUPERRES, "up_gan": INPAINT, "hpunet": INPAINT}
 METHODS = pytest.mark.parametrize("method", PLACES)
 ADVERSARIAL_METHODS = {"pix2pix", "srgan", "up_gan"}
-TINY_OF = {"srgan": {"network_def#channels": 8, "network_def#num_blocks": 1}}
+TINY_OF = {
+    "srgan": {"network_def#channels": 8, "network_def#num_blocks": 1},
+    "hpunet": {"network_def#channels": [8, 8, 8], "network_def#latents": 2},
+}
 ADVERSARIAL = {"d_network_def#channels": 8, "d_network_def#num_layers_d": 2}
 DEGRADED = {SUPERRES: "bilinear", DENOISE: "noisy"}
 STEPS = "validate#inferer#num_inference_steps"
@@ -63,6 +66,7 @@ def evaluated(method, bundle, data, tmp_path, file, **overrides):
         ("pix2pix", DENOISE),
         ("srgan", SUPERRES),
         ("up_gan", INPAINT),
+        ("hpunet", INPAINT),
         pytest.param("up_gan", DENOISE, marks=pytest.mark.slow),
         *(pytest.param("pix2pix", bundle, marks=pytest.mark.slow) for bundle in (SUPERRES, INPAINT)),
     ],
