@@ -51,10 +51,10 @@ def restore(bundle: str, *overlays: str, **overrides: Any) -> None:
 
 
 @functools.cache
-def tiny_state(bundle: str) -> dict[str, torch.Tensor]:
+def tiny_state(bundle: str, *overlays: str) -> dict[str, torch.Tensor]:
     """Weights of a tiny network that predicts more than 0."""
     torch.manual_seed(0)
-    state = restoration(bundle).network_def.state_dict()
+    state = restoration(bundle, *overlays, direct=bool(overlays)).network_def.state_dict()
     return {name: value + 0.02 * torch.randn_like(value) for name, value in state.items()}
 
 

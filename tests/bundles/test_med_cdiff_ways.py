@@ -12,6 +12,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from common.bundle.configs import open_bundle
 from common.bundle.package import package_bundle
 from common.utils.files import sha256_of
 from tests.bundles.inference_runs import TINY_NETWORK
@@ -19,6 +20,7 @@ from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, 
 from tests.bundles.ways import run_everywhere
 
 CONFIG = "configs/inference.json"
+BASELINE = "regression.json"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,7 @@ def repository(tmp_path_factory):
         (bundle / CONFIG).write_text(json.dumps(config))
         (bundle / "models").mkdir(exist_ok=True)
         torch.save(tiny_state(name), bundle / "models" / "model.pt")
+        torch.save(tiny_state(name, BASELINE), bundle / "models" / "regression.pt")
     return top
 
 
@@ -45,7 +48,8 @@ def assert_restored(out, bundle):
     stem = f"phantom_{BUNDLES[bundle.name]}"
     assert sorted(path.name for path in out.iterdir()) == [f"{stem}.json", f"{stem}.png"]
     record = json.loads((out / f"{stem}.json").read_text())
-    assert record["weights_sha256"] == sha256_of(bundle / "models" / "model.pt")
+    weights = "model.pt" if record["step_rule"] == "DPMSolverPP2M" else "regression.pt"
+    assert record["weights_sha256"] == sha256_of(bundle / "models" / weights)
     before, after = pixels(bundle / "sample_data" / "phantom.png"), pixels(out / f"{stem}.png")
     assert after.shape == before.shape == (128, 128)
     if bundle.name == INPAINT:
@@ -66,8 +70,28 @@ def test_one_command_works_from_everywhere_and_from_the_zip(repository, tmp_path
         "bundle": (bundles / DENOISE, CONFIG, bundles / DENOISE),
         "the zip, from elsewhere": (elsewhere, unpacked / CONFIG, unpacked),
     }
-    run_everywhere(ways, tmp_path / "out", assert_restored)
+    overlaid = {
+        f"{name}, baseline": (folder, f"['{config}','{str(config).replace('inference.json', BASELINE)}']", bundle)
+        for name, (folder, config, bundle) in ways.items()
+    }
+    run_everywhere({**ways, **overlaid}, tmp_path / "out", assert_restored)
     assert not list(elsewhere.iterdir()), "nothing is written to the working folder"
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_python_runs_and_opens_a_baseline(repository, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    bundle = repository / "bundles" / name
+    files = [str(bundle / "configs" / file) for file in ("inference.json", BASELINE)]
+    output = {"output_dir": str(tmp_path / "out")}
+    workflow = monai.bundle.create_workflow(config_file=files, workflow_type="inference", logging_file=False, **output)
+    assert workflow.check_properties() == []
+    workflow.run()
+    assert_restored(tmp_path / "out", bundle)
+    opened = open_bundle(bundle, "inference.json", BASELINE)
+    hole = {"hole": torch.zeros(1, 16, 16).index_fill(1, torch.tensor([4, 5]), 1.0)} if name == INPAINT else {}
+    image = torch.rand(1, 16, 16)
+    assert opened.generate(image, **hole).shape == image.shape
 
 
 @pytest.mark.parametrize("name", BUNDLES)
