@@ -13,6 +13,7 @@ from typing import Any
 from ..networks.device import check_inference
 from ..utils.files import sha256_of, written_whole
 from .dataset import CheckedDataset
+from .dicom_volumes import is_whole
 from .finder import EXPECTED, MAPS, OutputNames, find_partner, output_paths, stem_of
 from .image_file import Unsuitable, check_same, read_record, source_record
 from .reader import read_image
@@ -67,7 +68,7 @@ def pending_cases(
         others = [path for name, path in paths.items() if name != "pred"]
         others += [paths["pred"].with_name(f"{stem_of(paths['pred'])}{end}") for end in also]
         # a missing file is named by check_run
-        if overwrite or not all(Path(value).is_file() for value in case.values()):
+        if overwrite or not all(Path(value).exists() for value in case.values()):
             cases.append(case)
             continue
         sources = {source_name if key == "image" else key: value for key, value in case.items()}
@@ -99,7 +100,7 @@ def is_done(
     record_path = path.with_name(f"{stem_of(path)}.json")
     found = read_record(record_path)
     if found is None:
-        if path.is_file() or record_path.is_file():
+        if path.exists() or record_path.is_file():
             there = "a record that can be read" if record_path.is_file() else f"its record {record_path.name}"
             raise FileExistsError(
                 f"{path} is there without {there}, so it is unknown how it was made: choose another output_dir, or "
@@ -116,8 +117,10 @@ def is_done(
 
 def opens(path: str | Path) -> bool:
     """Whether an image is there and complete, to its last pixel; with a notice where it is there and is not."""
-    if not Path(path).is_file():
+    if not Path(path).exists():
         return False
+    if Path(path).is_dir():
+        return is_whole(Path(path))
     try:
         read_image(path)
     except Unsuitable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def read_dicom(path: Path) -> ImageFile:
     _check(path, source)
     if "PixelData" not in source:
         raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
-    stored = _pixels(path, source)
+    stored = decoded(path, source)
     if source.PhotometricInterpretation in _YBR and int(pydicom.__version__.split(".")[0]) < 3:
         from pydicom.pixel_data_handlers.util import convert_color_space  # pydicom 3 has done it
 
@@ -92,8 +93,16 @@ def read_dicom(path: Path) -> ImageFile:
     return image
 
 
-def _pixels(path: Path, source: Any) -> np.ndarray:
-    """The stored values; an error that says what to install where nothing can decode them."""
+def is_dicom(path: str | Path) -> bool:
+    """Whether it is a file with DICOM's mark, "DICM" after 128 bytes."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def decoded(path: Path, source: Any) -> np.ndarray:
+    """The stored values of a pydicom data set; an error that says what to install where nothing can decode them."""
     try:
         return np.asarray(source.pixel_array)
     except Exception as error:

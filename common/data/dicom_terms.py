@@ -76,6 +76,13 @@ def safe_values(source: Any) -> dict[str, Any]:
     return taken
 
 
+def body_part(name: str) -> str:
+    """The name of a part of the body, if the standard defines it; otherwise ValueError."""
+    if name not in _TERMS["BodyPartExamined"].split():
+        raise ValueError(f"body_part must be one of DICOM's terms, such as BRAIN or CHEST, got {name!r}.")
+    return name
+
+
 def image_type(source: Any, kind: str) -> list[str]:
     """ImageType of what is derived from ``source``, whose SOP class is ``kind``."""
     if kind != "MR":

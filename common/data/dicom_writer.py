@@ -13,6 +13,7 @@ from .dicom_terms import REGIONS, VIEWS, image_type, safe_values
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+_EQUIPMENT = {"restored": ("109102", "Processing Equipment"), "generated": ("109100", "Synthesizing Equipment")}
 # What an archive files an image by; one study must not hold two spellings of a patient.
 _LINKED = (
     *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -46,8 +47,22 @@ def write_dicom(
         link_to_patient: whether it belongs to the patient and the study of its source and names it
             (SourceImageSequence), so that an archive can file it.
     """
+    source = import_pydicom().dcmread(str(source_path), stop_before_pixels=True)
+    write_instance(path, pixels, source, record, description, rescale, link_to_patient)
+
+
+def write_instance(
+    path: str | Path,
+    pixels: np.ndarray,
+    source: Any,
+    record: Mapping[str, Any],
+    description: str,
+    rescale: tuple[float, float] | None = None,
+    link_to_patient: bool = False,
+    made: str = "restored",
+) -> None:
+    """As ``write_dicom``, for a data set as source, which may be made up; ``made`` is "restored" or "generated"."""
     pydicom = import_pydicom()
-    source = pydicom.dcmread(str(source_path), stop_before_pixels=True)
     new = pydicom.dataset.Dataset()
     dx_map = rescale is not None and SOP_CLASSES[str(source.SOPClassUID)].startswith("DX")
     new.SOPClassUID = (
@@ -56,7 +71,7 @@ def write_dicom(
     for name, value in safe_values(source).items():
         setattr(new, name, value)
     _add_identity(pydicom, new, source, record)
-    _add_origin(pydicom, new, source, record, description)
+    _add_origin(pydicom, new, source, record, description, made)
     _add_pixels(new, source, pixels, rescale)
     if link_to_patient:
         _link(pydicom, new, source)
@@ -145,19 +160,21 @@ def _required(pydicom: Any, new: Any) -> dict[str, Any]:
     return needed
 
 
-def _add_origin(pydicom: Any, new: Any, source: Any, record: Mapping[str, Any], description: str) -> None:
+def _add_origin(pydicom: Any, new: Any, source: Any, record: Mapping[str, Any], description: str, made: str) -> None:
     """What the image is and what made it."""
     new.SpecificCharacterSet = "ISO_IR 192"
     new.ImageType = image_type(source, SOP_CLASSES[str(new.SOPClassUID)])
     new.add_new(0x0008001C, "CS", "YES")  # SyntheticData, a name that pydicom 2 does not know
     new.SeriesDescription = f"SYNTHETIC {record.get('bundle', '')} {record.get('map', '')}".strip()
-    new.ImageComments = "SYNTHETIC: restored by a generative model, not for diagnosis"
+    new.ImageComments = f"SYNTHETIC: {made} by a generative model, not for diagnosis"
+    if made == "generated":
+        new.ImagesInAcquisition = source.ImagesInAcquisition
     new.DerivationDescription = description[:1024]
     new.Manufacturer = "conditional-diffusion-bundles"
     new.ManufacturerModelName = str(record.get("bundle", ""))
     new.SoftwareVersions = str(record.get("version") or "")
     equipment = pydicom.dataset.Dataset()
-    equipment.PurposeOfReferenceCodeSequence = [_code(pydicom, "109102", "Processing Equipment")]
+    equipment.PurposeOfReferenceCodeSequence = [_code(pydicom, *_EQUIPMENT[made])]
     equipment.Manufacturer = new.Manufacturer
     equipment.ManufacturerModelName = new.ManufacturerModelName
     equipment.SoftwareVersions = new.SoftwareVersions

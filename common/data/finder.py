@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..utils.files import written_whole
-from .dicom import has_pixels
+from .dicom import has_pixels, is_dicom
+from .dicom_volumes import is_segmentation
 from .image_file import read_record
 
 ENDINGS = {
@@ -57,14 +58,6 @@ def kind_of(path: str | Path) -> str:
     return next((kind for kind, endings in ENDINGS.items() if ending in endings), "dicom")
 
 
-def is_dicom(path: str | Path) -> bool:
-    """Whether it is a file with DICOM's mark, "DICM" after 128 bytes."""
-    if not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
 def is_image(path: str | Path, kinds: Collection[str] = tuple(ENDINGS)) -> bool:
     """
     True for a file, not hidden, with DICOM's mark and pixels, or else with the ending of an image, of these kinds.
@@ -88,6 +81,7 @@ def find_images(
     recursive: bool = False,
     generated: bool = False,
     leave_out: Sequence[str | Path | None] = (),
+    series: bool = False,
 ) -> list[str]:
     """
     Images of a folder, sorted by name, or the files named in ``only``.
@@ -104,6 +98,7 @@ def find_images(
             where other images lie beside it, as in a run whose output folder is its input folder; generated images
             alone are taken, without their maps and previews.
         leave_out: files and sub-folders that hold no inputs.
+        series: whether the DICOM slices of a folder are one volume, given as that folder; segmentations stay files.
 
     Returns:
         The paths.
@@ -117,6 +112,9 @@ def find_images(
     if others:
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
         logger.warning("%s: %d left out, no file of the kinds %s: %s", folder, len(others), "/".join(kinds), names)
+    if series:
+        slices = {path for path in found if is_dicom(path) and not is_segmentation(path)}
+        found = sorted({str(Path(path).parent) if path in slices else path for path in found})
     return found if generated else _without_outputs(folder, found)
 
 
@@ -222,7 +220,7 @@ class OutputNames:
         """The sub-folder of ``root`` that an input lies in; empty where it lies elsewhere."""
         path = Path(os.path.abspath(file))
         root = None if self.root is None else os.path.abspath(self.root)
-        return path.parent.relative_to(root) if root and path.is_relative_to(root) else Path()
+        return path.parent.relative_to(root) if root and Path(root) in path.parents else Path()
 
     def of(self, file: str | Path) -> str:
         """The name of an input's outputs, with their sub-folder."""

@@ -57,7 +57,7 @@ class ImageFile:
 
     Attributes:
         path: of the file.
-        kind: "raster", "nifti" or "dicom".
+        kind: "raster", "nifti", "dicom", or "series" for a DICOM volume.
         values: (C, X, Y, Z), float64; one channel, or three where it is in colour; Z = 1 for a single image, whose x
             runs to the right and y down.
         affine: (4, 4), mm, RAS; that of an axial picture where the file has none.

@@ -17,7 +17,7 @@ from monai.utils import SpaceKeys
 
 from ..transforms.geometry import SlicesLastd
 from ..utils.files import sha256_of
-from . import dicom
+from . import dicom, dicom_volumes
 from .finder import EXPECTED, kind_of
 from .formats import read_nifti, read_nifti_header, read_nifti_slice, read_raster, read_raster_header
 from .image_file import ImageFile, ImageHeader, Unsuitable, sides
@@ -27,12 +27,13 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 logger = logging.getLogger(__name__)
 
 
-def read_image(path: str | Path) -> ImageFile:
+def read_image(path: str | Path, segments: Mapping[str, int] | None = None) -> ImageFile:
     """
     Read an image of any of the formats to its end.
 
     Args:
-        path: .png, .jpg, .jpeg, .nii, .nii.gz, in any case, or a DICOM file by any name.
+        path: .png, .jpg, .jpeg, .nii, .nii.gz, in any case, or a DICOM file by any name, or the folder of a series.
+        segments: labels of a DICOM segmentation, see ``read_segmentation``; None: segmentations are no images.
 
     Returns:
         Its numbers, (C, X, Y, Z), and what it takes to write others like it.
@@ -42,9 +43,14 @@ def read_image(path: str | Path) -> ImageFile:
         ImportError: for DICOM without pydicom.
         ValueError: when it is damaged, of a kind that cannot be used, or holds NaN; the message begins with the path.
     """
-    path = _existing(path)
+    path = _existing(path, folder=True)
     readers = {"raster": read_raster, "nifti": read_nifti, "dicom": dicom.read_dicom}
-    image = _named(path, readers[kind_of(path)])
+    if path.is_dir():
+        image = _named(path, dicom_volumes.read_series)
+    elif segments is not None and dicom.is_dicom(path) and dicom_volumes.is_segmentation(path):
+        image = _named(path, lambda file: dicom_volumes.read_segmentation(file, segments))
+    else:
+        image = _named(path, readers[kind_of(path)])
     wrong = int((~np.isfinite(image.values)).sum())
     if wrong:
         raise ValueError(f"{path}: {wrong} of {image.values.size} pixels are NaN or infinite; numbers were expected.")
@@ -65,12 +71,12 @@ def image_header(path: str | Path) -> ImageHeader:
     return _named(path, readers[kind_of(path)])
 
 
-def _existing(path: str | Path) -> Path:
+def _existing(path: str | Path, folder: bool = False) -> Path:
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not (folder and dicom_volumes.slices_of(path)):
         inside = ", ".join(sorted(p.name for p in path.iterdir())[:3]) or "nothing"
         raise FileNotFoundError(f"{path}: a file was expected, this is a folder (it holds {inside}).")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; {EXPECTED} was expected.")
     return path
 
@@ -100,6 +106,7 @@ class LoadImaged(MonaiLoadImaged):
         channels: 1 for grey, 3 for colour. Equal channels are grey.
         luminance: whether colour becomes its luminance, with a notice, where grey is expected; otherwise an error.
         dtype: of the result.
+        segments: of DICOM segmentations, see ``read_image``.
 
     Returns (when called):
         A copy of the case with ``MetaTensor`` images, whose metadata has "filename_or_obj" and "format"
@@ -124,6 +131,7 @@ class LoadImaged(MonaiLoadImaged):
         channels: int = 1,
         luminance: bool = True,
         dtype: torch.dtype = torch.float32,
+        segments: Mapping[str, int] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
@@ -133,6 +141,7 @@ class LoadImaged(MonaiLoadImaged):
         self.channels = channels
         self.luminance = luminance
         self.dtype = dtype
+        self.segments = segments
         self._upright = SlicesLastd("image")
         self._noted: set[str] = set()
 
@@ -141,7 +150,9 @@ class LoadImaged(MonaiLoadImaged):
         result = dict(data)
         for key in self.key_iterator(result):
             several = isinstance(result[key], (list, tuple))
-            images = [self._load(read_image(path)) for path in (result[key] if several else [result[key]])]
+            images = [
+                self._load(read_image(path, self.segments)) for path in (result[key] if several else [result[key]])
+            ]
             result[key] = self._together(images) if several else images[0]
         return result
 
@@ -156,8 +167,10 @@ class LoadImaged(MonaiLoadImaged):
     def _load(self, image: ImageFile) -> MetaTensor:
         values = self._in_channels(image)
         single = values.shape[3] == 1
-        if self.spatial_dims == 3 and image.kind != "nifti":
+        if self.spatial_dims == 3 and image.kind not in ("nifti", "series"):
             raise Unsuitable(f"{image.path}: a 3D volume was expected, got a picture.")
+        if self.spatial_dims != 3 and image.kind == "series":
+            raise Unsuitable(f"{image.path}: a single image was expected, got a DICOM series (dataset_dir takes it).")
         if self.spatial_dims == 2 and not single:
             raise Unsuitable(f"{image.path}: a 2D image was expected, got {sides(values.shape[1:])} voxels.")
         image.sha256 = sha256_of(image.path)

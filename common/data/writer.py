@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import uuid
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,102 +16,17 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.transforms import SaveImaged as MonaiSaveImaged
 
-from ..utils.files import written_whole
-from .dicom_writer import write_dicom
+from .dicom_terms import body_part as defined_part
 from .finder import MAPS, OutputNames, output_paths, stem_of
-from .formats import write_nifti, write_png
-from .image_file import ImageFile, describe, integer_limits, sides, source_record
+from .image_file import ImageFile, integer_limits, source_record
 from .lists import FORMATS
+from .outputs import Output, write_outputs
 
 _GREYS = 255
+VOLUME_ENDINGS = {"nifti": ".nii.gz", "dicom": ""}
+"""What the names of generated volumes end in; a series is a folder."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass
-class Output:
-    """
-    One file to write.
-
-    Attributes:
-        path: of the file.
-        values: (X, Y, Z), or (X, Y, Z, C) for a 4D NIfTI file, in the units of ``like``.
-        like: how it is stored.
-        affine: (4, 4), of ``values``.
-        name: of a map beside the result, "" for the result.
-        padding: see ``ImageFile``, in the pixels of the source.
-    """
-
-    path: Path
-    values: np.ndarray
-    like: ImageFile
-    affine: np.ndarray
-    name: str = ""
-    padding: np.ndarray | None = None
-
-
-def write_image(
-    path: str | Path,
-    values: np.ndarray,
-    like: ImageFile,
-    affine: np.ndarray,
-    record: Mapping[str, Any],
-    padding: np.ndarray | None = None,
-    link_to_patient: bool = False,
-) -> None:
-    """
-    Write an image in the format of another.
-
-    Args:
-        path: of the file, ending as ``output_ending`` says.
-        values: (X, Y, Z), in the units of ``like.values``.
-        like: the image that it was made from, or ``for_deviation`` of that.
-        affine: (4, 4), of ``values``; written to NIfTI. DICOM keeps the position of the source, with finer pixels
-            where ``values`` has more of them.
-        record: provenance; goes in short to the file's header.
-        padding: where nothing was measured in the source, whose padding value goes there again.
-        link_to_patient: of DICOM, see ``write_dicom``.
-    """
-    array = like.stored(values)
-    padding = like.padding if padding is None else padding
-    if padding is not None and not like.deviation:
-        rows, columns = (np.arange(new) * old // new for new, old in zip(array.shape[:2], padding.shape[:2]))
-        array[np.asarray(padding, dtype=bool)[np.ix_(rows, columns)]] = like.extra["padding"]
-    if like.kind == "nifti":
-        write_nifti(Path(path), array, like, affine, describe(record))
-        return
-    pixels = np.ascontiguousarray(array[..., 0].T)
-    if like.kind == "raster":
-        write_png(path, pixels, {"Description": describe(record)})
-    else:
-        rescale = (like.slope, like.inter) if like.deviation else None
-        write_dicom(path, pixels, like.path, record, describe(record), rescale, link_to_patient)
-
-
-def _write_outputs(
-    outputs: Sequence[Output], record: Mapping[str, Any], record_path: Path, run: str = "", link: bool = False
-) -> None:
-    """Write the files of one case, the result last, after the record: where it stands, everything does."""
-    written: list[Path] = []
-    try:
-        for output in outputs:
-            if output is outputs[-1]:
-                with written_whole(record_path) as temporary:
-                    temporary.write_text(json.dumps(record, indent=4, default=str) + "\n")
-                written.append(record_path)
-            with written_whole(output.path) as temporary:
-                about = {**record, "run": run, "map": output.name}
-                write_image(temporary, output.values, output.like, output.affine, about, output.padding, link)
-            written.append(output.path)
-    except OSError as error:
-        for path in written:
-            path.unlink(missing_ok=True)
-        target = str(outputs[-1].path)
-        raise type(error)(error.errno, f"the image cannot be written ({error.strerror})", target) from error
-    shape = outputs[-1].values.shape
-    seed = "" if record.get("seed") is None else f", seed {record['seed']}"
-    unit = "pixels" if shape[2] == 1 else "voxels"
-    logger.debug(f"Wrote {outputs[-1].path} ({sides(shape[:2] if shape[2] == 1 else shape)} {unit}{seed})")
 
 
 class KeepSeedd(MapTransform):
@@ -162,6 +76,8 @@ class SaveImaged(MonaiSaveImaged):
             case whose "missing" is 0 stands there already and is passed on unwritten.
         output_dtype: of NIfTI volumes that are no restorations of their source (an MR volume for a mask); values are
             rounded and limited. None for the type and scale of the source.
+        output_format: of such volumes: "nifti", or "dicom" for a folder with a series of MR slices.
+        body_part: that such a series shows, a defined term of DICOM; "" for none.
         provenance: what made the images.
         hole_key: of an image whose file name goes to the record, if the case has it.
         source_name: of the source's file in the record.
@@ -192,6 +108,8 @@ class SaveImaged(MonaiSaveImaged):
         output_postfix: str = "",
         image_format: str | None = None,
         output_dtype: DtypeLike = None,
+        output_format: str = "nifti",
+        body_part: str = "",
         provenance: Mapping[str, Any] | None = None,
         hole_key: str = "original_hole",
         source_name: str = "image",
@@ -205,6 +123,11 @@ class SaveImaged(MonaiSaveImaged):
         MapTransform.__init__(self, keys, allow_missing_keys)
         if image_format is not None and image_format not in FORMATS:
             raise ValueError(f"image_format must be one of {sorted(FORMATS)}, got {image_format!r}.")
+        if output_format != "nifti" and output_dtype is None:
+            raise ValueError(f"output_format {output_format}: that is for generated volumes, others keep their format.")
+        if output_format not in VOLUME_ENDINGS:
+            raise ValueError(f"output_format must be one of {sorted(VOLUME_ENDINGS)}, got {output_format!r}.")
+        self.output_format, self.body_part = output_format, defined_part(body_part) if body_part else ""
         self.output_names = output_names or OutputNames()
         self.link_to_patient = link_to_patient
         if link_to_patient and self.output_names.anonymous:
@@ -236,7 +159,7 @@ class SaveImaged(MonaiSaveImaged):
     def _save_like_source(self, image: MetaTensor, data: Mapping[Any, Any], source: ImageFile) -> None:
         like, ending = source, None
         if self.output_dtype is not None:
-            like, ending = _volume(source, self.output_dtype), ".nii.gz"
+            like, ending = self._volume(source, self.output_dtype), VOLUME_ENDINGS[self.output_format]
         maps = {name: data[name] for name in MAPS if name in data}
         names = self.output_names
         paths = output_paths(source.path, self.output_dir, self.output_postfix, list(maps), ending, names)
@@ -263,7 +186,15 @@ class SaveImaged(MonaiSaveImaged):
             self._warned = True
             logger.warning("link_to_patient: DICOM files in %s name the patients of their sources.", self.output_dir)
         record_path = paths["pred"].with_name(f"{stem_of(paths['pred'])}.json")
-        _write_outputs(outputs, record, record_path, self.run, self.link_to_patient)
+        write_outputs(outputs, record, record_path, self.run, self.link_to_patient)
+
+    def _volume(self, source: ImageFile, dtype: np.dtype) -> ImageFile:
+        """As ``source``, for a volume of another kind: its place is kept, its scale is not."""
+        new = dataclasses.replace(source, dtype=dtype, slope=1.0, inter=0.0, limits=integer_limits(dtype))
+        new.kind, new.shape = "nifti", (0, 0, 0)
+        if self.output_format == "dicom":
+            new.kind, new.extra = "series", {"body_part": self.body_part}
+        return new
 
     def _save_generated(self, image: Any, data: Mapping[Any, Any], image_format: str) -> None:
         if not int(data.get("missing", 1)):
@@ -278,7 +209,7 @@ class SaveImaged(MonaiSaveImaged):
         ]
         about = {k: data[k] for k in ("case", "class") if k in data}
         record = {**self.provenance, **about, "outputs": [output.path.name for output in outputs]}
-        _write_outputs(outputs, record, self.output_dir / f"{name}.json")
+        write_outputs(outputs, record, self.output_dir / f"{name}.json")
 
 
 def in_unit_range(image: Any, name: str) -> np.ndarray:
@@ -301,13 +232,6 @@ def in_unit_range(image: Any, name: str) -> np.ndarray:
     if not (values.min() >= 0 and values.max() <= 1):  # NaN fails too
         raise ValueError(f"{name}: values in [0, 1] were expected, got {values.min():g} to {values.max():g}.")
     return values
-
-
-def _volume(source: ImageFile, dtype: np.dtype) -> ImageFile:
-    """As ``source``, for a volume of another kind: its place is kept, its scale is not."""
-    return dataclasses.replace(
-        source, kind="nifti", dtype=dtype, slope=1.0, inter=0.0, limits=integer_limits(dtype), shape=(0, 0, 0)
-    )
 
 
 def _eight_bits(image_format: str) -> ImageFile:

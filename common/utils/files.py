@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -47,6 +48,45 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def written_whole_folder(path: str | Path) -> Iterator[Path]:
+    """
+    As ``written_whole``, for a folder of files, which takes the place of one of its name.
+
+    Args:
+        path: final name; its parent is made where it is missing.
+
+    Yields:
+        An empty folder, hidden, to write to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
+    temporary.mkdir()
+    try:
+        with _locked_folder(temporary):
+            yield temporary
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked_folder(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Whether a folder could be locked for the time of the block."""
+    if fcntl is None:  # Windows opens no folders
+        yield False
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield _lock(descriptor, wait)
+    finally:
+        os.close(descriptor)
+
+
 def _reserve(path: Path) -> tuple[Path, BinaryIO]:
     """An empty file of a random name beside ``path``, locked while this process has it open."""
     while True:
@@ -59,15 +99,20 @@ def _reserve(path: Path) -> tuple[Path, BinaryIO]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left of ``path``: temporary files that no process holds locked."""
+    """Remove what killed processes left of ``path``: temporary files and folders that no process holds locked."""
     leftover = re.compile(rf"\.[0-9a-f]+\.{re.escape(path.name)}")
     for name in filter(leftover.fullmatch, os.listdir(path.parent)):
+        if path.with_name(name).is_dir():
+            with contextlib.suppress(OSError), _locked_folder(path.with_name(name), wait=False) as free:
+                if free:
+                    shutil.rmtree(path.with_name(name))
+            continue
         with contextlib.suppress(OSError), path.with_name(name).open("r+b") as file:
             if _lock(file, wait=False):
                 path.with_name(name).unlink()
 
 
-def _lock(file: BinaryIO, wait: bool) -> bool:
+def _lock(file: BinaryIO | int, wait: bool) -> bool:
     """Whether ``file`` could be locked; False where the file system or the platform has no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -77,6 +122,9 @@ def _lock(file: BinaryIO, wait: bool) -> bool:
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """SHA-256 of a file, hexadecimal; of a folder, that of those of its files, in order, whatever they are called."""
+    if os.path.isdir(path):
+        inside = sorted(sha256_of(one) for one in Path(path).iterdir() if one.is_file() and one.name[0] != ".")
+        return hashlib.sha256("".join(inside).encode()).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

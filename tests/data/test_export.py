@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from common.data.finder import OutputNames, find_images, kind_of
+from common.data.outputs import write_image
 from common.data.reader import LoadImaged, read_image
-from common.data.writer import SaveImaged, write_image
+from common.data.writer import SaveImaged
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import (
     AS_IS,

@@ -12,8 +12,9 @@ from PIL import Image
 from common.data.checks import check_run, pending_cases
 from common.data.dataset import CheckedDataset
 from common.data.finder import find_images, find_partner, output_ending, stem_of
+from common.data.outputs import write_image
 from common.data.reader import LoadImaged, read_image
-from common.data.writer import SaveImaged, write_image
+from common.data.writer import SaveImaged
 from tests.bundles.restoration_runs import CR, MR, grey, pixels, write_dicom, write_picture
 from tests.fixtures import oblique_affine, write_nifti
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from common.data.dicom import SOP_CLASSES
 from common.data.finder import output_ending
+from common.data.outputs import write_image
 from common.data.reader import LoadImaged, image_header, read_image
-from common.data.writer import SaveImaged, write_image
+from common.data.writer import SaveImaged
 from tests.bundles.restoration_runs import CR, MR, grey, write_dicom, write_picture
 from tests.fixtures import oblique_affine
 

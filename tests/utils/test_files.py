@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from common.utils.files import sha256_of, written_whole
+from common.utils.files import sha256_of, written_whole, written_whole_folder
 
 _KILLED = """
 import os, signal
@@ -108,3 +108,19 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_a_folder_takes_its_name_when_it_is_complete_and_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "new" / "series"
+    with written_whole_folder(path) as temporary:
+        (temporary / "1").write_bytes(b"first")
+        assert not path.exists()
+    with pytest.raises(FileNotFoundError), written_whole_folder(path) as temporary:
+        (temporary / "none").read_bytes()
+    assert [one.read_bytes() for one in path.iterdir()] == [b"first"]
+    (tmp_path / "new" / ".0123456789abcdef.series").mkdir()  # of a killed process
+    with written_whole_folder(path) as temporary, written_whole_folder(path) as other:  # neither is a leftover
+        (other / "2").write_bytes(b"second")
+        (temporary / "3").write_bytes(b"third")
+    assert [one.read_bytes() for one in path.iterdir()] == [b"third"]
+    assert [one.name for one in path.parent.iterdir()] == ["series"]
