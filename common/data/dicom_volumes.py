@@ -164,6 +164,7 @@ class RightAnglesd(MapTransform):
 
     Args:
         keys: volumes with an affine.
+        format: of the results; with another than "dicom", everything is passed on.
         channels: of the results; a series has one.
 
     Raises:
@@ -174,14 +175,15 @@ class RightAnglesd(MapTransform):
         ('image',)
     """
 
-    def __init__(self, keys: KeysCollection, channels: int = 1) -> None:
+    def __init__(self, keys: KeysCollection, format: str = "dicom", channels: int = 1) -> None:
         super().__init__(keys)
-        if channels != 1:
+        self.active = format == "dicom"
+        if self.active and channels != 1:
             raise ValueError(f"output_format dicom: volumes of one channel were expected, got {channels}.")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns a copy of ``data``, unchanged."""
-        for key in self.key_iterator(dict(data)):
+        for key in self.key_iterator(dict(data)) if self.active else ():
             _check_angles(np.asarray(data[key].affine), data[key].meta.get("filename_or_obj", key))
         return dict(data)
 

@@ -132,7 +132,7 @@ def test_a_missing_file_is_named(tmp_path, weights):
 
 
 def test_a_folder_without_masks_is_named(tmp_path, weights):
-    with refused(FileNotFoundError, f"No image in {re.escape(str(tmp_path))} .*a NIfTI label map"):
+    with refused(FileNotFoundError, f"No image in {re.escape(str(tmp_path))} .*a label map, as NIfTI, DICOM"):
         run_inference(dataset_dir=str(tmp_path), output_dir=str(tmp_path / "out"), weights=weights, **NO_SAMPLING)
 
 
