@@ -127,7 +127,8 @@ def written(folder: Path, since: float) -> str:
         'Nothing was written.'
     """
     there = [path for path in folder.glob("*") if not path.name.startswith(".")]
-    found = sorted(path for path in there if path.stat().st_mtime >= since - 1)  # some file systems round
+    newest = {path: max(one.stat().st_mtime for one in (path, *path.rglob("*"))) for path in there}
+    found = sorted(path for path in there if newest[path] >= since - 1)  # some file systems round
     if not found:
         return "Nothing was written."
     names = [path.name + "/" * path.is_dir() for path in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 import torch
@@ -108,6 +109,13 @@ def test_many_files_are_counted_and_old_ones_are_not_told(tmp_path):
     said = written(tmp_path, 0)
     assert said == f"Wrote to {tmp_path}: 9 .json, 9 .nii.gz, previews/ files, such as case_0.nii.gz."
     assert written(tmp_path, 1e12) == "Nothing was written."
+    inside = tmp_path / "study" / "a.png"
+    inside.parent.mkdir()
+    inside.touch()
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.utime(path, (1e6, 1e6))
+    os.utime(inside, (2e6, 2e6))  # written anew, which its folder does not show
+    assert written(tmp_path, 2e6) == f"Wrote to {tmp_path}: study/."
 
 
 def test_commands_are_those_of_the_working_folder(tmp_path, monkeypatch):
