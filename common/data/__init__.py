@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = exported(
         "finder": ["find_images"],
         "image_file": ["ImageFile", "ImageHeader"],
         "lists": ["image_cases", "paired_cases", "sample_cases", "slice_cases"],
+        "ranges": ["with_ranges"],
         "reader": ["LoadImaged", "LoadSliced", "image_header", "read_image"],
         "splits": ["split_cases", "stratified_folds"],
         "writer": ["KeepSeedd", "SaveImaged"],

@@ -36,6 +36,8 @@ class ScaleIntensityByd(MapTransform, InvertibleTransform):
         outside: key of a hole, (1, *spatial): only the pixels where it is 0 are known.
         percentiles: of the known values that are taken for the smallest and the largest, such as (0.5, 99.5); None
             for the extremes themselves.
+        range_key: key of a range (low, high) of the whole patient (``with_ranges``), which is taken instead; None for
+            that of the image.
 
     Raises:
         ValueError: for a ``b_max`` outside (-1, 1]; (when called) for an image without contrast, by name.
@@ -53,12 +55,14 @@ class ScaleIntensityByd(MapTransform, InvertibleTransform):
         b_max: float = 1.0,
         outside: str | None = None,
         percentiles: tuple[float, float] | None = None,
+        range_key: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if not -1 < b_max <= 1:
             raise ValueError(f"b_max must lie in (-1, 1], got {b_max}.")
         self.percentiles = percentiles
+        self.range_key = range_key
         self.by = by
         self.b_max = b_max
         self.outside = outside
@@ -70,7 +74,8 @@ class ScaleIntensityByd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(result):
             by = key if self.by is None else self.by
             name = str(data.get("case") or name_of(data[by], str(by)))
-            low, high = _known_range(data[by], hole, name, self.by is None, self.percentiles)
+            given = None if self.range_key is None else data[self.range_key]
+            low, high = _known_range(data[by], hole, name, self.by is None, self.percentiles, given)
             scale = (self.b_max + 1) / (high - low)
             values = ((convert_to_tensor(data[key]) - low) * scale - 1).clamp(-1, 1).float()
             result[key] = like(values, data[key])
@@ -102,6 +107,7 @@ class MeasuredScaled(MapTransform):
         b_max: see ``ScaleIntensityByd``.
         outside: key of a hole: only the pixels of ``given`` where it is 0 counted.
         scale_key: for the two numbers (gain, offset) that lead from the network's scale to the clean image's.
+        range_key: see ``ScaleIntensityByd``.
 
     Raises:
         ValueError: (when called) for an image without contrast, by name.
@@ -120,9 +126,11 @@ class MeasuredScaled(MapTransform):
         b_max: float = 1.0,
         outside: str | None = None,
         scale_key: str = "measured_scale",
+        range_key: str | None = None,
     ) -> None:
         super().__init__(keys)
         self.given = given
+        self.range_key = range_key
         self.clean = clean
         self.b_max = b_max
         self.outside = outside
@@ -133,7 +141,8 @@ class MeasuredScaled(MapTransform):
         result = on_cpu(data)
         given, clean = result[self.given], result[self.clean]
         name = str(data.get("case", self.clean))
-        low, high = _known_range(given, None if self.outside is None else result[self.outside], name)
+        known = None if self.range_key is None else data[self.range_key]
+        low, high = _known_range(given, None if self.outside is None else result[self.outside], name, of_patient=known)
         dark, bright = _known_range(clean, None, name)
         unit = (high - low) / (self.b_max + 1)
         gain, offset = 2 * unit / (bright - dark), 2 * (low + unit - dark) / (bright - dark) - 1
@@ -246,9 +255,19 @@ class ClassIndexd(MapTransform):
 
 
 def _known_range(
-    image: Any, hole: Any, name: str, robust: bool = False, percentiles: tuple[float, float] | None = None
+    image: Any,
+    hole: Any,
+    name: str,
+    robust: bool = False,
+    percentiles: tuple[float, float] | None = None,
+    of_patient: Sequence[Any] | None = None,
 ) -> tuple[float, float]:
     """The smallest and the largest known value; ``robust`` leaves out the few outermost pixels, with a notice."""
+    if of_patient is not None:
+        low, high = (float(value) for value in of_patient)
+        if not high > low:
+            raise ValueError(f"{name}: all pixels of the patient have the value {low:g}; contrast was expected.")
+        return low, high
     image = convert_to_tensor(image)
     known = image.flatten() if hole is None else image[convert_to_tensor(hole).expand_as(image) == 0]
     if percentiles is not None and known.numel():

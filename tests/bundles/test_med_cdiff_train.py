@@ -80,6 +80,7 @@ def test_paper_numbers(bundle, data, tmp_path):
         "spatial_size": [128, 128],
         "max_grad_norm": None,
         "flip_prob": 0.0,
+        "patient_range": True,
     }
     assert {key: get(key) for key in table} == table
     betas = get("noise_schedule").betas
@@ -107,6 +108,27 @@ def test_slices_of_volumes_are_trained_on(bundle, tmp_path):
     run = train(bundle, tmp_path / "volumes", tmp_path / "out", "slices.json", channel=0, batch_size=2)
     assert len(run.train_dataset) == 6
     assert (tmp_path / "out" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_images_of_a_patient_are_scaled_alike(bundle, tmp_path):
+    dim, bright = (head_slice(24, seed=seed) // factor for seed, factor in ((0, 3), (1, 1)))
+    rows = ["path,class,patient"]
+    for patient in range(6):
+        for name, image in (("dim", dim), ("bright", bright)):
+            write_picture(tmp_path / "data" / "glioma" / f"{name}_{patient}.png", image)
+            rows.append(f"glioma/{name}_{patient}.png,glioma,{patient}")
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(rows))
+    largest = {}
+    for wanted in (False, True):
+        given = {"group_by": "patient", "patient_range": wanted, "spatial_size": [24, 24]}
+        run = workflow(
+            bundle, tmp_path / "data", tmp_path, **given, **({"factors": [1.0]} if bundle == SUPERRES else {})
+        )
+        cases = run.parser.get_parsed_content("train#dataset")
+        largest[wanted] = [float(case["image"].max()) for case in cases if case["case"].startswith("dim")]
+    assert largest[True]
+    assert max(largest[True]) < min(largest[False]), "a dim image stays dim beside the bright one of its patient"
 
 
 @pytest.mark.parametrize("bundle", [SUPERRES, INPAINT])

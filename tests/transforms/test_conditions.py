@@ -59,6 +59,19 @@ def test_the_inverse_brings_the_known_pixels_back_in_the_units_of_the_file():
     assert not back.applied_operations
 
 
+def test_a_patients_range_scales_all_images_alike_and_is_undone():
+    clean, degraded = torch.tensor([[[20.0, 60.0]]]), torch.tensor([[[30.0, 50.0]]])
+    case = {"image": degraded, "label": clean, "degraded": degraded, "range": (0.0, 200.0)}
+    network = ScaleIntensityByd("image", by="image", range_key="range")(case)
+    torch.testing.assert_close(network["image"], degraded / 100 - 1)
+    measured = MeasuredScaled("pred", given="degraded", range_key="range")({**case, "pred": network["image"]})
+    torch.testing.assert_close(measured["pred"], torch.tensor([[[-0.5, 0.5]]]))  # of the clean image's own range
+    with pytest.raises(ValueError, match="all pixels of the patient have the value 3"):
+        ScaleIntensityByd("image", by="image", range_key="range")({**case, "range": (3.0, 3.0)})
+    with pytest.raises(KeyError, match="range"):
+        ScaleIntensityByd("image", by="image", range_key="range")({"image": degraded})
+
+
 @pytest.mark.parametrize("b_max", [1.0, 0.5])
 def test_measured_scale_undoes_what_the_network_sees(b_max):
     rng = np.random.default_rng(0)
