@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4": "MR",
     "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture",
 }
+# of every image (module Image Pixel)
+_REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 _DECODERS = "python-gdcm (Apache-2.0) or pylibjpeg pylibjpeg-libjpeg (GPL-3.0)"
@@ -33,10 +36,16 @@ def import_pydicom() -> Any:
     return pydicom
 
 
+def read_dataset(path: str | Path, **options: Any) -> Any:
+    """``pydicom.dcmread``, which by itself asks for as much memory as a damaged length says, beyond the file's end."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return import_pydicom().dcmread(content, **options)
+
+
 def has_pixels(path: str | Path) -> bool:
     """Whether a DICOM file is an image: no report, presentation state, plan or table of contents."""
     try:
-        source = import_pydicom().dcmread(str(path), stop_before_pixels=True, specific_tags=["Rows", "SOPClassUID"])
+        source = read_dataset(path, stop_before_pixels=True, specific_tags=["Rows", "SOPClassUID"])
     except Exception:
         return True  # the reader says what is wrong
     return "Rows" in source
@@ -50,7 +59,7 @@ def read_dicom_header(path: Path) -> ImageHeader:
         ImportError: without pydicom.
         Unsuitable: as ``read_dicom``.
     """
-    source = import_pydicom().dcmread(str(path), stop_before_pixels=True)
+    source = read_dataset(path, stop_before_pixels=True)
     _check(path, source)
     shape = (int(source.Columns), int(source.Rows), 1)
     return ImageHeader(path, "dicom", shape, AS_SHOWN, int(source.get("SamplesPerPixel", 1)))
@@ -71,7 +80,7 @@ def read_dicom(path: Path) -> ImageFile:
         Unsuitable: for other images than those in ``SOP_CLASSES``, several frames, palettes and look-up tables.
     """
     pydicom = import_pydicom()
-    source = pydicom.dcmread(str(path))
+    source = read_dataset(path)
     _check(path, source)
     if "PixelData" not in source:
         raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
@@ -150,6 +159,9 @@ def _check(path: Path, source: Any) -> None:
     if kind not in SOP_CLASSES:
         names = ", ".join(SOP_CLASSES.values())
         raise Unsuitable(f"{path}: {names} was expected, got SOP class {kind or 'none'} ({source.get('Modality')}).")
+    missing = [name for name in _REQUIRED if source.get(name) in (None, "")]
+    if missing:
+        raise Unsuitable(f"{path}: a DICOM image needs {', '.join(missing)}; the file is damaged or incomplete.")
     if int(source.get("NumberOfFrames") or 1) != 1:
         raise Unsuitable(f"{path}: one frame was expected, got {source.NumberOfFrames}; export them one by one.")
     if source.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2", "RGB", *_YBR):

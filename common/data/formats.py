@@ -211,6 +211,8 @@ def read_raster(path: Path) -> ImageFile:
     """
     read_raster_header(path)
     with Image.open(path, formats=DECODERS) as file:
+        file.verify()  # the checksums of a PNG, which decoding reads past
+    with Image.open(path, formats=DECODERS) as file:
         file.load()
         picture = ImageOps.exif_transpose(file)
     if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:

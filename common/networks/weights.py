@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,22 @@ def read_checkpoint(path: str | os.PathLike[str], made_by: str | None = None) ->
         hint = f" They are made by {made_by}." if made_by else f" Beside it: {', '.join(others)}." if others else ""
         raise FileNotFoundError(f"No weights at {path}.{hint}")
     try:
+        _check_whole(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise a dozen types, from EOFError to UnpicklingError
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} cannot be read as PyTorch weights (tensors only): {reason}") from error
+        reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        raise ValueError(
+            f"{path} cannot be read as PyTorch weights (tensors only): damaged, or another kind of file ({reason})."
+        ) from error
+
+
+def _check_whole(path: Path) -> None:
+    """Compare the checksums of a file of weights, which ``torch.load`` reads past."""
+    if zipfile.is_zipfile(path):  # what torch.save wrote before PyTorch 1.6 has none
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"the checksum of its entry {damaged} is wrong")
 
 
 def state_dict_of(content: Any, path: str | os.PathLike[str], key: str | None = None) -> dict[str, Tensor]:
