@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 
 from ..utils.files import written_whole
 from ..utils.images import MAX_VOXELS
-from .dicom import decoded, has_pixels, import_pydicom, is_dicom
+from .dicom import decoded, has_pixels, import_pydicom, is_dicom, read_dataset
 from .dicom_terms import body_part
 from .dicom_writer import write_instance
 from .image_file import ImageFile, Unsuitable, integer_limits, sides
@@ -36,7 +36,7 @@ def _highdicom() -> Any:
 
 def is_segmentation(path: str | Path) -> bool:
     """Whether a DICOM file is a segmentation."""
-    source = import_pydicom().dcmread(str(path), stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    source = read_dataset(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
     return str(source.get("SOPClassUID")) in SEGMENTATIONS
 
 
@@ -98,8 +98,8 @@ def read_series(folder: Path) -> ImageFile:
         ImportError: without highdicom, or without a decoder; names the file.
         Unsuitable: for several series, colour, or slices that make no volume.
     """
-    pydicom, highdicom = import_pydicom(), _highdicom()
-    files = {path: pydicom.dcmread(str(path)) for path in slices_of(folder)}
+    highdicom = _highdicom()
+    files = {path: read_dataset(path) for path in slices_of(folder)}
     series = sorted({str(one.get("SeriesInstanceUID")) for one in files.values()})
     if len(series) > 1:
         raise Unsuitable(f"{folder}: one series was expected, got {len(series)}: {', '.join(series[:3])}.")
@@ -121,7 +121,7 @@ def is_whole(folder: Path) -> bool:
         slices = read_series(folder).values.shape[3]
     except (OSError, ValueError):
         return False
-    first = import_pydicom().dcmread(str(slices_of(folder)[0]), stop_before_pixels=True)
+    first = read_dataset(slices_of(folder)[0], stop_before_pixels=True)
     return slices == int(first.get("ImagesInAcquisition") or 0)
 
 
