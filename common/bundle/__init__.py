@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = exported(
         "configs": ["OpenedBundle", "from_config", "open_bundle"],
         "errors": ["command_line"],
         "package": ["package_bundle"],
+        "record": ["recall", "record_of", "settings_of", "update_record"],
     },
 )

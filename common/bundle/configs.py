@@ -21,6 +21,8 @@ from monai.transforms import Compose
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from .record import recall
+
 _PICTURE = np.diag([-1.0, -1.0, -1.0, 1.0])  # x to the right, y down, as the readers of PNG and JPEG say it
 
 
@@ -48,6 +50,12 @@ def from_config(
         FileNotFoundError: when there is no such file.
         KeyError: when the file has no such item, or ``given`` no ``bundle_root``.
     """
+    parser, id = item_parser(item, given, **arguments)
+    return parser.get_parsed_content(id)
+
+
+def item_parser(item: str, given: Mapping[str, Any], **arguments: Any) -> tuple[ConfigParser, str]:
+    """The parser of another config and the id of the item in it, with everything set as ``from_config`` takes it."""
     files, _, id = item.partition("::")
     paths = [Path(given["bundle_root"], "configs", file) for file in files.split(",")]
     for path in paths:
@@ -58,7 +66,7 @@ def from_config(
     parser.update({f"{id}::{name}": value for name, value in arguments.items()})
     if id not in parser:
         raise KeyError(f"{paths[-1]} has no item {id!r}.")
-    return parser.get_parsed_content(id)
+    return parser, id
 
 
 def open_bundle(root: str | Path, *configs: str, **settings: Any) -> OpenedBundle:
@@ -174,6 +182,7 @@ class OpenedBundle:
                 raise KeyError(f"{self.root.name} has no setting {name!r}" + (f"; is it {near[0]!r}?" if near else "."))
         parser = ConfigParser(copy.deepcopy(self._config))
         parser.update(every)
+        recall(parser, every)
         return parser
 
     @contextlib.contextmanager

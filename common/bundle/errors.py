@@ -17,8 +17,12 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..utils import message_of, root_cause
+from .record import recall
 
 _COMMAND_LINE = "monai.bundle.__main__"
+_MAIN_CONFIGS = tuple(
+    f"{name}.json" for name in ("inference", "train", "evaluate", "classify", "fine_tune", "resume", "multi_gpu_train")
+)
 _LINES = 2  # of a message on the console, beside MONAI's notice that configs are code, and the place of the rest
 
 logger = logging.getLogger(__name__)
@@ -29,7 +33,8 @@ def command_line() -> None:
     Make ``python -m monai.bundle run`` end a mistake in its message; elsewhere, as in Python or in tests, do nothing.
 
     Every config calls it in "initialize". It refuses arguments that no config knows, and from then on an error is
-    printed as its message alone (``LastLine``). Texts that the command line takes for numbers, such as
+    printed as its message alone (``LastLine``). What the record of a run's weights says is taken over (``recall``), in
+    Python too. Texts that the command line takes for numbers, such as
     ``--output_dir 20240501``, become texts again for keys that end in "_dir".
 
     Raises:
@@ -38,22 +43,39 @@ def command_line() -> None:
     Example:
         >>> command_line()  # this is no run of monai.bundle
     """
-    if getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "") != _COMMAND_LINE:
-        return
     frames = list(_frames())
-    workflow = next((found for found in (f.get("self") for f in frames) if isinstance(found, ConfigWorkflow)), None)
+    workflow = running_workflow()
     if workflow is None:
         return
+    if getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "") != _COMMAND_LINE:
+        recall(workflow.parser, changed_names(workflow))
+        return
     LastLine.install(workflow.parser)
+    given = changed_names(workflow)
     made = next((f for f in frames if "_args" in f and "config_file" in f), None)
     if made is not None:
         settings = set(inspect.signature(type(workflow).__init__).parameters)
-        given = [name for name in made["_args"] if name not in settings]
+        arguments = [name for name in made["_args"] if name not in settings]
         defined = ConfigParser.load_config_files(made["config_file"])
-        check_arguments(given, defined, workflow.parser.get())
-    for name, value in workflow.parser.get().items():
-        if name.endswith("_dir") and isinstance(value, int):
-            workflow.parser.ref_resolver.items[name].update_config(str(value))
+        check_arguments(arguments, defined, workflow.parser.get())
+        given += arguments
+    folders = {name: value for name, value in workflow.parser.get().items() if name.endswith("_dir")}
+    if numbers := {name: str(value) for name, value in folders.items() if isinstance(value, int)}:
+        workflow.parser.update(numbers)
+        workflow.parser.parse(reset=True)
+    recall(workflow.parser, given)
+
+
+def running_workflow() -> ConfigWorkflow | None:
+    """MONAI's workflow whose config runs at this moment, if there is one."""
+    return next((found for found in (f.get("self") for f in _frames()) if isinstance(found, ConfigWorkflow)), None)
+
+
+def changed_names(workflow: ConfigWorkflow) -> list[str]:
+    """Names whose values differ from those of the bundle's main configs: what an overlay or Python code has set."""
+    paths = [Path(workflow.config_root_path) / name for name in _MAIN_CONFIGS]
+    files = [ConfigParser.load_config_file(path) for path in paths if path.is_file()]
+    return [name for name, value in workflow.parser.get().items() if all(file.get(name) != value for file in files)]
 
 
 def check_arguments(given: Collection[str], defined: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -74,7 +74,7 @@ class CheckedDataset(Dataset):
             try:
                 transformed = super()._transform(index)
             except Exception as error:
-                problems[index] = _problem(case, error)
+                problems[index] = problem_of(case, error)
                 continue
             if not isinstance(transformed, Mapping):
                 continue
@@ -147,14 +147,14 @@ class CheckedCacheDataset(CacheDataset):
         try:
             return super()._load_cache_item(idx)
         except Exception as error:
-            self._problems[idx] = _problem(self.data[idx], error)
+            self._problems[idx] = problem_of(self.data[idx], error)
             return None
 
     def _transform(self, index: int) -> Any:
         try:
             return super()._transform(index)
         except Exception as error:
-            raise ValueError(_problem(self.data[index], error)) from error
+            raise ValueError(problem_of(self.data[index], error)) from error
 
 
 class CropToCommonSize:
@@ -204,7 +204,7 @@ def _files(case: Any) -> list[str]:
     return [value for value in values if isinstance(value, str) and (os.sep in value or os.path.isfile(value))]
 
 
-def _problem(case: Any, error: Exception) -> str:
+def problem_of(case: Any, error: Exception) -> str:
     """Why a case cannot be used, beginning with its files where the error does not know them."""
     message, files = message_of(error), _files(case)
     return message if any(file in message for file in files) else ": ".join([*files[:1], message])

@@ -12,6 +12,7 @@ from typing import Any
 from .checks import check_folder, is_done
 from .finder import ENDINGS, EXPECTED, find_images, stem_of
 from .formats import nifti_shape
+from .subjects import subject_rule
 
 Case = dict[str, str]
 FORMATS = {"png": ".png", "nifti": ".nii.gz"}
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def paired_cases(
-    dataset_dir: str | Path, folders: dict[str, str], group_of: Callable[[str], object] | None = None
+    dataset_dir: str | Path, folders: dict[str, str], group_of: str | Callable[[str], object] = "file"
 ) -> list[Case]:
     """
     One case for each stem that stands in every folder, sorted by name.
@@ -28,7 +29,7 @@ def paired_cases(
     Args:
         dataset_dir: the folder that holds ``folders``.
         folders: key of the case -> folder of NIfTI files, e.g. ``{"image": "images", "label": "labels"}``.
-        group_of: stem -> what it must not be split from (the subject); by default the stem.
+        group_of: stem -> what it must not be split from (the subject), see ``subject_rule``.
 
     Returns:
         ``{key: path, …, "case": stem, "group": group}`` a case.
@@ -58,7 +59,7 @@ def paired_cases(
             raise ValueError(
                 f"No {key} in {Path(dataset_dir) / folders[key]} for {missing[:5]} ({len(missing)} in all)."
             )
-    group = group_of or (lambda name: name)
+    group = subject_rule(group_of)
     return [{**{key: files[key][name] for key in folders}, "case": name, "group": str(group(name))} for name in names]
 
 

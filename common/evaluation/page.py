@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..visualize.html import address, document, figure, paragraph, safe, side_by_side, table
 from ..visualize.pictures import image_panel, slice_panels, thumbnail
 from .catalogue import METRICS
 from .folders import ImageFolder
 from .results import table_rows
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 1080px; margin: 2em auto;
-  padding: 0 1em; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-table { border-collapse: collapse; margin: .5em 0; } td, th { padding: .25em .9em .25em 0; text-align: left;
-  border-bottom: 1px solid #ddd; vertical-align: top; } td.number { font-variant-numeric: tabular-nums; }
-.notice { background: #fff6e0; border-left: 4px solid #e69f00; padding: .4em .8em; margin: .4em 0; }
-.copies { background: #fde8e0; border-left: 4px solid #d55e00; padding: .4em .8em; white-space: pre-line; }
-.clean { background: #e6f4ee; border-left: 4px solid #009e73; padding: .4em .8em; white-space: pre-line; }
-.row { display: flex; flex-wrap: wrap; gap: 6px; margin: .3em 0; } figure { margin: 0; width: 120px; }
-figure.wide { width: 258px; } figure img { width: 100%; display: block; background: #000; image-rendering: auto; }
-figcaption { font-size: 11px; color: #555; overflow-wrap: anywhere; } code { font-size: .9em; overflow-wrap: anywhere; }
-.audit { max-width: 100%; }
-"""
 
 
 def page(
@@ -49,19 +33,17 @@ def page(
     context = content["context"]
     counts = f"{context['fake']['n']} generated and {context['real']['n']} real images"
     parts = [
-        f"<h1>{_safe(context['fake']['folder'])} against {_safe(context['real']['folder'])}</h1>",
+        f"<h1>{safe(context['fake']['folder'])} against {safe(context['real']['folder'])}</h1>",
         f"<p>{counts}.</p>",
     ]
-    parts += [f'<p class="notice">{_safe(line)}</p>' for line in content.get("notices", ())]
+    parts += [paragraph(line, "notice") for line in content.get("notices", ())]
     parts += _verdict(content["metrics"], audit_picture)
     for title, rows in tables(content):
-        parts.append(f"<h2>{_safe(title)}</h2>" + _table(("metric", "value", "95 % interval", "n"), rows))
+        parts.append(f"<h2>{safe(title)}</h2>" + table(("metric", "value", "95 % interval", "n"), rows))
     parts += ["<h2>Images</h2>", *_images(real, fake, bool(context["paired"]))]
     parts += ["<h2>What the metrics are</h2>", _definitions(content["metrics"])]
     parts += ["<h2>What the numbers rest on</h2>", _facts(content)]
-    body = "\n".join(parts)
-    head = f'<meta charset="utf-8"><title>Comparison of image sets</title><style>{_STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+    return document("Comparison of image sets", parts)
 
 
 def tables(content: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
@@ -78,23 +60,19 @@ def tables(content: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, s
     return list(groups.items())
 
 
-def picture(folder: ImageFolder, index: int) -> str:
-    """An image as a PNG in a data address: 2D as it is, 3D as three middle slices, the patient's right on the left."""
+def picture(folder: ImageFolder, index: int) -> bytes:
+    """An image as a PNG: 2D as it is, 3D as three middle slices, the patient's right on the left."""
     image, spacing = folder[index], folder.spacings[index]
     if folder.spatial_dims == 3:
         panels = slice_panels(image, affine=np.diag([*spacing, 1.0]))[0]
     else:  # the axes of a stored slice point to the right and to the front
         panel = image_panel(image, upright=True) if folder.stored_as_shown else image_panel(image.flip(1, 2))
         panels = [panel if folder.stored_as_shown else panel._replace(size=_extent(image.shape[1:], spacing))]
-    return _address(thumbnail([panel._replace(window=(-1.0, 1.0), labels=None) for panel in panels]))
+    return thumbnail([panel._replace(window=(-1.0, 1.0), labels=None) for panel in panels])
 
 
 def _extent(shape: Sequence[int], spacing: Sequence[float]) -> tuple[float, float]:
     return shape[0] * spacing[0], shape[1] * spacing[1]
-
-
-def _address(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _images(real: ImageFolder, fake: ImageFolder, paired: bool, count: int = 8) -> list[str]:
@@ -102,8 +80,9 @@ def _images(real: ImageFolder, fake: ImageFolder, paired: bool, count: int = 8) 
     chosen = {"generated": (fake, _sample_of(fake, count)), "real": (real, _sample_of(real, count))}
     parts = ["<p>The same places in both folders.</p>" if paired else "<p>Evenly over each folder, sorted by name.</p>"]
     for title, (folder, indices) in chosen.items():
-        figures = "".join(_figure(folder, index) for index in indices)
-        parts.append(f'<h3>{title}</h3><div class="row">{figures}</div>')
+        wide = folder.spatial_dims == 3
+        figures = [figure(picture(folder, index), folder.names[index], wide) for index in indices]
+        parts.append(f"<h3>{title}</h3>{side_by_side(figures)}")
     return parts
 
 
@@ -112,29 +91,22 @@ def _sample_of(images: Sequence[Any], count: int) -> list[int]:
     return sorted({int(v) for v in np.linspace(0, len(images) - 1, min(count, len(images))).round()})
 
 
-def _figure(folder: ImageFolder, index: int) -> str:
-    address = picture(folder, index)
-    kind = ' class="wide"' if folder.spatial_dims == 3 else ""
-    name = _safe(folder.names[index])
-    return f'<figure{kind}><img alt="{name}" src="{address}"><figcaption>{name}</figcaption></figure>'
-
-
 def _verdict(metrics: Mapping[str, Any], audit_picture: str | Path | None) -> list[str]:
     entry = metrics.get("memorisation")
     if entry is None:
         return []
     kind = "copies" if entry["copies"] else "clean"
-    parts = ["<h2>Copies of training images</h2>", f'<p class="{kind}">{_safe(entry["verdict"])}</p>']
+    parts = ["<h2>Copies of training images</h2>", paragraph(entry["verdict"], kind)]
     if audit_picture is not None:
-        address = _address(Path(audit_picture).read_bytes())
-        parts.append(f'<img class="audit" alt="worst pairs" src="{address}">')
+        worst = address(Path(audit_picture).read_bytes())
+        parts.append(f'<img class="audit" alt="worst pairs" src="{worst}">')
     return parts
 
 
 def _definitions(metrics: Mapping[str, Any]) -> str:
     used = [name for name in METRICS if any(entry["metric"] == name for entry in metrics.values())]
     rows = [(name, METRICS[name].definition, METRICS[name].read, METRICS[name].source) for name in used]
-    return _table(("metric", "definition", "reading", "source"), rows)
+    return table(("metric", "definition", "reading", "source"), rows)
 
 
 def _facts(content: Mapping[str, Any]) -> str:
@@ -148,18 +120,8 @@ def _facts(content: Mapping[str, Any]) -> str:
         ("seconds", str(content["seconds"])),
     ]
     rows += [("versions", _flat(content["versions"]))]
-    return _table(("what", "value"), rows)
+    return table(("what", "value"), rows)
 
 
 def _flat(values: Mapping[str, Any]) -> str:
     return "; ".join(f"{key}: {value}" for key, value in values.items() if value is not None)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{_safe(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f'<td class="number">{_safe(cell)}</td>' for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
-
-
-def _safe(text: Any) -> str:
-    return html.escape(str(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,18 @@ class MetricHandler(IgniteMetricHandler):
         release_memory(output[0] if isinstance(output[0], Tensor) else output[0][0][None])
 
     def compute(self) -> Any:
-        """The metric's value; NaN, with a line in the log, where it raises ValueError."""
+        """The metric's value; NaN where it raises ValueError."""
         try:
             return super().compute()
         except ValueError as error:
-            logger.warning("%s", error)
+            logger.debug("%s", error)  # the report says it too
             return math.nan
+
+
+def _warned(content: Mapping[str, Any]) -> list[str]:
+    """Names of the entries of a report, at any depth, that hold a warning."""
+    inner = [(name, value) for name, value in content.items() if isinstance(value, Mapping)]
+    return [one for name, value in inner for one in ([name] if "warning" in value else _warned(value))]
 
 
 def metric_handlers(
@@ -159,8 +166,15 @@ class _Report:
 
     def __call__(self, engine: Engine) -> None:
         """Collect on all processes, write on the first."""
-        content = self.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what it warns of stands in its report
+            content = self.collect()
         if idist.get_rank() == 0:
+            if doubtful := _warned(content):
+                logger.warning(
+                    f"{len(doubtful)} values rest on too few cases, or have none ({', '.join(doubtful)}): "
+                    f"{self.output_dir / 'metrics.md'} says why. --all_cases True measures every case of dataset_dir."
+                )
             write_report(content, markdown_table(content), self.output_dir)
 
     def collect(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = exported(
     {
         "adversarial": ["Adversarial"],
         "checkpoints": ["CheckpointWriter", "ResumeTraining", "TrainingState"],
+        "curves": ["Curves", "HeldOutLoss"],
         "guards": ["CheckMemory", "EpochSeeding", "GradientClipper", "StopOnNonFiniteLoss"],
         "run_report": ["RunReport", "bundle_command"],
         "progressive": ["ProgressiveStages"],

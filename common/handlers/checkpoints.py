@@ -12,6 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 
+from ..bundle.errors import running_workflow
+from ..bundle.record import settings_of, update_record
 from ..networks.weights import save_weights
 from ..utils.files import written_whole
 from .guards import EpochSeeding
@@ -104,7 +106,8 @@ class TrainingState:
 
 class CheckpointWriter:
     """
-    Write ``checkpoint_epoch=N.pt`` (the training state) and ``model.pt`` (the EMA weights, a plain state dict).
+    Write ``checkpoint_epoch=N.pt`` (the training state) and ``model.pt`` (the EMA weights, a plain state dict), with
+    ``model.json``, the settings of the config that runs, see ``recall``.
 
     Both appear under their names only when they are complete (MONAI's ``CheckpointSaver`` writes in place, and with
     ``save_final`` it also writes what an exception has left half-trained), and older checkpoints go only after that.
@@ -184,7 +187,10 @@ class CheckpointWriter:
     def _write_model(self) -> None:
         self._written = True
         if self.model_name is not None:
-            save_weights(self.state.model, self.output_dir / self.model_name)
+            path = save_weights(self.state.model, self.output_dir / self.model_name)
+            workflow = running_workflow()
+            if workflow is not None:
+                update_record(path, settings=settings_of(workflow.parser))
 
 
 class ResumeTraining:

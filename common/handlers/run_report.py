@@ -15,11 +15,12 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 
 from ..data.finder import ending_of
+from ..data.survey import Survey
 from ..utils.progress import ImagesBar
 
 _SAID = (
     *("weights", "steps", "step_rule", "guidance_scale", "num_samples", "set_seed", "seed"),
-    *("precision", "held_out", "batch_size", "learning_rate"),
+    *("precision", "batch_size", "learning_rate"),
 )
 _WORDS = {"step_rule": "by", "set_seed": "seed", "num_samples": "samples"}
 _NAMED = 8  # files that the end names; of more it says how many
@@ -36,6 +37,7 @@ class RunReport:
         about: of the run, by name: the record of its images (see ``provenance``), or else; a value of None is left
             out.
         then: what a user does next: a sentence, or a command of a bundle, see ``bundle_command``.
+        survey: of the data of a training, whose summary and notices are told; or None.
         noun: what a case is called.
         shown: whether to say anything; False in processes other than that of rank 0.
 
@@ -51,12 +53,14 @@ class RunReport:
         output_dir: str | Path,
         about: Mapping[str, Any] | None = None,
         then: str | None = None,
+        survey: Survey | None = None,
         noun: str = "image",
         shown: bool = True,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.about = dict(about or {})
         self.then = then
+        self.survey = survey
         self.noun = noun
         self.shown = shown
         self._start = self._clock = 0.0
@@ -88,8 +92,9 @@ class RunReport:
         about = {name: self.about[name] for name in _SAID if self.about.get(name) is not None}
         where = f"on {state.device}" + (f" in {about.pop('precision')}" if "precision" in about else "")
         kind = " for training" if isinstance(engine, Trainer) else ""
-        held_out = f", {about.pop('held_out')} held out" if "held_out" in about else ""
-        lines = [f"{cases} {self.noun}{'s' * (cases != 1)}{kind}{held_out}, {where}."]
+        lines = [f"{cases} {self.noun}{'s' * (cases != 1)}{kind}, {where}."]
+        if self.survey is not None:
+            lines += [self.survey.summary(), *self.survey.notices]
         if isinstance(engine, Trainer):
             about = {"epochs": state.max_epochs, "iterations_an_epoch": state.epoch_length, **about}
         if about:
@@ -153,12 +158,16 @@ def bundle_command(bundle_root: str | Path, configs: Sequence[str], **arguments:
         >>> bundle_command("bundles/b", ["inference.json"], seed=1)
         'python -m monai.bundle run --config_file bundles/b/configs/inference.json --seed 1'
     """
-    near = os.path.relpath(bundle_root)
-    root = Path(bundle_root if near.startswith("..") else near)
-    files = [(root / "configs" / name).as_posix() for name in configs]
+    files = [_near(Path(bundle_root, "configs", name)) for name in configs]
     given = files[0] if len(files) == 1 else '"[' + ",".join(f"'{file}'" for file in files) + ']"'
-    values = [f"--{name} {shlex.quote(str(value))}" for name, value in arguments.items()]
+    values = [f"--{name} {shlex.quote(_near(value))}" for name, value in arguments.items()]
     return " ".join(["python -m monai.bundle run --config_file", given, *values])
+
+
+def _near(value: Any) -> str:
+    """A path as seen from the working folder, where it lies in it; anything else as it is."""
+    near = os.path.relpath(value) if os.path.isabs(str(value)) else ""
+    return str(value) if not near or near.startswith("..") else Path(near).as_posix()
 
 
 def duration(seconds: float) -> str:

@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .adversarial import ADVERSARIAL_TERMS, Adversarial
 from .checkpoints import CheckpointWriter, TrainingState
+from .curves import Curves, HeldOutLoss
 from .guards import CheckMemory, GradientClipper, StopOnNonFiniteLoss
 from .run_report import RunReport, duration
 
@@ -106,8 +107,8 @@ class TrainingHandlers:
     Guard the run, lower the learning rate, log, write checkpoints and validate, in this order.
 
     ``CheckMemory``, ``StopOnNonFiniteLoss``, ``GradientClipper`` and ``LrScheduleHandler`` (after each iteration) act
-    in every process; ``ProgressLog``, ``TensorBoardStatsHandler``, ``CheckpointWriter`` and ``ValidationHandler`` in
-    that of rank 0 alone. An ``AdversarialTrainer`` is adapted by ``Adversarial`` first.
+    in every process; ``ProgressLog``, ``TensorBoardStatsHandler``, ``CheckpointWriter``, ``ValidationHandler``,
+    ``HeldOutLoss`` and ``Curves`` in that of rank 0 alone. ``Adversarial`` adapts an ``AdversarialTrainer`` first.
 
     Args:
         state: what a checkpoint holds, with its network and learning-rate schedule.
@@ -121,6 +122,7 @@ class TrainingHandlers:
         memory_keys: keys of a batch that are concatenated as the network's input, for the estimate of the memory that
             training needs; empty or None for no estimate.
         report: what the run says as it starts and ends; None for nothing.
+        held_out: data loader of the cases for ``HeldOutLoss``, which an ``AdversarialTrainer`` does not have; or None.
 
     Raises:
         ValueError: when ``max_grad_norm`` is not positive, or an interval is less than 1.
@@ -128,7 +130,7 @@ class TrainingHandlers:
     >>> from types import SimpleNamespace
     >>> state = SimpleNamespace(parts={"network": None, "lr_scheduler": None})
     >>> [type(handler).__name__ for handler in TrainingHandlers(state, "out", checkpoint_interval=None).handlers]
-    ['StopOnNonFiniteLoss', 'LrScheduleHandler', 'ProgressLog']
+    ['StopOnNonFiniteLoss', 'LrScheduleHandler', 'ProgressLog', 'Curves']
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class TrainingHandlers:
         val_interval: int = 1,
         memory_keys: Sequence[str] | None = None,
         report: RunReport | None = None,
+        held_out: Any = None,
     ) -> None:
         self.handlers: list[Any] = [StopOnNonFiniteLoss()]
         if memory_keys:
@@ -167,18 +170,22 @@ class TrainingHandlers:
         if checkpoint_interval is not None:
             name = None if state.ema is None else "model.pt"
             self.handlers.append(CheckpointWriter(output_dir, state, checkpoint_interval, model_name=name))
-        evaluators = [validators] if isinstance(validators, Evaluator) else validators
-        for evaluator in filter(None, evaluators):
+        evaluators = list(filter(None, [validators] if isinstance(validators, Evaluator) else validators))
+        for evaluator in evaluators:
             if writer is not None:
                 TensorBoardStatsHandler(writer, iteration_log=False).attach(evaluator)
             self.handlers.append(ValidationHandler(val_interval, evaluator))
+        if held_out is not None:
+            self.handlers.append(HeldOutLoss(held_out, state.model, val_interval))
+        self.handlers.append(Curves(output_dir, evaluators, writer))
 
     def attach(self, engine: Engine) -> None:
         """Attach them all to ``engine``, a MONAI trainer."""
         if isinstance(engine, AdversarialTrainer):
             Adversarial().attach(engine)
         for handler in self.handlers:
-            handler.attach(engine)
+            if not (isinstance(handler, HeldOutLoss) and isinstance(engine, AdversarialTrainer)):
+                handler.attach(engine)
 
 
 def ema(

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
+from ..bundle.record import record_of, update_record
 from ..data.finder import ending_of
 from ..data.formats import write_png
 from ..data.image_file import describe
@@ -194,16 +195,12 @@ def write_sample_record(weights: str | Path, sample: Sequence[Case], initial_wei
                 f"{path} was trained on another sample of real images: the weights of this run would have seen images "
                 "that are kept to test on. Give the same split, fraction and split_seed, or other weights."
             )
-    record = weights.with_suffix(".json")
-    with written_whole(record) as temporary:
-        temporary.write_text(json.dumps({"sample": digest, "images": len(sample)}) + "\n")
-    return record
+    return update_record(weights, sample=digest, images=len(sample))
 
 
 def sample_of(weights: str | Path) -> str | None:
     """The digest of the sample that ``weights`` were trained on, None where no record of them lies beside them."""
-    path = Path(weights).with_suffix(".json")
-    record = json.loads(path.read_text()) if path.is_file() else {}
+    record = record_of(weights)
     known = record.get("weights_sha256")  # in the records of weights that are complete
     return record.get("sample") if known is None or known == sha256_of(weights) else None
 

@@ -175,7 +175,7 @@ def preview_figure(
 
 
 def contact_sheet(
-    columns: Mapping[str, Sequence[Any]], path: str | Path, window: tuple[float, float] = (-1, 1)
+    columns: Mapping[str, Sequence[Any]], path: str | Path, window: tuple[float, float] = (-1, 1), caption: str = ""
 ) -> Path:
     """
     Images or volumes of the same cases in columns, such as condition, generated and real; a row a case.
@@ -185,6 +185,7 @@ def contact_sheet(
             middle slices of the first channel are shown, see ``slice_panels``.
         path: PNG to write.
         window: values of 2D images shown black and white.
+        caption: written above all.
 
     Raises:
         ValueError: when the columns differ in length, are empty, or hold something other than images.
@@ -202,7 +203,7 @@ def contact_sheet(
     for index, title in enumerate(columns):
         place = index * across + across // 2
         rows[0][place] = rows[0][place]._replace(title=title)
-    return save_figure(sheet(rows, width=(2.0 if flat else 4.5) * len(columns)), path)
+    return save_figure(sheet(rows, caption, width=(2.0 if flat else 4.5) * len(columns)), path)
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:

@@ -22,6 +22,7 @@ from ..data.reader import read_image
 from ..utils.files import written_whole
 from .pictures import as_bytes, contact_sheet, image_panel, preview_figure, save_figure, tiled
 
+_CAPTION = "Synthetic, epoch {epoch}. Early: noise or blur. Then shapes; detail last, as the rate falls."
 _TITLES = {"image": "condition", "pred": "generated", "label": "real"}
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ class SamplePreviews:
         self.keys = tuple(keys)
         self.by_class = False
         self._cases: list[dict[str, Any]] = []
+        self._epoch = 0
 
     def attach(self, engine: Engine) -> None:
         """Collect from ``engine``, a MONAI evaluator that decollates, and write at its end."""
@@ -139,7 +141,7 @@ class SamplePreviews:
 
     def __call__(self, engine: Any) -> None:
         """Write the sheet of this evaluation."""
-        epoch = engine.state.epoch
+        epoch = self._epoch = engine.state.epoch
         if not self._cases:
             return
         self.draw(self.path(epoch))
@@ -150,7 +152,8 @@ class SamplePreviews:
 
     def draw(self, path: Path) -> None:
         """Write the collected cases to ``path``."""
-        contact_sheet({_TITLES.get(key, key): [case[key] for case in self._cases] for key in self.keys}, path)
+        columns = {_TITLES.get(key, key): [case[key] for case in self._cases] for key in self.keys}
+        contact_sheet(columns, path, caption=_CAPTION.format(epoch=self._epoch) if "{epoch" in self.name else "")
 
 
 class SampleSheet(SamplePreviews):

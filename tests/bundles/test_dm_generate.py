@@ -65,6 +65,7 @@ def test_it_trains_on_the_share_alone_and_previews(trained, data, bundle):
     assert not {case["case"] for case in sample} & {case["case"] for case in rest}
     assert run.trainer.state.iteration == 2 * 3
     names = {"checkpoint_epoch=1.pt", "checkpoint_epoch=2.pt", "model.pt", "model.json", "previews", "tensorboard"}
+    names |= {"progress.csv", "progress.png"}
     assert {path.name for path in folder.iterdir()} == names
     with Image.open(folder / "previews" / "epoch_0002.png") as sheet:
         assert (sheet.mode, sheet.size) == ("RGB" if bundle == SMEAR else "L", (2 * 17 - 1, 4 * 17 - 1))

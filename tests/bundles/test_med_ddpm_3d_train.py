@@ -83,6 +83,7 @@ def test_the_loss_falls_and_the_files_are_there(data, tmp_path):
         "model.pt",
         "previews/epoch_0010.png",
         "previews/epoch_0020.png",
+        "progress.png",
     }
     model = torch.load(tmp_path / "model.pt", weights_only=True)
     ema = {key[4:]: value for key, value in weights(run).items() if key.startswith("ema.")}

@@ -71,7 +71,7 @@ def test_values_of_two_networks_never_share_a_table():
 
 def test_slices_are_shown_upright_with_the_right_on_the_left(tmp_path):
     folder = _folder(tmp_path, 1)
-    data = base64.b64decode(picture(folder, 0).split(",")[1])
+    data = picture(folder, 0)
     sheet = np.asarray(Image.open(io.BytesIO(data), formats=["PNG"])).astype(float)
     scale = 112 / 16  # the tallest panel is 8 slices of 2 mm
     axial = sheet[:, : round(10 * scale)]
