@@ -127,6 +127,8 @@ class ByNetwork:
         inferer: called as ``inferer(inputs, network)``; by default the network is called once.
         key: of its input, (C, H, W), scaled as for the diffusion network.
         scale_key: of the numbers that ``MeasuredScaled`` left in the case.
+        hole_key: of a hole, (1, H, W), not 0 inside: outside of it the result is the clean image, "label"; None to
+            keep all of the restoration.
 
     Example:
         >>> ByNetwork(nn.Identity())({"image": torch.ones(1, 1, 2), "measured_scale": torch.tensor([0.5, -0.25])})
@@ -134,12 +136,18 @@ class ByNetwork:
     """
 
     def __init__(
-        self, network: nn.Module, inferer: Inferer | None = None, key: str = "image", scale_key: str = "measured_scale"
+        self,
+        network: nn.Module,
+        inferer: Inferer | None = None,
+        key: str = "image",
+        scale_key: str = "measured_scale",
+        hole_key: str | None = None,
     ) -> None:
         self.network = network.eval()
         self.inferer = inferer or SimpleInferer()
         self.key = key
         self.scale_key = scale_key
+        self.hole_key = hole_key
 
     @torch.no_grad()
     def __call__(self, case: Case) -> Tensor:
@@ -147,7 +155,10 @@ class ByNetwork:
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
         image = self.inferer(convert_to_tensor(case[self.key])[None].to(device), self.network)[0].cpu()
         gain, offset = (float(number) for number in case[self.scale_key])
-        return convert_to_tensor(image) * gain + offset
+        restored = convert_to_tensor(image) * gain + offset
+        if self.hole_key is None:
+            return restored
+        return torch.where(convert_to_tensor(case[self.hole_key]) > 0, restored, convert_to_tensor(case["label"]))
 
 
 class MethodImagesd(Transform):

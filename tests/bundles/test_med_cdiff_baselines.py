@@ -10,8 +10,17 @@ import pytest
 import torch
 
 from common.networks.restoration import RestorationUNet, SRResNet
-from tests.bundles.inference_runs import refused
-from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, pixels, restoration, write_picture
+from tests.bundles.inference_runs import TINY, refused
+from tests.bundles.restoration_runs import (
+    BUNDLES,
+    DENOISE,
+    INPAINT,
+    SUPERRES,
+    pixels,
+    restoration,
+    tiny_weights,
+    write_picture,
+)
 from tests.bundles.test_med_cdiff_train import train
 from tests.bundles.training import NETWORK, weights
 from tests.masks.phantom2d import head_slice
@@ -48,14 +57,14 @@ def trained(method, bundle, data, output, *overlays, **overrides):
     return train(bundle, data, output, *base, f"train_{method}.json", *overlays, without=without, **given)
 
 
-def evaluated(method, bundle, data, tmp_path, file, **overrides):
+def evaluated(overlay, bundle, data, tmp_path, **overrides):
     """The rows of the table."""
     given = {"group_by": None, "dataset_dir": str(data), "output_dir": str(tmp_path / "eval"), "spatial_size": [16, 16]}
-    few = {"columns#names": ["psnr", "acutance"], "classifier_weights": None, "key_metric#against": {}}
-    given |= {**TINY_OF.get(method, NETWORK), "weights": str(file), **few, **overrides}
-    restoration(bundle, "evaluate.json", f"{method}.json", direct=True, tiny=method not in TINY_OF, **given).run()
+    given |= {"columns#names": ["psnr", "acutance"], "classifier_weights": None, "key_metric#against": {}, **overrides}
+    direct = overlay != "baselines.json"
+    restoration(bundle, "evaluate.json", overlay, direct=direct, tiny=False, **given).run()
     result = json.loads((tmp_path / "eval" / "metrics.json").read_text())
-    assert result["context"]["step_rule"] == "DirectSampler"
+    assert result["context"]["step_rule"] == ("DirectSampler" if direct else "DPMSolverPP2M")
     return result["methods"]
 
 
@@ -74,11 +83,22 @@ def evaluated(method, bundle, data, tmp_path, file, **overrides):
 def test_it_trains_and_its_weights_are_a_row_of_the_table(method, bundle, data, tmp_path):
     trained(method, bundle, data, tmp_path / "run")
     assert (tmp_path / "run" / "previews" / "epoch_0008.png").is_file()
-    rows = evaluated(method, bundle, data, tmp_path, tmp_path / "run" / "model.pt")
+    network = TINY_OF.get(method, NETWORK)
+    rows = evaluated(f"{method}.json", bundle, data, tmp_path, weights=str(tmp_path / "run" / "model.pt"), **network)
     assert method in rows
     assert not {"med_cdiff", "mean"} & set(rows)
     psnr = {name: row["metrics"]["psnr"]["value"] for name, row in rows.items() if name != "original"}
     assert psnr[method] > psnr.get(DEGRADED.get(bundle), 10)
+    (tmp_path / "run" / "model.pt").rename(tmp_path / "run" / f"{method}.pt")
+    place = f"methods#{method}#network#network#"
+    own = {place + key.removeprefix("network_def#"): value for key, value in network.items()}
+    given = {**TINY, **own, "baseline_dir": str(tmp_path / "run"), "weights": tiny_weights(bundle, tmp_path)}
+    more = evaluated("baselines.json", bundle, data, tmp_path, **given)
+    assert {method, "med_cdiff"} <= set(more), "the same row beside the diffusion model's"
+    assert len(more) == len({*more, *rows}), "baselines without weights have no row"
+    assert more[method]["metrics"]["psnr"]["value"] == pytest.approx(
+        psnr[method], abs=0.05 if method == "hpunet" else 1e-3
+    )
 
 
 @METHODS
