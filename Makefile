@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 BUNDLE := bundles/med_ddpm_3d
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format clean
+ROWS ?= *
+
+.PHONY: help demo test lint format tables numbers clean
 
 help:
 	@$(PYTHON) -m common
@@ -26,6 +28,13 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Tables of all pages from bundles/*/docs/numbers.json.  make numbers BUNDLE=med_cdiff_mri_inpaint ROWS=fast measures again and compares.
+tables: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.numbers tables
+
+numbers: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.numbers rerun $(notdir $(BUNDLE)) --rows "$(ROWS)"
 
 # torch first and pinned: a later package must not pull another build of it.
 $(VENV)/.installed: requirements.txt
