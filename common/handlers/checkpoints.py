@@ -171,18 +171,27 @@ class CheckpointWriter:
         epoch = engine.state.epoch
         if epoch % self.interval and epoch != engine.state.max_epochs:
             return
+        self.check(engine)
         state = self.state.collect(engine)
-        _check_finite({name: state[name] for name in ("network", "ema", "d_network") if name in state}, epoch)
         with written_whole(self.output_dir / _NAME.format(epoch=epoch)) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
         self._write_model()
-        for old in checkpoints(self.output_dir)[self.keep :]:
-            old.unlink()
+        self._prune()
+
+    def check(self, engine: Engine) -> None:
+        """Stop at broken weights; also for use before a validation, whose error would hide theirs."""
+        weights = {name: part for name, part in self.state.parts.items() if name in ("network", "ema", "d_network")}
+        _check_finite({name: part.state_dict() for name, part in weights.items()}, engine.state.epoch)
 
     def complete(self, engine: Engine) -> None:
-        """Write the weights of a run that was finished before it was resumed."""
+        """Write the weights of a run that was finished before it was resumed, and remove what its end had left."""
         if not self._written and checkpoints(self.output_dir):
             self._write_model()
+            self._prune()
+
+    def _prune(self) -> None:
+        for old in checkpoints(self.output_dir)[self.keep :]:
+            old.unlink()
 
     def _write_model(self) -> None:
         self._written = True

@@ -104,11 +104,11 @@ class ProgressLog:
 
 class TrainingHandlers:
     """
-    Guard the run, lower the learning rate, log, write checkpoints and validate, in this order.
+    Guard the run, lower the learning rate, log, validate and write checkpoints, in this order.
 
     ``CheckMemory``, ``StopOnNonFiniteLoss``, ``GradientClipper`` and ``LrScheduleHandler`` (after each iteration) act
-    in every process; ``ProgressLog``, ``TensorBoardStatsHandler``, ``CheckpointWriter``, ``ValidationHandler``,
-    ``HeldOutLoss`` and ``Curves`` in that of rank 0 alone. ``Adversarial`` adapts an ``AdversarialTrainer`` first.
+    in every process; ``ProgressLog``, ``TensorBoardStatsHandler``, ``ValidationHandler``, ``HeldOutLoss``, ``Curves``
+    and ``CheckpointWriter`` in that of rank 0 alone. ``Adversarial`` adapts an ``AdversarialTrainer`` first.
 
     Args:
         state: what a checkpoint holds, with its network and learning-rate schedule.
@@ -167,9 +167,11 @@ class TrainingHandlers:
             self.handlers.append(
                 TensorBoardStatsHandler(writer, iteration_log=every, tag_name=tag, output_transform=loss_of)
             )
+        checkpoints = []
         if checkpoint_interval is not None:
             name = None if state.ema is None else "model.pt"
-            self.handlers.append(CheckpointWriter(output_dir, state, checkpoint_interval, model_name=name))
+            checkpoints = [CheckpointWriter(output_dir, state, checkpoint_interval, model_name=name)]
+            self.handlers.append(_AtEpochEnd(checkpoints[0].check))
         evaluators = list(filter(None, [validators] if isinstance(validators, Evaluator) else validators))
         for evaluator in evaluators:
             if writer is not None:
@@ -177,7 +179,8 @@ class TrainingHandlers:
             self.handlers.append(ValidationHandler(val_interval, evaluator))
         if held_out is not None:
             self.handlers.append(HeldOutLoss(held_out, state.model, val_interval))
-        self.handlers.append(Curves(output_dir, evaluators, writer))
+        # last, so that a run killed before it does the epoch again, with its validation and its curves
+        self.handlers += [Curves(output_dir, evaluators, writer), *checkpoints]
 
     def attach(self, engine: Engine) -> None:
         """Attach them all to ``engine``, a MONAI trainer."""
@@ -186,6 +189,16 @@ class TrainingHandlers:
         for handler in self.handlers:
             if not (isinstance(handler, HeldOutLoss) and isinstance(engine, AdversarialTrainer)):
                 handler.attach(engine)
+
+
+class _AtEpochEnd:
+    """A function as a handler."""
+
+    def __init__(self, work: Any) -> None:
+        self.work = work
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.work)
 
 
 def ema(

@@ -1,4 +1,4 @@
-"""Four jobs that a kill may meet, as small as they go: a training, an inference, a synthetic set, a cross-validation."""
+"""Four small jobs that a kill may meet: a training, an inference, a synthetic set, a cross-validation."""
 
 from __future__ import annotations
 
