@@ -6,9 +6,10 @@ __getattr__, __dir__, __all__ = exported(
     __name__,
     {
         "dataset": ["CheckedCacheDataset", "CheckedDataset", "CropToCommonSize"],
+        "drawn": ["remade_cases", "sample_cases"],
         "finder": ["find_images"],
         "image_file": ["ImageFile", "ImageHeader"],
-        "lists": ["image_cases", "paired_cases", "sample_cases", "slice_cases"],
+        "lists": ["image_cases", "paired_cases", "slice_cases"],
         "ranges": ["with_ranges"],
         "reader": ["LoadImaged", "LoadSliced", "image_header", "read_image"],
         "splits": ["split_cases", "stratified_folds"],

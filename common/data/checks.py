@@ -83,6 +83,7 @@ def is_done(
     provenance: Mapping[str, Any],
     sources: Mapping[str, str] | None = None,
     anonymous: bool = False,
+    record_path: Path | None = None,
 ) -> bool:
     """
     Whether an image is there, made as this run would make it, and can be read, with all that stands beside it.
@@ -93,11 +94,12 @@ def is_done(
         provenance: what this run would record, without the sources.
         sources: files that the image is made from, by their names in the record.
         anonymous: whether the record leaves out what they are called.
+        record_path: of the record, where several images have one.
 
     Raises:
         FileExistsError: when it is there, or its record, and it was made otherwise, or nobody knows how.
     """
-    record_path = path.with_name(f"{stem_of(path)}.json")
+    record_path = record_path or path.with_name(f"{stem_of(path)}.json")
     found = read_record(record_path)
     if found is None:
         if path.exists() or record_path.is_file():

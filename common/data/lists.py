@@ -1,4 +1,4 @@
-"""Lists of cases from folders: pairs, labelled images, slices of volumes, numbers of images to draw."""
+"""Lists of cases from folders: pairs, labelled images, slices of volumes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .checks import check_folder, is_done
 from .finder import ENDINGS, EXPECTED, find_images, stem_of
 from .formats import nifti_shape
 from .subjects import subject_rule
 
 Case = dict[str, str]
-FORMATS = {"png": ".png", "nifti": ".nii.gz"}
 
 logger = logging.getLogger(__name__)
 
@@ -191,74 +189,3 @@ def _slices(path: Path, axis: int, channel: int | None) -> int:
         expected = "a 3D volume" if channel is None else f"a 4D file with channel {channel}"
         raise ValueError(f"{path}: {expected} was expected, got shape {tuple(shape)}.")
     return int(shape[axis])
-
-
-def sample_cases(
-    num_samples: int,
-    output_dir: str | Path = "",
-    image_format: str = "png",
-    first: int = 0,
-    classes: Sequence[str] | None = None,
-    class_name: str | None = None,
-    overwrite: bool = False,
-    provenance: Mapping[str, Any] | None = None,
-    batch_size: int = 1,
-) -> list[dict[str, Any]]:
-    """
-    One case for each image that is not done, and for those that are drawn in one batch with such an image.
-
-    Batches are fixed, consecutive numbers, and drawn again as a whole: so no pixel depends on where a run was killed.
-
-    Args:
-        num_samples: number of images, at least 1.
-        output_dir: folder of the outputs, made where it is missing.
-        image_format: "png" or "nifti".
-        first: number of the first image; a number gives the same image in every run with the same seed.
-        classes: of a model of classes, drawn in turns; None for a model without.
-        class_name: the one class to draw instead.
-        overwrite: take every number, whatever is there.
-        provenance: what makes the images, as ``SaveImaged`` has it, for the comparison with what made those there.
-        batch_size: images drawn together.
-
-    Returns:
-        ``{"image": number, "case": name, "missing": 1}`` a case, 0 where the image is there already, with its "class"
-        where there are any; in the order of their numbers.
-
-    Raises:
-        ValueError: for no image, a negative number, an unknown format or class.
-        FileExistsError: when an image is there that was made with other weights or settings.
-        OSError: when the folder cannot be written.
-    """
-    if num_samples < 1 or first < 0:
-        raise ValueError(f"num_samples must be at least 1 and first at least 0, got {num_samples} and {first}.")
-    if image_format not in FORMATS:
-        raise ValueError(f"image_format must be one of {sorted(FORMATS)}, got {image_format!r}.")
-    if class_name is not None and class_name not in (classes or ()):
-        raise ValueError(f"class_name must be one of {list(classes or ())}, got {class_name!r}.")
-    check_folder(output_dir)
-    drawn = [class_name] if class_name is not None else list(classes or ())
-    paths = [Path(file) for file in sample_files(num_samples, output_dir, image_format, first)]
-    every: list[dict[str, Any]] = [{"image": first + n, "case": stem_of(path)} for n, path in enumerate(paths)]
-    if drawn:
-        every = [{**case, "class": drawn[case["image"] % len(drawn)]} for case in every]
-    for case, path in zip(every, paths):
-        about: dict[str, Any] = {key: case[key] for key in ("case", "class") if key in case}
-        done = not overwrite and is_done(path, (), {**dict(provenance or {}), **about})
-        case["missing"] = int(not done)
-    there = sum(not case["missing"] for case in every)
-    if there:
-        logger.info(f"{there} of {len(every)} already in {output_dir}, skipped; --overwrite True redoes them.")
-    batches = [every[start : start + batch_size] for start in range(0, len(every), batch_size)]
-    return [case for batch in batches if any(case["missing"] for case in batch) for case in batch]
-
-
-def sample_files(num_samples: int, output_dir: str | Path = "", image_format: str = "png", first: int = 0) -> list[str]:
-    """
-    The paths of drawn images, in the order of their numbers, see ``sample_cases``.
-
-    Example:
-        >>> sample_files(2, "out", first=7)
-        ['out/sample_00007.png', 'out/sample_00008.png']
-    """
-    numbers = range(first, first + num_samples)
-    return [str(Path(output_dir) / f"sample_{number:05d}{FORMATS[image_format]}") for number in numbers]

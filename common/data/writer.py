@@ -19,7 +19,7 @@ from monai.transforms import SaveImaged as MonaiSaveImaged
 from .dicom_terms import body_part as defined_part
 from .finder import MAPS, OutputNames, output_paths, stem_of
 from .image_file import ImageFile, integer_limits, source_record
-from .lists import FORMATS
+from .drawn import FORMATS
 from .outputs import Output, write_outputs
 
 _GREYS = 255
@@ -73,7 +73,7 @@ class SaveImaged(MonaiSaveImaged):
         output_dir: folder of the outputs.
         output_postfix: after the name and an underscore; none if empty.
         image_format: "png" or "nifti" (8 bits, voxels of 1 mm) for images without a source; None for the source's. A
-            case whose "missing" is 0 stands there already and is passed on unwritten.
+            case whose "missing" is 0 stands there already and is passed on unwritten; "sources" go to the record.
         output_dtype: of NIfTI volumes that are no restorations of their source (an MR volume for a mask); values are
             rounded and limited. None for the type and scale of the source.
         output_format: of such volumes: "nifti", or "dicom" for a folder with a series of MR slices.
@@ -208,7 +208,8 @@ class SaveImaged(MonaiSaveImaged):
             for one, values in zip(names, images)
         ]
         about = {k: data[k] for k in ("case", "class") if k in data}
-        record = {**self.provenance, **about, "outputs": [output.path.name for output in outputs]}
+        made = [output.path.name for output in outputs]
+        record = {**self.provenance, **about, **data.get("sources", {}), "outputs": made}
         write_outputs(outputs, record, self.output_dir / f"{name}.json")
 
 

@@ -110,6 +110,10 @@ class SyntheticSet:
         """Of the image of a case."""
         return Path(self.folder) / image_name(case["class"], int(case["number"]))
 
+    def files(self) -> dict[str, list[Path]]:
+        """The paths of the images of each class, in the order of their numbers, whether they are there or not."""
+        return {name: [self.path(case) for case in self.every if case["class"] == name] for name in self.classes}
+
     def record(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """What goes into the file of a case, and is looked for there when the run is started again."""
         about = {"class": case["class"], "number": int(case["number"]), "seed": int(case["seed"])}

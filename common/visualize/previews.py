@@ -170,7 +170,9 @@ class SampleSheet(SamplePreviews):
         provenance: what made the images.
         by_class: a row for each class; the images are (1 or 3, rows, columns), grey or in colour.
         writer: a ``SummaryWriter``, or None.
-        files: 8-bit images that are shown instead of those sampled, once they are written: also those of earlier runs.
+        files: 8-bit images, one or several a case, that are shown instead of those sampled, once they are written: also
+            those of earlier runs. With ``by_class`` the files of each class; those that are missing are left out.
+        inputs: dataset of the cases of ``files``, whose images under the further ``keys`` stand beside them.
 
     Example:
         >>> SampleSheet("images", max_cases=8, by_class=True).path(1)
@@ -188,10 +190,11 @@ class SampleSheet(SamplePreviews):
         provenance: Mapping[str, Any] | None = None,
         by_class: bool = False,
         writer: Any = None,
-        files: Sequence[str | Path] | None = None,
+        files: Sequence[str | Path | Sequence[str]] | Mapping[str, Sequence[str | Path]] | None = None,
+        inputs: Any = None,
     ) -> None:
         super().__init__(output_dir, writer, "generated", name, max_cases, keys)
-        self.files = files
+        self.files, self.inputs = files, inputs
         self.columns = columns
         self.window = window
         self.provenance = dict(provenance or {})
@@ -200,9 +203,23 @@ class SampleSheet(SamplePreviews):
     def __call__(self, engine: Any) -> None:
         """Write the sheet of this evaluation."""
         if self.files is not None:
-            images = [read_image(path).values[..., 0] / 255 for path in self.files[: self.max_cases]]
-            self._cases = [{"class": None, self.keys[0]: torch.from_numpy(image)} for image in images]
+            self._cases = self._of_files(self.files)
         super().__call__(engine)
+
+    def _of_files(self, files: Any) -> list[dict[str, Any]]:
+        if isinstance(files, Mapping):
+            there = {kind: list(filter(Path.exists, map(Path, paths))) for kind, paths in files.items()}
+            return [
+                {"class": kind, "pred": torch.from_numpy(read_image(path).values[..., 0].swapaxes(1, 2) / 255)}
+                for kind, paths in there.items()
+                for path in paths[: self.max_cases]
+            ]
+        cases = []
+        for index, own in enumerate(files[: self.max_cases]):
+            parts = [read_image(path).values[..., 0] / 255 for path in ([own] if isinstance(own, (str, Path)) else own)]
+            given = {} if self.inputs is None else {key: self.inputs[index][key] for key in self.keys if key != "pred"}
+            cases.append({"class": None, **given, "pred": torch.from_numpy(np.concatenate(parts))})
+        return cases
 
     def draw(self, path: Path) -> None:
         """Write the collected cases to ``path``."""

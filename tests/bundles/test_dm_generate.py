@@ -130,6 +130,12 @@ def test_a_class_is_drawn_on_request_and_all_go_on_a_sheet(trained, tmp_path):
         assert sheet.info["Description"].startswith("synthetic dm_leukemia_smear")
     first = np.asarray(Image.open(tmp_path / "pre" / "pre_00000.png")).astype(int)
     assert first.shape == (16, 16, 3)
+    whole = content(tmp_path)
+    (tmp_path / "pre" / "pre_00001.png").unlink()
+    draw(SMEAR, tmp_path, folder / "model.pt", num_samples=3, class_name="pre")
+    assert content(tmp_path) == whole, "after a resume, the sheet shows the images of both runs"
+    with refused(FileExistsError, "was made with batch_size 16, now it is 2"):
+        draw(SMEAR, tmp_path, folder / "model.pt", num_samples=3, class_name="pre", batch_size=2)
     guided = draw(SMEAR, tmp_path / "guided", folder / "model.pt", num_samples=1, class_name="pre", guidance_scale=9.0)
     assert guided.inferer.guidance_scale == 9
     other = np.asarray(Image.open(tmp_path / "guided" / "pre" / "pre_00000.png"))

@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import math
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +16,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
 from tests.bundles.inference_runs import refused
-from tests.bundles.restoration_runs import write_picture
+from tests.bundles.restoration_runs import grey, write_picture
 from tests.bundles.vdm_runs import BUNDLE, inference, train, write_pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore:fid")
@@ -75,7 +76,7 @@ def test_a_number_is_one_image_whatever_the_batch_and_a_rerun_skips(weights, tmp
         run(tmp_path / "a", weights[""], num_samples=4, batch_size=4)
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == whole, "the sheet shows all"
     with refused(FileExistsError, "sample_00000.png was made with seed 0, now it is 1: .*--overwrite True"):
-        run(tmp_path / "a", weights[""], num_samples=4, seed=1)
+        run(tmp_path / "a", weights[""], num_samples=4, batch_size=4, seed=1)
     assert "3 of 4 already in" in caplog.text
     assert (tmp_path / "a" / "sample_00000.png").stat().st_mtime_ns == before
     assert (tmp_path / "a" / "sample_00001.png").is_file()
@@ -113,7 +114,32 @@ def test_nothing_changes_where_nothing_is_noised(weights, data, tmp_path):
         found = np.asarray(Image.open(tmp_path / f"normal_{n:02d}_reconstructed.png"))
         assert np.abs(found.astype(int) - given).mean() < 12  # the ways of making it smaller differ
     record = json.loads((tmp_path / "normal_00_reconstructed.json").read_text())
-    assert (record["start"], record["case"]) == (0.0, "normal_00")
+    assert (record["start"], record["case"], record["image"]) == (0.0, "normal_00", "normal_00.png")
+
+
+@pytest.mark.parametrize("overlay", ["reconstruct", "interpolate"])
+def test_what_is_made_of_images_is_compared_and_made_again_as_a_whole_batch(weights, data, tmp_path, overlay):
+    own = {"dataset_dir": str(tmp_path / "in"), "num_samples": 2, "batch_size": 2}
+    shutil.copytree(data / "normal", tmp_path / "in" / "normal")
+    made = [tmp_path / "out", weights["conv.json"], f"{overlay}.json", "conv.json"]
+    run(*made, **own)
+    whole = {path.name: path.read_bytes() for path in made[0].iterdir()}
+    next(made[0].glob("normal_00_*.png")).unlink()
+    (made[0] / f"{overlay.removesuffix('e')}ions.png").unlink(missing_ok=True)
+    run(*made, **own)
+    assert {path.name: path.read_bytes() for path in made[0].iterdir()} == whole, "the sheet shows all"
+    with refused(FileExistsError, "was made with start 0.5, now it is 0.25: .*--overwrite True"):
+        run(*made, **own, start=0.25)
+    with refused(FileExistsError, "was made with batch_size 2, now it is 1"):
+        run(*made, **{**own, "batch_size": 1})
+    write_picture(tmp_path / "in" / "normal" / "normal_01.png", grey((24, 24), seed=9))
+    with refused(FileExistsError, "image_sha256"):
+        run(*made, **own)
+    run(*made, **own, overwrite=True)
+    assert {path.name: path.read_bytes() for path in made[0].iterdir()} != whole
+    shutil.copytree(tmp_path / "in" / "normal", tmp_path / "in" / "again")
+    with refused(ValueError, "normal_00.png.* would be written to the same output: rename one of them"):
+        run(*made, **{**own, "num_samples": 40}, overwrite=True)
 
 
 def test_interpolation_begins_and_ends_with_the_pair(weights, data, tmp_path):

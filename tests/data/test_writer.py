@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from common.data.lists import sample_cases
+from common.data.drawn import sample_cases
 from common.data.writer import SaveImaged
 
 MADE = {"bundle": "b", "seed": 3, "steps": 7}
