@@ -124,7 +124,8 @@ def remade_cases(
         named = dict(zip(("image", "second_image"), given))
         about = {key: case[key] for key in ("case", "class") if key in case}
         first, *others = map(Path, paths)
-        record = first.with_name(f"{stem_of(first)}.json" if not others else f"{stem_of(first).rpartition('_')[0]}.json")
+        name = stem_of(first).rpartition("_")[0] if others else stem_of(first)
+        record = first.with_name(f"{name}.json")
         done = not overwrite and is_done(first, others, {**provenance, **about}, named, record_path=record)
         sources: dict[str, str] = {}
         for name, path in named.items():

@@ -17,9 +17,9 @@ from monai.transforms import MapTransform
 from monai.transforms import SaveImaged as MonaiSaveImaged
 
 from .dicom_terms import body_part as defined_part
+from .drawn import FORMATS
 from .finder import MAPS, OutputNames, output_paths, stem_of
 from .image_file import ImageFile, integer_limits, source_record
-from .drawn import FORMATS
 from .outputs import Output, write_outputs
 
 _GREYS = 255

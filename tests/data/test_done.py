@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from common.data.checks import pending_cases
-from common.data.finder import find_images
 from common.data.drawn import sample_cases
+from common.data.finder import find_images
 from common.data.reader import LoadImaged
 from common.data.writer import SaveImaged
 from tests.bundles.restoration_runs import grey, write_picture
