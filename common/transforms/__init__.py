@@ -6,10 +6,12 @@ __getattr__, __dir__, __all__ = exported(
     __name__,
     {
         "baselines": ["ByNetwork", "MethodImagesd", "bicubic", "biharmonic", "median", "nonlocal_means"],
-        "checks": ["CheckImaged", "CheckSameGridd"],
+        "checks": ["CheckImaged", "CheckSameGridd", "Spacingd"],
         "conditions": ["ClassIndexd", "LabelsToChannelsd", "MeasuredScaled", "ScaleIntensityByd"],
+        "crops": ["ResizeWithPadOrCropd"],
         "degrade": ["RandDownsampled", "RandHoled", "RandNoisyd"],
         "geometry": ["FitInPlaned", "SampleMapsd", "SlicesLastd", "UpsampleInPlaned"],
         "holes": ["CheckHoled", "HoledConditiond", "KeepKnownd"],
+        "noise": ["CheckWhiteNoised"],
     },
 )
