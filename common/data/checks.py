@@ -170,8 +170,9 @@ def check_run(
         MemoryError: when the largest case needs more memory than is free.
     """
     if not files:
+        found = f"No image in {dataset_dir}" if Path(dataset_dir).is_dir() else f"{dataset_dir} is no folder"
         where = f"set dataset_dir to a folder of them, or {argument} to one file"
-        raise FileNotFoundError(f"No image in {dataset_dir} ({expected} was expected): {where}.")
+        raise FileNotFoundError(f"{found} ({expected} was expected): {where}.")
     names = names or OutputNames()
     check_names(files, names)
     pending = {value for case in dataset.data for value in case.values()}

@@ -33,8 +33,8 @@ def read_nifti_header(path: Path) -> ImageHeader:
     Sides, affine and number of channels of a NIfTI file, from its first bytes alone.
 
     Raises:
-        Unsuitable: for more than three dimensions, complex numbers, more than ``MAX_VOXELS``, or an affine that gives
-            no place; the message names the file.
+        Unsuitable: for more than three dimensions, complex numbers, more than ``MAX_VOXELS``, an affine that gives no
+            place, voxels within the header or an infinite scale; the message names the file.
         Exception: of nibabel, when this is no NIfTI file.
     """
     with gzip.open(path) if _is_gzip(path) else path.open("rb") as file:
@@ -85,7 +85,12 @@ def read_nifti(path: Path) -> ImageFile:
     slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
     dtype = stored.dtype.newbyteorder("=")
     shape = stored.shape
+    left = len(content) - int(image.dataobj.offset) - stored.nbytes
+    if left >= stored.itemsize:
+        logger.warning("%s: %d bytes follow the %s voxels of the header; they are left out.", path, left, sides(shape))
     if dtype.fields:
+        if "A" in dtype.fields and int(stored["A"].min()) < np.iinfo(np.uint8).max:
+            raise Unsuitable(f"{path}: an opaque image was expected, got transparent voxels.")
         stored, dtype = np.stack([stored[name] for name in "RGB"]), np.dtype(np.uint8)
     else:
         stored = stored[None]
@@ -141,6 +146,10 @@ def _header(path: Path, header: Any) -> ImageHeader:
         raise Unsuitable(f"{path}: sides of at least one voxel were expected, the header says {sides(shape)}.")
     if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
         raise Unsuitable(f"{path}: at most {MAX_VOXELS:,} voxels were expected, the header says {sides(shape)}.")
+    first = 352 if int(header["sizeof_hdr"]) == 348 else 544
+    if int(header["vox_offset"]) < first or np.isinf(header["scl_slope"]):
+        found = f"got {header['vox_offset']} and {header['scl_slope']}"
+        raise Unsuitable(f"{path}: voxels from byte {first} on and a finite scale were expected, {found}.")
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
@@ -152,6 +161,9 @@ def _header(path: Path, header: Any) -> ImageHeader:
 
 
 def _note_disagreement(path: Path, header: Any) -> None:
+    unit = header.get_xyzt_units()[0]
+    if unit not in ("mm", "unknown"):
+        logger.warning("%s: the header's unit is %s; its numbers are taken for millimetres.", path, unit)
     sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     if sform is None:
         return

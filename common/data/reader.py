@@ -78,6 +78,8 @@ def _existing(path: str | Path, folder: bool = False) -> Path:
         raise FileNotFoundError(f"{path}: a file was expected, this is a folder (it holds {inside}).")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; {EXPECTED} was expected.")
+    if not (path.is_file() or path.is_dir()):
+        raise Unsuitable(f"{path}: a file was expected, this is a pipe or a device.")
     return path
 
 

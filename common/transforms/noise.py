@@ -19,7 +19,7 @@ _SIDE = 8  # of a block, three halvings
 _WINDOW = 512  # pixels of the middle that are looked at
 _FEWEST = 64  # blocks that say something
 _QUANTILE, _NORMAL = 0.35, 0.4538  # of the size of differences, and of that of normal numbers; edges lie above it
-_FLOOR = 0.03  # standard deviation of noise that matters, as a share of the image's range
+_FLOOR, _FLOOR_3 = 0.03, 0.04  # standard deviation of noise that matters, as a share of the image's range
 _NEXT, _SECOND = 0.135, 0.09  # see docs/studies/med_cdiff_xray_denoise.md, "Correlated noise"
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def _width_at(image: Tensor) -> int:
     one, two, four = sizes
     if two >= _FLOOR and one < _NEXT * two:
         return 2
-    if two >= _FLOOR and one < _SECOND * four:
+    if two >= _FLOOR_3 and one < _SECOND * four:
         return 3
     return 4 if four >= _FLOOR and two < _NEXT * four else 1
 

@@ -58,6 +58,11 @@ def test_held_out_subjects_are_generated_and_measured(files, tmp_path):
     assert (tmp_path / "eval" / "metrics.md").read_text().count("\n") == len(metrics) + 2
 
 
+def test_every_case_of_a_test_set_can_be_measured(files):
+    content = inference_workflow("evaluate.json", **files, all_cases=True).parser.get_parsed_content
+    assert len(content("dataset")) == len(content("cases")) > 2
+
+
 def test_missing_weights_stop_it_before_sampling(files, tmp_path):
     files["segmenter_weights"] = str(tmp_path / "none.pt")
     with refused(FileNotFoundError, "train_segmenter.json"):

@@ -330,7 +330,7 @@ def test_images_are_found_by_ending_or_mark_and_skipped_when_done(tmp_path):
 
 
 def test_a_run_without_images_or_with_two_of_one_name_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No image in /nowhere .*or image to one file"):
+    with pytest.raises(FileNotFoundError, match=r"/nowhere is no folder .*or image to one file"):
         check_run([], CheckedDataset([], dict), tmp_path, "/nowhere")
     files = [str(write_picture(tmp_path / name, grey())) for name in ("a.png", "a.jpg")]
     with pytest.raises(ValueError, match="the same output: rename one of them"):

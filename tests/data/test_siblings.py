@@ -1,0 +1,267 @@
+"""Files of ordinary use that look like others: each is read right, or refused by its name with the true reason."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import resource
+import struct
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.data.checks import check_folder, check_names, check_run
+from common.data.dataset import CheckedDataset
+from common.data.finder import find_images
+from common.data.lists import paired_cases
+from common.data.reader import LoadImaged, read_image
+from common.data.writer import SaveImaged
+from tests.bundles.restoration_runs import grey, write_picture
+from tests.fixtures import write_nifti
+
+VOLUME = grey((5, 6, 7), np.int16, 900)
+COLOUR = np.stack([grey(), grey() // 2, 255 - grey()], axis=-1)
+BYTES = {"dim0": (40, "<h"), "unit": (123, "<b"), "offset": (108, "<f"), "slope": (112, "<f"), "inter": (116, "<f")}
+
+
+def nifti(path, array=VOLUME, **fields):
+    """A NIfTI file with these header fields written over."""
+    write_nifti(path, array, np.eye(4))
+    content = bytearray(path.read_bytes())
+    for name, value in fields.items():
+        struct.pack_into(BYTES[name][1], content, BYTES[name][0], value)
+    path.write_bytes(content)
+    return path
+
+
+def picture(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+def renamed(path, name):
+    return path.rename(path.with_name(name))
+
+
+def coloured(path, alpha=None):
+    fields = [(name, "u1") for name in ("RGB" if alpha is None else "RGBA")]
+    array = np.zeros((5, 6, 7), fields)
+    for name, level in zip("RGBA", (1, 200, 9, alpha)):
+        if name in array.dtype.fields:
+            array[name] = level
+    nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+    return path
+
+
+def big_endian(path):
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(np.dtype(">i2"))
+    nib.save(nib.Nifti1Image(VOLUME.astype(">i2"), np.eye(4), header), path)
+    return path
+
+
+def quantised(path, **options):
+    return picture(path, Image.fromarray(COLOUR).quantize(16), **options)
+
+
+def pipe(path):
+    os.mkfifo(path)
+    return path
+
+
+def folder(path):
+    path.mkdir()
+    return path
+
+
+READ = {
+    "big-endian NIfTI": (lambda t: big_endian(t / "a.nii"), VOLUME),
+    "volume in a 4D file of one time point": (lambda t: nifti(t / "a.nii", VOLUME[..., None]), VOLUME),
+    "negative labels": (lambda t: nifti(t / "a.nii", -VOLUME), -VOLUME),
+    "gzip without its ending": (lambda t: renamed(nifti_gz(t / "a.nii.gz"), "a.nii"), VOLUME),
+    "gzip's ending without gzip": (lambda t: renamed(nifti(t / "a.nii"), "a.nii.gz"), VOLUME),
+    "slope of 0 (none)": (lambda t: nifti(t / "a.nii", slope=0.0), VOLUME),
+    "slope of NaN (none)": (lambda t: nifti(t / "a.nii", slope=np.nan), VOLUME),
+    "negative slope": (lambda t: nifti(t / "a.nii", slope=-1.0), -VOLUME),
+    "JPEG named PNG": (lambda t: renamed(write_picture(t / "a.jpg", grey() // 255 * 255, quality=100), "a.png"), None),
+    "spaces and other scripts in the name": (lambda t: write_picture(t / "Röntgen Bild 肺 (1).png", grey()), grey()),
+    "PNG of one bit": (lambda t: picture(t / "a.png", Image.fromarray(grey() > 100)), 255 * (grey() > 100)),
+    "PNG of grey with a palette": (lambda t: picture(t / "a.png", Image.fromarray(grey()).convert("P")), grey()),
+    "PNG of grey with opaque alpha": (lambda t: picture(t / "a.png", Image.fromarray(grey()).convert("LA")), grey()),
+    "PNG of 16 bits": (lambda t: write_picture(t / "a.png", grey(dtype=np.uint16, high=60000)), None),
+    "progressive JPEG": (lambda t: picture(t / "a.jpg", Image.fromarray(grey()), progressive=True, quality=100), None),
+    "JPEG in CMYK": (lambda t: picture(t / "a.jpg", Image.fromarray(grey()).convert("CMYK"), quality=100), None),
+    "file behind a link": (lambda t: linked(t), grey()),
+}
+
+
+def nifti_gz(path):
+    return write_nifti(path, VOLUME, np.eye(4))
+
+
+def linked(folder):
+    write_picture(folder / "elsewhere" / "b.png", grey())
+    (folder / "a.png").symlink_to(folder / "elsewhere" / "b.png")
+    return folder / "a.png"
+
+
+@pytest.mark.parametrize("situation", READ)
+def test_it_is_read(tmp_path, situation):
+    make, expected = READ[situation]
+    path = make(tmp_path)
+    found = LoadImaged("image")({"image": str(path)})["image"].numpy()[0]
+    if path.suffix == ".nii" or path.suffix == ".gz":
+        np.testing.assert_array_equal(found, expected)
+    elif expected is not None:
+        np.testing.assert_array_equal(found[..., 0].T, expected)
+    else:
+        with Image.open(path, formats=["PNG", "JPEG"]) as image:
+            shown = np.asarray(image if image.mode == "I;16" else image.convert("L")).astype(float)
+        assert np.abs(found[..., 0].T - shown).max() <= 2
+    assert str(path) in find_images(tmp_path)
+
+
+REFUSED = {
+    "complex NIfTI": (lambda t: write_nifti(t / "a.nii", VOLUME.astype(np.complex64)), "of real numbers was expected"),
+    "vectors in 5D": (lambda t: nifti(t / "a.nii", np.zeros((5, 6, 7, 1, 3), np.float32)), "got 5 x 6 x 7 x 1 x 3"),
+    "transparent NIfTI": (lambda t: coloured(t / "a.nii", 40), "an opaque image was expected"),
+    "voxels within the header": (lambda t: nifti(t / "a.nii", offset=0.0), "voxels from byte 352 on .*, got 0"),
+    "infinite slope": (lambda t: nifti(t / "a.nii", slope=np.inf), "a finite scale were expected, got 352.0 and inf"),
+    "infinite intercept": (lambda t: nifti(t / "a.nii", slope=1.0, inter=np.inf), "invalid intercept inf"),
+    "infinite voxels": (lambda t: nifti(t / "a.nii", np.full((5, 6, 7), np.inf, np.float32)), "are NaN or infinite"),
+    "pair of .img and .hdr": (lambda t: analyze(t / "a.img"), "not a PNG, JPEG, NIfTI or DICOM image"),
+    "gzip of something else": (lambda t: raw(t / "a.nii.gz", gzip.compress(b"hello")), "no NIfTI header"),
+    "empty NIfTI file": (lambda t: raw(t / "a.nii.gz", b""), "no NIfTI header"),
+    "empty PNG file": (lambda t: raw(t / "a.png", b""), "damaged, cut off"),
+    "empty DICOM file": (lambda t: raw(t / "a.dcm", b""), "damaged, cut off"),
+    "GIF named PNG": (lambda t: renamed(picture(t / "a.gif", Image.fromarray(grey())), "a.png"), "not a PNG, JPEG"),
+    "TIFF": (lambda t: picture(t / "a.tif", Image.fromarray(grey())), "not a PNG, JPEG, NIfTI or DICOM"),
+    "animated PNG": (lambda t: animated(t / "a.png"), "a single picture was expected, got 2 frames"),
+    "transparent palette": (lambda t: quantised(t / "a.png", transparency=0), "an opaque picture was expected"),
+    "one pixel": (lambda t: write_picture(t / "a.png", grey()[:1, :1]), "at least 2 x 2 pixels .*, got 1 x 1"),
+    "one row": (lambda t: write_picture(t / "a.png", grey()[:1]), "at least 2 x 2 pixels were expected, got 44 x 1"),
+    "folder named as a file": (lambda t: folder(t / "a.nii.gz"), "a file was expected, this is a folder"),
+    "pipe": (lambda t: pipe(t / "a.png"), "a file was expected, this is a pipe or a device"),
+    "link to nothing": (lambda t: dangling(t / "a.png"), "no such file"),
+}
+
+
+def raw(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def animated(path):
+    return picture(path, Image.fromarray(grey()), save_all=True, append_images=[Image.fromarray(255 - grey())])
+
+
+def dangling(path):
+    path.symlink_to(path.with_name("nowhere.png"))
+    return path
+
+
+def analyze(path):
+    nib.save(nib.Nifti1Pair(VOLUME, np.eye(4)), path)
+    return path
+
+
+@pytest.mark.parametrize("situation", REFUSED)
+def test_it_is_refused_by_name(tmp_path, situation):
+    make, reason = REFUSED[situation]
+    path = make(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=f"^{path}: .*{reason}"):
+        read_image(path)
+
+
+NOTED = {
+    "colour NIfTI": (lambda t: coloured(t / "a.nii"), "is in colour; grey was expected: its luminance is taken"),
+    "opaque colour NIfTI": (lambda t: coloured(t / "a.nii", 255), "is in colour"),
+    "palette of colours": (lambda t: quantised(t / "a.png"), "is in colour"),
+    "header in metres": (lambda t: nifti(t / "a.nii", unit=1), "the header's unit is meter; its numbers are taken"),
+    "more voxels than the header says": (lambda t: nifti(t / "a.nii", dim0=2), "360 bytes follow the 5 x 6 voxels"),
+}
+
+
+@pytest.mark.parametrize("situation", NOTED)
+def test_it_is_read_with_a_notice(tmp_path, caplog, situation):
+    make, notice = NOTED[situation]
+    path = make(tmp_path)
+    LoadImaged("image")({"image": str(path)})
+    assert str(path) in caplog.text
+    assert notice in caplog.text
+
+
+def test_links_in_a_circle_and_links_to_nothing_end_the_search(tmp_path, caplog):
+    write_picture(tmp_path / "sub" / "a.png", grey())
+    (tmp_path / "sub" / "again").symlink_to(tmp_path, target_is_directory=True)
+    dangling(tmp_path / "sub" / "b.png")
+    assert find_images(tmp_path, recursive=True) == [str(tmp_path / "sub" / "a.png")]
+    assert "1 left out" in caplog.text
+    assert "b.png" in caplog.text
+
+
+def test_one_name_in_two_formats_is_refused(tmp_path):
+    for name in ("a.png", "a.jpg"):
+        write_picture(tmp_path / name, grey())
+    with pytest.raises(ValueError, match=r"a.jpg and .*a.png would be written to the same output: rename one"):
+        check_names(find_images(tmp_path))
+
+
+@pytest.mark.parametrize("there", ["nothing", "a file", "an empty folder"])
+def test_a_dataset_dir_without_images_is_named_as_what_it_is(tmp_path, there):
+    place = tmp_path / "in"
+    if there == "a file":
+        place.write_text("x")
+    elif there == "an empty folder":
+        place.mkdir()
+    said = f"No image in {place} " if there == "an empty folder" else f"{place} is no folder "
+    with pytest.raises(FileNotFoundError, match=said):
+        check_run(find_images(place), CheckedDataset([], dict), tmp_path / "out", place)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", ["", "sub"])
+def test_an_output_folder_that_is_a_file_or_below_one_is_refused(tmp_path, below):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(OSError, match="output_dir cannot be written"):
+        check_folder(tmp_path / "out" / below)
+
+
+@pytest.mark.parametrize("ending", [".png", ".nii", ".nii.gz"])
+def test_a_limit_on_the_size_of_files_leaves_nothing_behind(tmp_path, ending):
+    write = write_picture if ending == ".png" else write_nifti
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    case = LoadImaged("image")({"image": str(write(tmp_path / f"a{ending}", noise))})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"the image cannot be written \(File too large\)"):
+            SaveImaged("pred", tmp_path / "out", "x")({"pred": case["image"]})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_every_ending_is_trained_on(tmp_path):
+    for number, ending in enumerate((".nii.gz", ".nii", ".NII.GZ") * 2):
+        for folder in ("images", "labels"):
+            made = (
+                nifti_gz(tmp_path / folder / "x.nii.gz")
+                if "gz" in ending.lower()
+                else nifti(tmp_path / folder / "x.nii")
+            )
+            made.rename(made.with_name(f"case_{number}{ending}"))
+    cases = paired_cases(tmp_path, {"image": "images", "label": "labels"})
+    assert [case["case"] for case in cases] == [f"case_{number}" for number in range(6)]
+    for case in cases:
+        np.testing.assert_array_equal(LoadImaged("image")(case)["image"].numpy()[0], VOLUME)
+
+
+def test_sform_and_qform_that_disagree_are_told_and_the_sform_is_taken(tmp_path, caplog):
+    image = nib.Nifti1Image(VOLUME, np.diag([2.0, 2, 2, 1]))
+    image.set_qform(np.diag([1.0, 1, 1, 1]), 1)
+    nib.save(image, tmp_path / "a.nii")
+    assert read_image(tmp_path / "a.nii").affine[0, 0] == 2
+    assert "a.nii: sform and qform differ; the sform is taken" in caplog.text
