@@ -115,7 +115,8 @@ def remade_cases(
         ValueError: when two cases have the same result; names their images.
         FileExistsError, OSError: as ``sample_cases``.
     """
-    every, seen = [], {}
+    every: list[dict[str, Any]] = []
+    seen: dict[str, Any] = {}
     for case, paths in zip(cases, files):
         other = seen.setdefault(paths[0], case["image"])
         if other is not case["image"]:
