@@ -63,6 +63,15 @@ def test_every_case_of_a_test_set_can_be_measured(files):
     assert len(content("dataset")) == len(content("cases")) > 2
 
 
+def test_audit_compares_with_the_training_volumes(files):
+    workflow = inference_workflow("evaluate.json", **files, audit=True)
+    metric = workflow.parser.get_parsed_content("metrics")["memorisation"]
+    train, _ = workflow.parser.get_parsed_content("split")
+    assert (len(metric.train), metric.key) == (len(train), "label")
+    assert metric.train[0]["label"].shape[0] == 1
+    assert "memorisation" not in inference_workflow("evaluate.json", **files).parser.get_parsed_content("metrics")
+
+
 def test_missing_weights_stop_it_before_sampling(files, tmp_path):
     files["segmenter_weights"] = str(tmp_path / "none.pt")
     with refused(FileNotFoundError, "train_segmenter.json"):
