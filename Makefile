@@ -36,6 +36,10 @@ tables: $(VENV)/.installed-dev
 numbers: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.numbers rerun $(notdir $(BUNDLE)) --rows "$(ROWS)"
 
+# URL: where dist/ will be served from; without it model_info.json names the files alone.
+release: $(VENV)/.installed
+	$(BIN)/python -m common.bundle.release --out dist --url "$(URL)" bundles/*
+
 # torch first and pinned: a later package must not pull another build of it.
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

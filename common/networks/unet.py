@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .device import autocast, precision_name, resolve_memory_format, resolve_precision
+from .export import ScriptedDenoiser
 
 _LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _GROUPS, _BLOCKS = 8, 2  # of the refiner
@@ -105,7 +106,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
     def forward(  # type: ignore[override]
         self,
         x: torch.Tensor,
-        timesteps: torch.Tensor,
+        timesteps: torch.Tensor | None = None,
         context: torch.Tensor | None = None,
         class_labels: torch.Tensor | None = None,
         down_block_additional_residuals: Sequence[torch.Tensor] | None = None,
@@ -116,9 +117,10 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
 
         Args:
             x: (N, in_channels, *spatial), float; noisy image and condition, concatenated.
-            timesteps: (N,), in [0, T).
+            timesteps: (N,), in [0, T). None, for tools that know one input only, as MONAI's ``verify_net_in_out``: 0,
+                and the last class where no ``class_labels`` are given; refused in training.
             context: (N, L, cross_attention_dim), for a network made with ``with_conditioning=True``, or None.
-            class_labels: (N,) integer or None.
+            class_labels: (N,) integer; None for a network without classes.
             down_block_additional_residuals: added to the skip connections, one for each, as MONAI's ``ControlNet``
                 gives them, or None.
             mid_block_additional_residual: added to what the middle block returns, or None.
@@ -127,8 +129,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             (N, out_channels, *spatial), in the dtype of ``x``.
 
         Raises:
-            ValueError: when a side of ``x`` is no multiple of ``divisor``, class labels are missing, a ``context`` is
-                given to a network without conditioning or missing, or a network of ``precision`` "fp16" is trained.
+            ValueError: when a side of ``x`` is no multiple of ``divisor``, time steps or class labels are missing, a
+                ``context`` is given to a network without conditioning or missing, or "fp16" is to be trained.
         """
         if (context is not None) != self.with_conditioning:
             needed = (
@@ -137,6 +139,12 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
                 else "takes no context"
             )
             raise ValueError(f"A network with with_conditioning={self.with_conditioning} {needed}.")
+        if timesteps is None:
+            if self.training:
+                raise ValueError("timesteps are required in training.")
+            timesteps = torch.zeros(len(x), dtype=torch.long, device=x.device)
+            if class_labels is None and self.num_class_embeds is not None:
+                class_labels = torch.full_like(timesteps, self.num_class_embeds - 1)
         if any(side % self.divisor for side in x.shape[2:]):
             raise ValueError(f"Every side must be a multiple of {self.divisor}, got {tuple(x.shape[2:])}.")
         dtype, weights, given = self._dtype(x), self._weight.dtype, x.dtype
@@ -167,6 +175,20 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         weight = self._weight
         dtype = resolve_precision(self.precision, torch.device(device or weight.device))
         return precision_name(dtype if weight.dtype is torch.float32 else weight.dtype)
+
+    def __prepare_scriptable__(self) -> ScriptedDenoiser:
+        """What ``torch.jit.script`` compiles in this network's place: its trace in fp32, see ``ScriptedDenoiser``."""
+        if self.with_conditioning:
+            raise ValueError("A network with with_conditioning=True has no TorchScript form here.")
+        channels = self.conv_in.conv.in_channels // self.patch_size**self.spatial_dims  # type: ignore[union-attr, operator]
+        x = torch.zeros(2, channels, *[4 * self.divisor] * self.spatial_dims).to(self._weight)
+        zeros = torch.zeros(2, dtype=torch.long, device=x.device)
+        chosen, self.precision = self.precision, "fp32"  # a trace would bring one machine's choice to all
+        try:
+            example = {"x": x, "timesteps": zeros, "class_labels": zeros.clone()}  # a trace tells them by identity
+            return ScriptedDenoiser(self, example, self.num_class_embeds or 0)
+        finally:
+            self.precision = chosen
 
     @property
     def _weight(self) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .export import ScriptedImages
 from .gamma import Gamma, MonotoneGamma, alpha_sigma
 from .unet import ConditionalDiffusionUNet
 
@@ -124,6 +125,11 @@ class VariationalDiffusionModel(nn.Module):
         if bound is None:
             return self.decode(alpha_sigma(self.gamma.endpoints()[0])[0] * self.encode(x))
         return bound.terms(self, x, class_labels, generator)
+
+    def __prepare_scriptable__(self) -> ScriptedImages:
+        """What ``torch.jit.script`` compiles in this model's place: the trace of encoding and decoding an image."""
+        sides = getattr(self.encoder, "image_size", None) or [4 * self.divisor] * 2
+        return ScriptedImages(self, torch.zeros(2, 1, *sides, device=next(self.parameters()).device))
 
 
 def check_images(x: Tensor, image_size: Sequence[int] | None = None) -> None:

@@ -127,7 +127,7 @@ class BernoulliDecoder(_DenseStack):
 
     def logits(self, z: Tensor) -> Tensor:
         """(N, 1, H, W) for z (N, latent_features)."""
-        return self._run(z).reshape(len(z), 1, *self.image_size)
+        return self._run(z).reshape(-1, 1, *self.image_size)
 
     def log_likelihood(self, x: Tensor, z: Tensor, gamma_0: Tensor) -> Tensor:
         """log p(x | z), (N,), nats; ``gamma_0`` plays no part."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -10,8 +12,10 @@ import zipfile
 
 import pytest
 import torch
+from monai.bundle import download
 
 from common.bundle.package import _page, bundle_files, main, package_bundle
+from common.bundle.release import release
 from tests.fixtures import BUNDLE, REPOSITORY
 
 BUNDLES = sorted(path for path in (REPOSITORY / "bundles").iterdir() if (path / "configs").is_dir())
@@ -104,6 +108,23 @@ def test_the_same_files_give_the_same_bytes(bundle, tmp_path, capsys):
     main(["--bundle", str(bundle), "--out", str(tmp_path / "b")])
     assert (tmp_path / "b" / "med_ddpm_3d.zip").read_bytes() == first
     assert "sha256 " in capsys.readouterr().out
+
+
+def test_a_release_has_the_names_and_the_index_of_the_model_zoo(bundle, tmp_path):
+    out = tmp_path / "dist"
+    out.mkdir()
+    (out / "model_info.json").write_text('{"old_v1.0.0": {"checksum": "1", "source": "old_v1.0.0.zip"}}')
+    index = json.loads(release([bundle], out, "https://zoo.example/files/").read_text())
+    version = json.loads((bundle / "configs" / "metadata.json").read_text())["version"]
+    name = f"med_ddpm_3d_v{version}"
+    assert {path.name for path in out.iterdir()} == {f"{name}.zip", "model_info.json"}
+    assert set(index) == {"old_v1.0.0", name}
+    assert index[name]["source"] == f"https://zoo.example/files/{name}.zip"
+    content = (out / f"{name}.zip").read_bytes()
+    assert index[name]["checksum"] == hashlib.sha1(content).hexdigest()
+    assert index[name]["sha256"] == hashlib.sha256(content).hexdigest()
+    download(name="med_ddpm_3d", url=(out / f"{name}.zip").as_uri(), bundle_dir=str(tmp_path / "got"), progress=False)
+    assert (tmp_path / "got" / "med_ddpm_3d" / "scripts" / "networks" / "unet.py").is_file()
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):

@@ -161,6 +161,24 @@ def test_refiner_starts_as_the_identity_and_then_corrects_at_full_resolution(spa
         assert (refined(x, t) - plain(x, t)).std() > 0.1
 
 
+@pytest.mark.parametrize(("sides", "classes"), [((16, 24), 3), ((16, 8, 24), None)])
+def test_torchscript_gives_the_same_for_other_sides_batches_and_defaults(sides, classes):
+    made = network(len(sides), patch_size=2, refine_channels=8, num_class_embeds=classes, channels=(16, 32))
+    scripted = torch.jit.script(made)
+    x, t = inputs(*sides)
+    x, t = torch.cat([x, x[:1] / 2]), torch.tensor([3, 400, 90])
+    labels = {} if classes is None else {"class_labels": torch.tensor([2, 0, 1])}
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(x, t, **labels), made(x, t, **labels))
+        torch.testing.assert_close(scripted(x), made(x))
+        assert not torch.allclose(made(x), made(x, t, **labels), atol=1e-3)
+        if classes:
+            with pytest.raises(torch.jit.Error, match="class_labels is required"):
+                scripted(x, t)
+    with pytest.raises(ValueError, match="timesteps are required in training"):
+        made.train()(x)
+
+
 def test_class_labels_matter_and_are_required():
     labelled = network(num_class_embeds=3)
     x, t = inputs(4, 8, 6)
