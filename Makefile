@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 ROWS ?= *
 
-.PHONY: help demo test lint format tables numbers clean
+.PHONY: help demo test lint format tables numbers release clean
 
 help:
 	@$(PYTHON) -m common

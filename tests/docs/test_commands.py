@@ -59,10 +59,13 @@ def commands_of(page):
     return [command.split("\037")[:-1] for command in found.split("\036")[:-1]]
 
 
+OTHER = {"download", "ckpt_export"}  # commands of monai.bundle that take arguments of their own
+
+
 def runs_of(page):
     """The commands of a page that run a bundle: the words after "run"."""
     every = [command for command in commands_of(page) if "monai.bundle" in command]
-    return [command[command.index("monai.bundle") + 2 :] for command in every if "download" not in command]
+    return [command[command.index("monai.bundle") + 2 :] for command in every if not OTHER & set(command)]
 
 
 def options_of(words):
