@@ -17,7 +17,7 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 # The folders of a bundle, and the endings of what belongs there.
 _BELONGS = {
     "configs": (".json", ".yaml", ".conf"),
-    "docs": (".md", ".txt", ".png", ".log"),
+    "docs": (".md", ".txt", ".png", ".log", ".json"),
     "models": (".pt", ".npz", ".json"),
     "sample_data": (".nii.gz", ".nii", ".png", ".jpg", ".dcm"),
     "scripts": (".py", ".pt", ".json", ".html"),
