@@ -103,6 +103,8 @@ def recall(parser: ConfigParser, given: Collection[str]) -> None:
     if network := taken.get("network_def"):
         taken["network_def"] = _merged(parser.get("network_def"), network)
     changed = sorted(name for name, value in taken.items() if parser.get(name) != value)
+    if "bundle_root" in parser.get():  # looked for among the callers, which are others when it is asked again
+        taken["bundle_root"] = parser.get_parsed_content("bundle_root")
     parser.update(taken)
     parser.parse(reset=True)
     if changed:
