@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .dicom import SOP_CLASSES, import_pydicom
+from .dicom import SOP_CLASSES, import_pydicom, read_dataset
 from .dicom_terms import REGIONS, VIEWS, image_type, safe_values
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -47,7 +47,7 @@ def write_dicom(
         link_to_patient: whether it belongs to the patient and the study of its source and names it
             (SourceImageSequence), so that an archive can file it.
     """
-    source = import_pydicom().dcmread(str(source_path), stop_before_pixels=True)
+    source = read_dataset(source_path, stop_before_pixels=True)
     write_instance(path, pixels, source, record, description, rescale, link_to_patient)
 
 

@@ -52,8 +52,10 @@ def stem_of(path: str | Path) -> str:
 
 def kind_of(path: str | Path) -> str:
     """ "raster", "nifti", or "dicom" for any other name and for a file with DICOM's mark, whatever its name."""
-    if is_dicom(path):
-        return "dicom"
+    return "dicom" if is_dicom(path) else _kind_by_name(path)
+
+
+def _kind_by_name(path: str | Path) -> str:
     ending = ending_of(path).lower()
     return next((kind for kind, endings in ENDINGS.items() if ending in endings), "dicom")
 
@@ -71,7 +73,7 @@ def is_image(path: str | Path, kinds: Collection[str] = tuple(ENDINGS)) -> bool:
         return False
     if is_dicom(path):
         return "dicom" in kinds and has_pixels(path)
-    return bool(ending_of(path)) and kind_of(path) in kinds
+    return bool(ending_of(path)) and _kind_by_name(path) in kinds
 
 
 def find_images(
@@ -262,9 +264,8 @@ def output_ending(path: str | Path) -> str:
 
     JPEG would change the restored pixels again, and known pixels with them.
     """
-    if kind_of(path) == "nifti":
-        return ".nii.gz" if ending_of(path).lower() == ".nii.gz" else ".nii"
-    return {"raster": ".png", "dicom": ".dcm"}[kind_of(path)]
+    nifti = ".nii.gz" if ending_of(path).lower() == ".nii.gz" else ".nii"
+    return {"nifti": nifti, "raster": ".png", "dicom": ".dcm"}[kind_of(path)]
 
 
 def output_paths(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from ignite.handlers import EMAHandler
 
 from ..bundle.errors import running_workflow
 from ..bundle.record import settings_of, update_record
-from ..networks.weights import save_weights
+from ..networks.weights import read_checkpoint, save_weights
 from ..utils.files import written_whole
 from .guards import EpochSeeding
 
@@ -259,10 +258,9 @@ def load_newest(folder: str | Path, map_location: str | torch.device = "cpu") ->
     found = checkpoints(folder)
     for path in found:
         try:
-            return path, _read(path, map_location)
-        except Exception as error:  # damaged files raise anything
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            logger.warning("%s cannot be read (%s); trying the one before.", path, reason)
+            return path, read_checkpoint(path, map_location=map_location)
+        except ValueError as error:
+            logger.warning("%s Trying the one before.", error)
     if found:
         raise RuntimeError(f"None of the checkpoints in {folder} can be read: {[path.name for path in found]}.")
     return None, {}
@@ -279,11 +277,3 @@ def _check_finite(parts: Mapping[str, Mapping[str, torch.Tensor]], epoch: int) -
                     f"after epoch {epoch}: nothing is written, an earlier checkpoint stays as it is. Lower "
                     "learning_rate, set max_grad_norm, or set precision to fp32."
                 )
-
-
-def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
-        broken = archive.testzip()  # torch.load does not look at the checksums
-    if broken is not None:
-        raise OSError(f"{broken} in it is damaged")
-    return torch.load(path, map_location=map_location, weights_only=True)

@@ -196,6 +196,8 @@ class DiffusionSampler(Inferer):
         divisor = network_divisor(network)
         condition, crop = pad_to_multiple(plain.float(), divisor, self.pad_value)
         kept = None
+        if (known is None) != (hole is None):
+            raise ValueError("known and hole go together: one of them is missing.")
         if known is not None and hole is not None:
             image, inside = _checked_known(known, hole, (len(plain), self.out_channels, *plain.shape[2:]))
             kept = pad_to_multiple(image, divisor, 0.0)[0], pad_to_multiple(inside, divisor, 1.0)[0] <= 0.5

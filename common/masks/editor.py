@@ -61,29 +61,33 @@ class EditLabels(MapTransform):
 
     def _edit(self, mask: np.ndarray, affine: np.ndarray, name: str) -> np.ndarray:
         """The edited map, (X, Y, Z)."""
+        piece = self._piece(mask, name)
+        return self._placed(np.where(piece != 0, self.parent, mask), self._changed(piece, affine), name)
+
+    def _piece(self, mask: np.ndarray, name: str) -> np.ndarray:
+        """The labels alone, (X, Y, Z), 0 around them."""
         piece = np.where(np.isin(mask, self.labels), mask, 0)
         missing = sorted(set(self.labels) - set(np.unique(piece).tolist()))
         if missing:
             raise ValueError(f"{name}: the labels {missing} are to be edited and are not in the label map.")
-        return self._placed(mask, piece, self._changed(piece, affine), name)
+        return piece
 
     def _changed(self, piece: np.ndarray, affine: np.ndarray) -> np.ndarray:
         """The piece after the edit, (X, Y, Z), 0 around it."""
         raise NotImplementedError
 
-    def _placed(self, mask: np.ndarray, piece: np.ndarray, changed: np.ndarray, name: str) -> np.ndarray:
-        emptied = np.where(piece != 0, self.parent, mask)
+    def _placed(self, emptied: np.ndarray, changed: np.ndarray, name: str) -> np.ndarray:
+        """The map without the piece, with the changed piece where its parent is."""
         inside = (changed != 0) & (emptied == self.parent)
-        result = np.where(inside, changed, emptied)
-        lost = sorted(set(np.unique(changed).tolist()) - {0} - set(np.unique(result[inside]).tolist()))
-        if lost or (not inside.any() and not isinstance(self, RemoveLabelsd)):
-            raise ValueError(f"{name}: nothing of the labels {lost or self.labels} would lie within {self.parent}.")
+        lost = sorted(set(self.labels) - set(np.unique(changed[inside]).tolist()))
+        if lost:
+            raise ValueError(f"{name}: nothing of the labels {lost} would lie within {self.parent}.")
         cut = int((changed != 0).sum() - inside.sum())
         if cut:
             logger.warning(
                 "%s: %d voxels of %s lie outside of %s and are cut off.", name, cut, self.labels, self.parent
             )
-        return result
+        return np.where(inside, changed, emptied)
 
 
 class MoveLabelsd(EditLabels):
@@ -164,8 +168,8 @@ class RemoveLabelsd(EditLabels):
         tensor([1, 1, 1])
     """
 
-    def _changed(self, piece: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        return np.zeros_like(piece)
+    def _edit(self, mask: np.ndarray, affine: np.ndarray, name: str) -> np.ndarray:
+        return np.where(self._piece(mask, name) != 0, self.parent, mask)
 
 
 class InsertLesiond(EditLabels):
@@ -215,7 +219,7 @@ class InsertLesiond(EditLabels):
         centre = None if self.centre is None else np.linalg.solve(affine, [*self.centre, 1])[:3] * spacing
         found = draw_lesion(points, parent, spacing, np.random.default_rng(self.seed), self.radius, centre)
         changed = np.where(found, self.labels[0], 0).astype(mask.dtype)
-        return self._placed(mask, np.zeros_like(mask), changed, name)
+        return self._placed(mask, changed, name)
 
 
 class ChangedRegiond(MapTransform):

@@ -77,13 +77,16 @@ def load_initial(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     return network
 
 
-def read_checkpoint(path: str | os.PathLike[str], made_by: str | None = None) -> Any:
+def read_checkpoint(
+    path: str | os.PathLike[str], made_by: str | None = None, map_location: str | torch.device = "cpu"
+) -> Any:
     """
-    What ``torch.save`` wrote to ``path``, on the CPU; tensors and plain containers only (``weights_only=True``).
+    What ``torch.save`` wrote to ``path``; tensors and plain containers only (``weights_only=True``).
 
     Args:
         path: the file.
         made_by: see ``load_weights``.
+        map_location: device of the tensors.
 
     Raises:
         FileNotFoundError: when ``path`` is no file.
@@ -96,7 +99,7 @@ def read_checkpoint(path: str | os.PathLike[str], made_by: str | None = None) ->
         raise FileNotFoundError(f"No weights at {path}.{hint}")
     try:
         _check_whole(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # damaged files raise a dozen types, from EOFError to UnpicklingError
         reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
         raise ValueError(

@@ -203,7 +203,7 @@ def keep_labels(before: MetaTensor, after: MetaTensor, name: str) -> None:
         ValueError: when a label has less than half of its volume still.
     """
     volume_of = [float(torch.linalg.det(image.affine[:-1, :-1]).abs()) for image in (before, after)]
-    volumes = {v: n * volume_of[0] for v, n in _voxels(before).items() if v != 0}
+    volumes = {v: n * volume_of[0] for v, n in voxels_of(before).items() if v != 0}
     lost = _lost(volumes, after, volume_of[1])
     for value in sorted(lost, key=lambda value: -volumes[value]):  # the smallest last: nothing takes their place
         covered = _coverage(before, after, value).flatten()
@@ -243,9 +243,9 @@ def nearly_whole(values: NdarrayOrTensor) -> NdarrayOrTensor:
     return like(torch.where(near, whole, plain), values) if bool(near.any()) else values
 
 
-def _voxels(labels: MetaTensor) -> dict[int, int]:
-    """Number of voxels of each value."""
-    flat = labels.as_tensor().flatten().round().long()
+def voxels_of(labels: torch.Tensor) -> dict[int, int]:
+    """Number of voxels of each value of a label map."""
+    flat = convert_to_tensor(labels).flatten().round().long()
     low = int(flat.min())
     if int(flat.max()) - low < 2**16:  # much faster than to sort
         counts = torch.bincount(flat - low)
@@ -255,7 +255,7 @@ def _voxels(labels: MetaTensor) -> dict[int, int]:
 
 
 def _lost(volumes: Mapping[int, float], after: MetaTensor, voxel: float) -> list[int]:
-    found = _voxels(after)
+    found = voxels_of(after)
     return [value for value, volume in volumes.items() if found.get(value, 0) * voxel < volume / 2]
 
 

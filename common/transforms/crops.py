@@ -6,12 +6,10 @@ import logging
 from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
-import torch
 from monai.config import KeysCollection
 from monai.transforms import ResizeWithPadOrCropd as MonaiResizeWithPadOrCropd
-from monai.utils import convert_to_tensor
 
-from .checks import name_of
+from .checks import name_of, voxels_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,20 +43,17 @@ class ResizeWithPadOrCropd(MonaiResizeWithPadOrCropd):
         """Returns a copy of ``data``, padded and cropped."""
         result: dict[Hashable, Any] = super().__call__(data, lazy)
         for key in self.labels:
-            before, after = (_voxels(case[key]) for case in (data, result))
+            before, after = (voxels_of(case[key]) for case in (data, result))
             name, size = name_of(data[key], key), " x ".join(map(str, result[key].shape[1:]))
-            lost = sorted(value for value in before if value not in after)
+            lost = sorted(value for value in before if value and value not in after)
             if lost:
                 raise ValueError(
                     f"{name}: the labels {lost} lie outside the middle {size} voxels, which are all that is used: set "
                     "spatial_size larger or to None, or crop the file around them."
                 )
-            cut = {value: f"{100 * after[value] / n:.0f} %" for value, n in before.items() if after[value] < n}
+            cut = {
+                value: f"{100 * after[value] / n:.0f} %" for value, n in before.items() if value and after[value] < n
+            }
             if cut:
                 logger.warning("%s: only the middle %s voxels are used, with this part of labels: %s.", name, size, cut)
         return result
-
-
-def _voxels(labels: Any) -> dict[int, int]:
-    values, counts = torch.unique(convert_to_tensor(labels, track_meta=False), return_counts=True)
-    return {int(value): int(count) for value, count in zip(values, counts) if value != 0}

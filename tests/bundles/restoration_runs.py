@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.bundles.inference_runs import TINY
 from tests.fixtures import REPOSITORY
+from tests.masks.phantom2d import head_slice
 
 BUNDLES = {
     "med_cdiff_mri_superres": "sr",
@@ -123,3 +124,11 @@ def write_dicom(path: Path, array: np.ndarray, sop_class: str = CR, bits: int = 
         image.is_little_endian, image.is_implicit_VR = True, False
         pydicom.dcmwrite(path, image, write_like_original=False)
     return path
+
+
+def write_two_classes(folder, number):
+    """So many pictures of heads in two folders that are classes; returns ``folder``."""
+    for index in range(number):
+        name = ("glioma", "normal")[index % 2]
+        write_picture(folder / name / f"{name}_{index}.png", head_slice(24, seed=index))
+    return folder

@@ -20,6 +20,7 @@ from tests.bundles.restoration_runs import (
     restoration,
     tiny_weights,
     write_picture,
+    write_two_classes,
 )
 from tests.bundles.test_med_cdiff_train import train
 from tests.bundles.training import NETWORK, weights
@@ -41,11 +42,7 @@ STEPS = "validate#inferer#num_inference_steps"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Twenty pictures in two folders that are classes."""
-    top = tmp_path_factory.mktemp("data")
-    for index in range(20):
-        name = ("glioma", "normal")[index % 2]
-        write_picture(top / name / f"{name}_{index}.png", head_slice(24, seed=index))
-    return top
+    return write_two_classes(tmp_path_factory.mktemp("data"), 20)
 
 
 def trained(method, bundle, data, output, *overlays, **overrides):

@@ -11,7 +11,15 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.networks.classifiers import grey_vgg11, load_classifier
 from tests.bundles.inference_runs import refused
-from tests.bundles.restoration_runs import BUNDLES, DENOISE, INPAINT, SUPERRES, folder_of, write_picture
+from tests.bundles.restoration_runs import (
+    BUNDLES,
+    DENOISE,
+    INPAINT,
+    SUPERRES,
+    folder_of,
+    write_picture,
+    write_two_classes,
+)
 from tests.bundles.training import NETWORK, TINY, weights
 from tests.fixtures import write_nifti
 from tests.masks.phantom2d import head_slice
@@ -23,11 +31,7 @@ STEPS = "validate#inferer#num_inference_steps"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Twelve pictures in two folders that are classes."""
-    top = tmp_path_factory.mktemp("data")
-    for index in range(12):
-        name = ("glioma", "normal")[index % 2]
-        write_picture(top / name / f"{name}_{index}.png", head_slice(24, seed=index))
-    return top
+    return write_two_classes(tmp_path_factory.mktemp("data"), 12)
 
 
 def workflow(bundle, data, output, *overlays, without=(), **overrides):

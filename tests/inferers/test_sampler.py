@@ -306,3 +306,17 @@ def test_refuses_bad_inputs() -> None:
         sampler()(batch.long(), Recorder())
     with pytest.raises(ValueError, match=r"\(N, C, \*spatial\)"):
         sampler()(batch[0, 0, 0], Recorder())
+
+
+def test_what_is_known_is_kept_outside_the_hole_and_needs_one():
+    sampler = DiffusionSampler(NoiseSchedule("cosine", 250), num_inference_steps=3, progress=False)
+    condition, known = torch.zeros(1, 2, 8, 8), torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
+    hole = torch.zeros(1, 1, 8, 8)
+    hole[..., 2:5] = 1
+    image = sampler(condition, lambda x, timesteps: x[:, :1], known=known, hole=hole)
+    assert torch.equal(image[hole == 0], known[hole == 0])
+    assert (image[hole == 1] != known[hole == 1]).any()
+    with pytest.raises(ValueError, match="go together"):
+        sampler(condition, lambda x, timesteps: x[:, :1], known=known)
+    with pytest.raises(ValueError, match="of the shapes"):
+        sampler(condition, lambda x, timesteps: x[:, :1], known=known, hole=hole[..., 1:])
