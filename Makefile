@@ -31,10 +31,10 @@ format: $(VENV)/.installed-dev
 
 # Tables of all pages from bundles/*/docs/numbers.json.  make numbers BUNDLE=med_cdiff_mri_inpaint ROWS=fast measures again and compares.
 tables: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks.numbers tables
+	$(BIN)/python -m benchmarks.published_numbers tables
 
 numbers: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks.numbers rerun $(notdir $(BUNDLE)) --rows "$(ROWS)"
+	$(BIN)/python -m benchmarks.published_numbers rerun $(notdir $(BUNDLE)) --rows "$(ROWS)"
 
 # URL: where dist/ will be served from; without it model_info.json names the files alone.
 release: $(VENV)/.installed

@@ -9,7 +9,7 @@ import sys
 import pytest
 from monai.bundle import ConfigParser
 
-from benchmarks import numbers
+from benchmarks import published_numbers as published
 from tests.fixtures import REPOSITORY, real_data
 
 BUNDLES = sorted(path.parents[1].name for path in REPOSITORY.glob("bundles/*/docs/numbers.json"))
@@ -17,14 +17,14 @@ EACH = pytest.mark.parametrize("bundle", BUNDLES)
 
 
 def test_pages_show_the_tables_of_the_files():
-    stale = [page.name for page in numbers.pages() if numbers.rendered(page.read_text()) != page.read_text()]
+    stale = [page.name for page in published.pages() if published.rendered(page.read_text()) != page.read_text()]
     assert stale == [], "make tables writes them anew"
 
 
 @EACH
 def test_every_table_stands_in_a_page_and_every_value_in_a_table(bundle):
-    content = numbers.read(bundle)
-    shown = "".join(page.read_text() for page in numbers.pages())
+    content = published.read(bundle)
+    shown = "".join(page.read_text() for page in published.pages())
     assert [name for name in content["tables"] if f"<!-- numbers: {bundle}/{name} -->" not in shown] == []
     cells = str(content["tables"]) + str(content["eval_metrics"])
     values = [(name, path) for name, run in content["runs"].items() for path, value in run["values"].items() if value]
@@ -33,21 +33,21 @@ def test_every_table_stands_in_a_page_and_every_value_in_a_table(bundle):
 
 @EACH
 def test_files_are_written_as_the_module_writes_them(bundle):
-    assert numbers.numbers_file(bundle).read_text() == numbers.dumps(numbers.read(bundle)) + "\n"
+    assert published.numbers_file(bundle).read_text() == published.dumps(published.read(bundle)) + "\n"
 
 
 @EACH
 def test_metadata_has_the_values_of_the_file(bundle):
-    content = numbers.read(bundle)
+    content = published.read(bundle)
     said = json.loads((REPOSITORY / "bundles" / bundle / "configs" / "metadata.json").read_text())["eval_metrics"]
     assert {name: format(value, ".4g") for name, value in said.items()} == {
-        name: numbers.cell(content, reference) for name, reference in content["eval_metrics"].items()
+        name: published.cell(content, reference) for name, reference in content["eval_metrics"].items()
     }
 
 
 @EACH
 def test_runs_can_be_repeated_or_say_why_not(bundle):
-    for name, run in numbers.read(bundle)["runs"].items():
+    for name, run in published.read(bundle)["runs"].items():
         assert run["command"] or run["why"], name
         measured = any(run["values"].values())
         assert not measured or {"seed", "device", "precision", "date"} <= set(run), name
@@ -67,10 +67,10 @@ def a_file(tmp_path, monkeypatch, value):
     )
     run = {"command": ["-c", script, "OUT"], "folder": ".", "results": "../eval.json", "values": {"m": value}}
     content = {"runs": {"eval": run}, "tables": {"t": [["", "m"], ["a", "{eval: m}"], ["b", "{eval: m|value:.1f%} %"]]}}
-    monkeypatch.setattr(numbers, "ROOT", tmp_path)
-    path = numbers.numbers_file("toy")
+    monkeypatch.setattr(published, "ROOT", tmp_path)
+    path = published.numbers_file("toy")
     path.parent.mkdir(parents=True)
-    path.write_text(numbers.dumps(content))
+    path.write_text(published.dumps(content))
     (tmp_path / "out" / "toy" / "eval").mkdir(parents=True)
     return tmp_path / "out"
 
@@ -80,7 +80,7 @@ def a_file(tmp_path, monkeypatch, value):
 )
 def test_a_rerun_says_what_left_its_interval(tmp_path, monkeypatch, capsys, value, status):
     out = a_file(tmp_path, monkeypatch, value)
-    assert numbers.main(["rerun", "toy", "--out", str(out)]) == status
+    assert published.main(["rerun", "toy", "--out", str(out)]) == status
     assert ("OUTSIDE" in capsys.readouterr().out) == bool(status)
 
 
@@ -88,10 +88,10 @@ def test_a_complete_run_is_not_repeated_and_what_was_measured_can_be_written(tmp
     out = a_file(tmp_path, monkeypatch, [])
     page = tmp_path / "README.md"
     page.write_text("text\n<!-- numbers: toy/t -->\nold\n<!-- /numbers -->\n")
-    assert numbers.rerun("toy", out=out, write=True) == 0
+    assert published.rerun("toy", out=out, write=True) == 0
     monkeypatch.setattr(sys, "executable", "/nowhere")
-    assert numbers.rerun("toy", out=out) == 0
-    assert numbers.main(["tables"]) == 0
+    assert published.rerun("toy", out=out) == 0
+    assert published.main(["tables"]) == 0
     assert page.read_text().split("\n", 2)[2] == (
         "| | m |\n| --- | --- |\n| a | 0.5 (0.4 to 0.6) |\n| b | 50.0 % |\n<!-- /numbers -->\n"
     )
@@ -99,22 +99,22 @@ def test_a_complete_run_is_not_repeated_and_what_was_measured_can_be_written(tmp
 
 def test_errors_name_what_was_expected(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="med_vdm_cxr"):
-        numbers.read("none")
+        published.read("none")
     with pytest.raises(ValueError, match="with a command are eval, fast"):
-        numbers.rerun("med_cdiff_mri_inpaint", ["none"])
+        published.rerun("med_cdiff_mri_inpaint", ["none"])
     a_file(tmp_path, monkeypatch, [0.5])
     with pytest.raises(ValueError, match="names no value"):
-        numbers.cell(numbers.read("toy"), "{eval: n}")
+        published.cell(published.read("toy"), "{eval: n}")
     monkeypatch.delenv("WEIGHTS", raising=False)
     with pytest.raises(KeyError, match="WEIGHTS"):
-        numbers.arguments({"command": ["--weights", "WEIGHTS"]}, tmp_path, "eval")
-    assert numbers.arguments(
+        published.arguments({"command": ["--weights", "WEIGHTS"]}, tmp_path, "eval")
+    assert published.arguments(
         {"command": ["-m", "--weights", "WEIGHTS"], "optional": ["WEIGHTS"]}, tmp_path, "eval"
     ) == (
         ["-m"],
         ["--weights WEIGHTS"],
     )
-    assert numbers.needed({"a": {"command": ["OUT:b/x"]}, "b": {"command": ["OUT"]}}, "a") == ["b", "a"]
+    assert published.needed({"a": {"command": ["OUT:b/x"]}, "b": {"command": ["OUT"]}}, "a") == ["b", "a"]
 
 
 @pytest.mark.slow
@@ -123,4 +123,4 @@ def test_errors_name_what_was_expected(tmp_path, monkeypatch):
 )
 def test_cheap_rows_are_inside_their_intervals(bundle, data, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDICAL_DATA_DIR", str(real_data(data).parent))
-    assert numbers.rerun(bundle, ["fast"], tmp_path) == 0
+    assert published.rerun(bundle, ["fast"], tmp_path) == 0

@@ -1,8 +1,8 @@
 """
 Published numbers: one file a bundle, ``bundles/NAME/docs/numbers.json``, from which the pages' tables are rendered.
 
-    python -m benchmarks.numbers tables                          # write the tables of all pages anew
-    python -m benchmarks.numbers rerun med_vdm_cxr --rows eval   # run the command again and compare
+    python -m benchmarks.published_numbers tables                          # write the tables of all pages anew
+    python -m benchmarks.published_numbers rerun med_vdm_cxr --rows eval   # run the command again and compare
 
 A file has "runs" and "tables". A run has the arguments of Python ("command"), the folder in which they run, the data
 sets behind placeholders such as DATA ("given": folders of MEDICAL_DATA_DIR), seed, device, precision, date, the file
