@@ -29,6 +29,7 @@ class ResizeWithPadOrCropd(MonaiResizeWithPadOrCropd):
         ValueError: (when called) when nothing of a label is left, by file.
 
     Example:
+        >>> import torch
         >>> labels = torch.zeros(1, 4, 6, 6); labels[0, 2, 5, 5] = 3
         >>> ResizeWithPadOrCropd("label", (4, 4, 4), labels=["label"])({"label": labels})
         Traceback (most recent call last):
