@@ -280,7 +280,7 @@ class SetMSSSIM(SetMetric):
         values = [self._of_pair(images[i], images[j], scales) for i, j in pairs]
         return {
             "value": float(np.mean(values)),
-            "interval95": _interval_over_images(pairs, values, self.seed),
+            "interval95": interval_over_images(pairs, values, self.seed),
             "n": len(images),
             "pairs": len(pairs),
             "seed": self.seed,
@@ -309,7 +309,7 @@ def random_pairs(n: int, num_pairs: int, seed: int = 0) -> list[tuple[int, int]]
     return pairs if len(pairs) <= num_pairs else sorted(random.Random(seed).sample(pairs, num_pairs))
 
 
-def _interval_over_images(pairs: list[tuple[int, int]], values: list[float], seed: int) -> list[float] | None:
+def interval_over_images(pairs: list[tuple[int, int]], values: list[float], seed: int) -> list[float] | None:
     """Bootstrap over images, not pairs: a pair counts as often as both its images were drawn together."""
     n = 1 + max(j for _, j in pairs)
     first, second = np.array(pairs).T
