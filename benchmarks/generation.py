@@ -1,5 +1,5 @@
 """
-Images a second that the dm bundles generate: their own network, sampler and writing of files.
+Images a second that the dm bundles generate with `large_model.json`: their own network, sampler and writing of files.
 
 ``python -m benchmarks.generation`` prints a Markdown table. The weights are random, which changes no time. Each block
 draws one batch and writes it to a temporary folder, as ``generate.json`` does; the first is not timed. On the CPU times
@@ -27,8 +27,9 @@ BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 
 
 def parser_of(bundle: str, steps: int, ancestral: bool, guidance: float, side: int, device: str) -> ConfigParser:
-    """The inference config with these settings."""
-    parser = ConfigParser(ConfigParser.load_config_file(BUNDLES / bundle / "configs" / "inference.json"))
+    """The inference config of the large model with these settings."""
+    files = [str(BUNDLES / bundle / "configs" / name) for name in ("inference.json", "large_model.json")]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
     if ancestral:
         parser["step_rule"]["_target_"] = "scripts.diffusion.steps.Ancestral"
     parser.update({"bundle_root": str(BUNDLES / bundle), "num_inference_steps": steps, "guidance_scale": guidance})

@@ -19,6 +19,19 @@ _SHOWN = 3
 _FIRST, _REFINER = "conv_in.conv.weight", "refiner.conv_in.conv.weight"
 
 
+class MissingWeights(FileNotFoundError):
+    """
+    There is no file of weights: on the command line the message says what to do, and no traceback goes with it.
+
+    Example:
+        >>> load_weights(nn.Identity(), "none.pt", made_by="train.json")
+        Traceback (most recent call last):
+        common.networks.weights.MissingWeights: No weights at none.pt. They are made by train.json.
+    """
+
+    exit_status = 1
+
+
 def load_weights(
     network: nn.Module, path: str | os.PathLike[str], key: str | None = None, made_by: str | None = None
 ) -> nn.Module:
@@ -95,8 +108,9 @@ def read_checkpoint(
     path = Path(path)
     if not path.is_file():
         others = sorted(file.name for file in path.parent.glob("*.pt"))
-        hint = f" They are made by {made_by}." if made_by else f" Beside it: {', '.join(others)}." if others else ""
-        raise FileNotFoundError(f"No weights at {path}.{hint}")
+        hint = f" They are made by {made_by}." if made_by else ""
+        hint += f" Beside it: {', '.join(others)}." if others else ""
+        raise MissingWeights(f"No weights at {path}.{hint}")
     try:
         _check_whole(path)
         return torch.load(path, map_location=map_location, weights_only=True)

@@ -49,7 +49,7 @@ def test_the_zip_holds_the_bundle_with_its_code_and_nothing_else(bundle, tmp_pat
         "models/shape_model.npz",
     }
     assert {*expected, "sample_data/mask_000.nii.gz", "scripts/networks/unet.py"} <= set(before)
-    strangers = ["output/a.png", "synthetic_budget/a.png", "notes.md", "models/.12.model.pt", "models/passwords.txt"]
+    strangers = ["output/a.png", "synthetic_strict/a.png", "notes.md", "models/.12.model.pt", "models/passwords.txt"]
     strangers += ["scripts/__pycache__/unet.cpython-311.pyc", "configs/inference.json.orig", "docs/.hidden.md"]
     for name in strangers:
         (bundle / name).parent.mkdir(exist_ok=True)

@@ -100,7 +100,7 @@ def test_a_rerun_with_the_same_settings_trains_nothing(data, tmp_path):
     before = json.loads((tmp_path / "metrics.json").read_text())
     study(BRAIN, data / "grey", tmp_path, **TRAINED).run()
     assert json.loads((tmp_path / "metrics.json").read_text())["networks"] == before["networks"]
-    # budget.json's label says how many folds there are: more of them are no reason to train the first again.
+    # short.json's label says how many folds there are: more of them are no reason to train the first again.
     study(BRAIN, data / "grey", tmp_path, label="2 of 2 folds", **TRAINED).run()
     assert "2 of 2 folds" in (tmp_path / "metrics.md").read_text()
 
@@ -157,8 +157,8 @@ def test_weights_that_are_missing_are_named_before_the_first_network_is_trained(
 def test_a_torchvision_network_is_trained_and_explained(data, tmp_path):
     own = {"network_def": ConfigParser.load_config_file(_config(SMEAR, "classify"))["network_def"]}
     own |= {"architectures": "mobilenet_v2", "spatial_size": [64, 64], "max_epochs": 1}
-    study(SMEAR, data / "colour", tmp_path, "budget", **own).run()
-    assert "Budget: 64 x 64 pixels, at most 1 epochs, 1 of 2 folds" in (tmp_path / "metrics.md").read_text()
+    study(SMEAR, data / "colour", tmp_path, "short", **own).run()
+    assert "Short: 64 x 64 pixels, at most 1 epochs, 1 of 2 folds" in (tmp_path / "metrics.md").read_text()
     explained = {"classifier_weights": str(tmp_path / "mobilenet_v2" / "fold_0.pt"), "architecture": "mobilenet_v2"}
     explained |= {"images_per_class": 2, "num_samples": 30, "num_segments": 16, "seeds": [0, 1]}
     study(SMEAR, data / "colour", tmp_path / "explain", "explain", **own, **explained).run()

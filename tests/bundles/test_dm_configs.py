@@ -7,7 +7,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from tests.bundles.classify_runs import BRAIN, BUNDLES, CT, SMEAR, study
-from tests.bundles.generate_runs import config, folder_of
+from tests.bundles.generate_runs import config, draw, folder_of
+from tests.bundles.inference_runs import refused
 from tests.fixtures import REPOSITORY
 
 
@@ -17,12 +18,9 @@ from tests.fixtures import REPOSITORY
         ((), ""),
         (("by_group",), "_by_group"),
         (("strict",), "_strict"),
-        (("budget_model",), "_budget"),
-        (("budget_model", "by_group"), "_budget_by_group"),
-        (("budget_model", "strict"), "_budget_strict"),
     ],
 )
-def test_weights_and_sets_of_other_sizes_and_splits_have_names_of_their_own(overlays, suffix):
+def test_weights_and_sets_of_other_splits_have_names_of_their_own(overlays, suffix):
     def parsed(key, *names):
         parser = ConfigParser()
         parser.read_config([folder_of(BRAIN) / "configs" / f"{name}.json" for name in names])
@@ -33,8 +31,8 @@ def test_weights_and_sets_of_other_sizes_and_splits_have_names_of_their_own(over
     assert parsed("initial_weights", "train", "fine_tune", *overlays) == f"B/models/model{suffix}.pt"
     drawn = parsed("output_dir", "inference", "generate", *overlays)
     assert drawn == f"B/synthetic{suffix}"
-    by_classifier = ["budget" if name == "budget_model" else name for name in overlays]
-    assert parsed("synthetic_dir", "classify", *by_classifier) == drawn
+    assert parsed("synthetic_dir", "classify", *overlays) == drawn
+    assert parsed("weights", "inference", *overlays, "large_model") == f"B/models/large{suffix}.pt"
 
 
 def test_paper_numbers():
@@ -58,3 +56,11 @@ def test_paper_numbers_of_classifiers():
     assert (given["folds"], given["max_epochs"], given["fraction"]) == (5, 50, 0.2)
     assert type(run.parser.get_parsed_content("optimizer")([torch.nn.Parameter(torch.zeros(1))])).__name__ == "AdamW"
     assert type(run.parser.get_parsed_content("loss")).__name__ == "CrossEntropyLoss"
+
+
+@pytest.mark.parametrize("bundle", [SMEAR, CT])
+def test_a_bundle_without_weights_says_how_to_make_them(bundle, tmp_path):
+    assert not (folder_of(bundle) / "models").exists()
+    command = f"training with the same overlays .*bundles/{bundle}/configs/train.json --dataset_dir DATA"
+    with refused(FileNotFoundError, f"^No weights at .*none.pt. They are made by {command}"):
+        draw(bundle, tmp_path, tmp_path / "none.pt")

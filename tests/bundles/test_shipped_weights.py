@@ -21,9 +21,9 @@ OVERLAYS = {
     "med_cdiff_xray_denoise/models/model.pt": (),
     "med_vdm_cxr/models/model.pt": (),
     "med_vdm_cxr/models/conv.pt": ("conv",),
-    "dm_brain_tumor_mri/models/model_budget.pt": ("budget_model",),
-    "dm_brain_tumor_mri/models/model_budget_by_group.pt": ("budget_model", "by_group"),
-    "dm_brain_tumor_mri/models/model_budget_strict.pt": ("budget_model", "strict"),
+    "dm_brain_tumor_mri/models/model.pt": (),
+    "dm_brain_tumor_mri/models/model_by_group.pt": ("by_group",),
+    "dm_brain_tumor_mri/models/model_strict.pt": ("strict",),
 }
 
 
@@ -52,9 +52,9 @@ def test_the_configs_load_them(file):
 @pytest.mark.parametrize(
     ("file", "column", "by"),
     [
-        ("model_budget.pt", "group", None),
-        ("model_budget_by_group.pt", "group", "group"),
-        ("model_budget_strict.pt", "series", "group"),
+        ("model.pt", "group", None),
+        ("model_by_group.pt", "group", "group"),
+        ("model_strict.pt", "series", "group"),
     ],
 )
 def test_the_records_say_which_real_images_they_have_seen(file, column, by):
