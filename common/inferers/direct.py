@@ -11,7 +11,14 @@ from monai.networks.utils import eval_mode
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from ..diffusion.seeds import case_seeds, check_seeds, sample_seed, with_metadata
+from ..diffusion.seeds import (
+    case_seeds,
+    check_seeds,
+    network_divisor,
+    pad_to_multiple,
+    sample_seed,
+    with_metadata,
+)
 
 
 @dataclass(eq=False)
@@ -24,6 +31,7 @@ class DirectSampler(Inferer):
         seed: mixed into the seed of each case.
         latent: the network draws latent variables, by the ``generators`` that it is called with; else the image
             depends on the condition alone, and the seed is but recorded.
+        pad_value: of the condition where it is padded to the network's ``divisor``.
         num_samples: images drawn for each condition; 1 for a network without latent variables.
 
     Raises:
@@ -37,6 +45,7 @@ class DirectSampler(Inferer):
     seed: int = 0
     latent: bool = False
     num_samples: int = 1
+    pad_value: float = -1.0
     output: str = field(init=False, default="samples")
 
     def __post_init__(self) -> None:
@@ -48,7 +57,7 @@ class DirectSampler(Inferer):
     ) -> Tensor:
         """
         Args:
-            inputs: the condition, (N, C, *spatial), on the device to run on.
+            inputs: the condition, (N, C, *spatial), on the device to run on; sides of any length.
             network: called with ``inputs``, and with ``generators`` where ``latent``; in eval mode during the call.
             seeds: one integer a case instead of those that ``seed`` and the condition give.
 
@@ -58,9 +67,10 @@ class DirectSampler(Inferer):
         """
         plain = convert_to_tensor(inputs).float()
         chosen = case_seeds(self.seed, plain) if seeds is None else check_seeds(seeds, len(plain))
+        padded, crop = pad_to_multiple(plain, network_divisor(network), self.pad_value)
         images = []
         with eval_mode(network):  # type: ignore[arg-type]
             for index in range(self.num_samples):
                 drawn = [torch.Generator().manual_seed(sample_seed(seed, index)) for seed in chosen]
-                images.append(network(plain, generators=drawn) if self.latent else network(plain))
-        return with_metadata(torch.cat(images, dim=1).float().clamp(-1, 1), inputs, chosen)
+                images.append(network(padded, generators=drawn) if self.latent else network(padded))
+        return with_metadata(torch.cat(images, dim=1)[crop].float().clamp(-1, 1), inputs, chosen)

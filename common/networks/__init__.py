@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = exported(
         "hierarchical": ["HierarchicalProbabilisticUNet"],
         "progressive": ["ProgressiveUNet"],
         "restoration": ["RestorationUNet", "SRResNet"],
+        "translation": ["TranslationPair"],
         "unet": ["ConditionalDiffusionUNet", "FullResolutionRefiner"],
         "vdm": ["PixelCodec", "UNetScore", "VariationalDiffusionModel", "unet_vdm"],
         "vdm_dense": ["BernoulliDecoder", "DenseEncoder", "DenseScore", "dense_vdm"],

@@ -25,10 +25,11 @@ class RestorationUNet(ConditionalDiffusionUNet):
         spatial_dims: 2 or 3.
         in_channels: of the condition, whose first channels are the degraded image.
         out_channels: of the image.
+        residual: add the prediction to the degraded image; False where the condition holds none, such as labels.
         kwargs: of ``ConditionalDiffusionUNet``.
 
     Raises:
-        ValueError: when the condition has fewer channels than the image.
+        ValueError: when ``residual`` and the condition has fewer channels than the image.
 
     Source: the regression baselines of Saharia et al. 2022 (SR3, Palette), which have the diffusion model's network.
 
@@ -38,11 +39,13 @@ class RestorationUNet(ConditionalDiffusionUNet):
     True
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, **kwargs: Any) -> None:
-        if in_channels < out_channels:
+    def __init__(
+        self, spatial_dims: int, in_channels: int, out_channels: int, residual: bool = True, **kwargs: Any
+    ) -> None:
+        if residual and in_channels < out_channels:
             raise ValueError(f"The condition must hold the degraded image: {in_channels} < {out_channels} channels.")
         super().__init__(spatial_dims, in_channels, out_channels, **kwargs)
-        self.out_channels = out_channels
+        self.out_channels, self.residual = out_channels, residual
 
     def forward(self, x: Tensor, timesteps: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """
@@ -54,7 +57,8 @@ class RestorationUNet(ConditionalDiffusionUNet):
             (N, out_channels, *spatial), not limited to [-1, 1].
         """
         zeros = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        return x[:, : self.out_channels] + super().forward(x, zeros)
+        predicted = super().forward(x, zeros)
+        return x[:, : self.out_channels] + predicted if self.residual else predicted
 
 
 class SRResNet(nn.Module):

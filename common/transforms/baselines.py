@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -125,8 +126,9 @@ class ByNetwork:
     Args:
         network: called by ``inferer``; brought to eval mode.
         inferer: called as ``inferer(inputs, network)``; by default the network is called once.
-        key: of its input, (C, H, W), scaled as for the diffusion network.
-        scale_key: of the numbers that ``MeasuredScaled`` left in the case.
+        key: of its input, (C, *spatial), scaled as for the diffusion network.
+        scale_key: of the numbers that ``MeasuredScaled`` left in the case; None where the scale is that of the clean
+            image.
         hole_key: of a hole, (1, H, W), not 0 inside: outside of it the result is the clean image, "label"; None to
             keep all of the restoration.
 
@@ -140,7 +142,7 @@ class ByNetwork:
         network: nn.Module,
         inferer: Inferer | None = None,
         key: str = "image",
-        scale_key: str = "measured_scale",
+        scale_key: str | None = "measured_scale",
         hole_key: str | None = None,
     ) -> None:
         self.network = network.eval()
@@ -151,11 +153,14 @@ class ByNetwork:
 
     @torch.no_grad()
     def __call__(self, case: Case) -> Tensor:
-        """Returns (C', H, W) in the scale of the clean image."""
+        """Returns (C', *spatial) in the scale of the clean image."""
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
-        image = self.inferer(convert_to_tensor(case[self.key])[None].to(device), self.network)[0].cpu()
-        gain, offset = (float(number) for number in case[self.scale_key])
-        restored = convert_to_tensor(image) * gain + offset
+        restored = convert_to_tensor(
+            self.inferer(convert_to_tensor(case[self.key])[None].to(device), self.network)[0].cpu()
+        )
+        if self.scale_key is not None:
+            gain, offset = (float(number) for number in case[self.scale_key])
+            restored = restored * gain + offset
         if self.hole_key is None:
             return restored
         return torch.where(convert_to_tensor(case[self.hole_key]) > 0, restored, convert_to_tensor(case["label"]))
@@ -166,8 +171,11 @@ class MethodImagesd(Transform):
     Add what each method makes of a case, under the method's name.
 
     Args:
-        methods: name -> called with the case, returns (C, H, W) in the clean image's scale; clipped to [-1, 1].
+        methods: name -> called with the case, returns (C, *spatial) in the clean image's scale; clipped to [-1, 1].
         clean: key of the clean image, whose shape all must have.
+
+    Attributes:
+        seconds: name -> mean time a case so far, in seconds.
 
     Raises:
         ValueError: (when called) for a name that the case has already, another shape, NaN or infinity.
@@ -180,6 +188,8 @@ class MethodImagesd(Transform):
     def __init__(self, methods: Mapping[str, Callable[[Case], Tensor]], clean: str = "label") -> None:
         self.methods = dict(methods)
         self.clean = clean
+        self.seconds: dict[str, float] = dict.fromkeys(self.methods, 0.0)
+        self._cases = 0
 
     def __call__(self, data: Case) -> dict[Hashable, Any]:
         """Returns the case, on the CPU, with an image a method, float32."""
@@ -187,9 +197,13 @@ class MethodImagesd(Transform):
         taken = sorted(set(self.methods) & {str(key) for key in case})
         if taken:
             raise ValueError(f"Methods cannot be named {taken}: the case has such items.")
-        return {**case, **{name: self._image(name, method(case), case) for name, method in self.methods.items()}}
+        self._cases += 1
+        return {**case, **{name: self._image(name, case) for name in self.methods}}
 
-    def _image(self, name: str, image: Tensor, case: Case) -> Tensor:
+    def _image(self, name: str, case: Case) -> Tensor:
+        started = time.perf_counter()
+        image = self.methods[name](case)
+        self.seconds[name] += (time.perf_counter() - started - self.seconds[name]) / self._cases
         image = convert_to_tensor(image).detach().cpu().float()
         found, wanted = tuple(image.shape), tuple(case[self.clean].shape)
         if found != wanted or not bool(torch.isfinite(image).all()):
