@@ -20,7 +20,7 @@ _BELONGS = {
     "docs": (".md", ".txt", ".png", ".log", ".json"),
     "models": (".pt", ".npz", ".json"),
     "sample_data": (".nii.gz", ".nii", ".png", ".jpg", ".dcm"),
-    "scripts": (".py", ".pt", ".json", ".html"),
+    "scripts": (".py", ".pt", ".json", ".html", ".js", ".css"),
 }
 _LINK = re.compile(r"!?\[([^\]]*)\]\(([^)\s]+)\)")
 

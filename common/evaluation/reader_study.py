@@ -18,6 +18,7 @@ from PIL import Image
 from sklearn.metrics import cohen_kappa_score
 
 from ..utils.files import written_whole
+from ..visualize.html import asset
 from ..visualize.pictures import image_panel
 from .folders import ImageFolder
 from .observer import accuracy_of, forced_choice_text, results_of
@@ -139,7 +140,8 @@ def reader_study(
         images = [_embedded(folder, index) for folder, index in (of[kind] for kind in item.shown) if index is not None]
         shown.append({"id": item.identity, "images": images})
     digest = hashlib.sha256("".join(item.identity for item in items).encode()).hexdigest()[:12]
-    text = TEMPLATE.read_text(encoding="utf-8").replace(_MARK, json.dumps({"id": digest, "items": shown}))
+    text = TEMPLATE.read_text(encoding="utf-8").replace("/*VIEWER*/", asset("viewer.js"))
+    text = text.replace(_MARK, json.dumps({"id": digest, "items": shown}))
     with written_whole(Path(out) / "index.html") as path:
         path.write_text(text, encoding="utf-8")
     with written_whole(Path(out) / "key.csv") as path, path.open("w", newline="", encoding="utf-8") as file:

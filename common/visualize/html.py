@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+# No connection is opened whatever a page holds.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 1080px; margin: 2em auto;
   padding: 0 1em; }
@@ -23,11 +26,25 @@ figcaption { font-size: 11px; color: #555; overflow-wrap: anywhere; } code { fon
 """
 
 
-def document(title: str, parts: Iterable[str]) -> str:
-    """A page of HTML parts; no other file and no address is needed to show it."""
-    body = "\n".join(parts)
-    head = f'<meta charset="utf-8"><title>{safe(title)}</title><style>{_STYLE}</style>'
+def document(title: str, parts: Iterable[str], style: str = "", code: str = "") -> str:
+    """
+    A page of HTML parts; no other file and no address is needed to show it.
+
+    Args:
+        title: of the window.
+        parts: of the body.
+        style: CSS beside that of all pages.
+        code: JavaScript, run after the body.
+    """
+    body = "\n".join([*parts, f"<script>{code}</script>"] if code else parts)
+    head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    head += f"<title>{safe(title)}</title><style>{_STYLE}{style}</style>"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def asset(name: str) -> str:
+    """A script or a style sheet of pages, from the file of that name beside this module."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def paragraph(text: Any, kind: str = "") -> str:
