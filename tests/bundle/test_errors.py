@@ -14,6 +14,7 @@ from monai.transforms import Compose, Lambdad
 
 from common.bundle.errors import LastLine, check_arguments, command_line, shortened
 from common.utils import message_of, root_cause
+from tests.bundles.ways import start
 from tests.fixtures import BUNDLE
 
 INFERENCE = BUNDLE / "configs" / "inference.json"
@@ -191,7 +192,9 @@ def test_the_last_line_a_user_sees_is_the_message(tmp_path):
     assert lines[-2] == "1 of 1 inputs cannot be used:"
     assert f"The traceback is in {out / 'error.log'}" in lines[-3]
     assert len(lines) <= 5
-    status, lines = run_bundle(tmp_path, "--mask", bad, "--output_dir", out, "--skip_bad", True)
+    given = ["run", "--config_file", INFERENCE, "--mask", bad, "--output_dir", out, "--skip_bad", True]
+    status, _, told = start(given, tmp_path).wait()
+    lines = told.splitlines()
     assert status == 3
     assert lines[-1] == f"1 of 1 inputs were left out, all others are done; see {out / 'skipped.csv'}."
     assert len(lines) <= 5

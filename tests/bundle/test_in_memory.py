@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import zipfile
 
 import nibabel as nib
@@ -15,6 +13,7 @@ from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 
 from common.bundle import open_bundle, package_bundle
+from tests import forks
 from tests.bundle.test_install import installed  # noqa: F401
 from tests.bundles import generate_runs, vdm_runs
 from tests.bundles.inference_runs import TINY
@@ -178,6 +177,6 @@ def test_an_installed_package_opens_two_unpacked_zips_from_an_empty_folder(insta
     for name in (DENOISE, SUPERRES):
         zipfile.ZipFile(package_bundle(REPOSITORY / "bundles" / name, tmp_path)).extractall(tmp_path / "unpacked")
     (tmp_path / "empty").mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    folders = [str(tmp_path / "unpacked" / name) for name in (DENOISE, SUPERRES)]
-    subprocess.run([sys.executable, "-c", _SCRIPT, *folders], cwd=tmp_path / "empty", env=environment, check=True)
+    folders = [tmp_path / "unpacked" / name for name in (DENOISE, SUPERRES)]
+    run = forks.code(_SCRIPT, folders, tmp_path / "empty", path=[installed])
+    assert run.returncode == 0, run.stderr

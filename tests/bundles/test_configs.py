@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections import defaultdict
 
 import pytest
@@ -14,6 +12,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metad
 from monai.data import load_net_with_metadata
 
 from common.networks.weights import load_weights
+from tests import forks
 from tests.bundles.inference_runs import TINY
 from tests.fixtures import REPOSITORY
 
@@ -103,8 +102,7 @@ for folder in sys.argv[1:]:
 
 def test_components_are_built_without_a_workflow(tmp_path):
     """As MONAI Deploy and MONAI's own checks of a network do."""
-    command = [sys.executable, "-c", PARSE, *map(str, FOLDERS.values())]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    run = forks.code(PARSE, FOLDERS.values(), tmp_path)
     assert run.returncode == 0, run.stderr[-3000:]
 
 
@@ -113,10 +111,9 @@ def test_without_a_workflow_the_root_is_that_of_the_imported_code(tmp_path, monk
     folder = FOLDERS["med_ddpm_3d"]
     code = "import sys; from monai.bundle import ConfigParser as P\nsys.path[1:1] = sys.argv[2:]\n"
     code += "print(P(P.load_config_file(sys.argv[1] + '/configs/inference.json')).get_parsed_content('bundle_root'))"
-    command = [sys.executable, "-c", code, str(folder)]
-    found = subprocess.run([*command, str(folder)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    found = forks.code(code, [folder, folder], tmp_path)
     assert found.stdout.strip() == str(folder), found.stderr[-2000:]
-    lost = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    lost = forks.code(code, [folder], tmp_path)
     assert lost.returncode != 0
     assert "No module named 'scripts'" in lost.stderr
 

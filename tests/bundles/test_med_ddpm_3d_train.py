@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +18,7 @@ from monai.bundle.properties import TrainProperties
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.bundles.training import TINY, train, weights, workflow
+from tests.bundles.ways import start
 from tests.fixtures import BUNDLE, REPOSITORY, two_part_mask, write_dataset, write_nifti
 
 CONFIGS = BUNDLE / "configs"
@@ -102,11 +100,9 @@ def test_a_killed_and_resumed_run_ends_with_the_same_weights(data, tmp_path):
     overlay = tmp_path / "kill.json"
     overlay.write_text(json.dumps({"+train#handlers": [kill], **TINY}))
     options = {"max_epochs": 4, "dataset_dir": str(data), "output_dir": str(tmp_path / "parts")}
-    command = [sys.executable, "-m", "monai.bundle", "run"]
-    command += ["--config_file", f"['bundles/med_ddpm_3d/configs/train.json', '{overlay}']"]
+    command = ["run", "--config_file", f"['bundles/med_ddpm_3d/configs/train.json', '{overlay}']"]
     command += [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    killed = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    killed = start(command, REPOSITORY).wait()
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     assert not (tmp_path / "parts" / "checkpoint_epoch=3.pt").exists()
     resumed = train(data, tmp_path / "parts", "resume.json", max_epochs=4)

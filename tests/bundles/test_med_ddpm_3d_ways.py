@@ -49,12 +49,11 @@ def downloaded(repository, tmp_path_factory):
     url = f"http://127.0.0.1:{server.server_port}/med_ddpm_3d.zip"
     try:
         arguments = ["download", "--name", "med_ddpm_3d", "--url", url, "--bundle_dir", str(folder)]
-        done = start(arguments, folder)
-        text = done.communicate(timeout=300)[0]
+        done = start(arguments, folder).wait()
     finally:
         server.shutdown()
         server.server_close()
-    assert done.returncode == 0, text
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder / "med_ddpm_3d"
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests import forks
 
 # MONAI's own: its notice that configs are code, and of a codec where pydicom is installed
 _KNOWN = ("parsing config_file", "nvImageCodec")
 
 
-def start(arguments: Sequence[Any], folder: Path) -> subprocess.Popen[str]:
+def start(arguments: Sequence[Any], folder: Path) -> forks.Fork:
     """``python -m monai.bundle`` in ``folder``, with nothing of this repository on the path."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "monai.bundle", *map(str, arguments)]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
+    return forks.module("monai.bundle", arguments, folder, PYTHONPATH=None, OMP_NUM_THREADS="1")
 
 
 def run_everywhere(
@@ -34,8 +30,9 @@ def run_everywhere(
         for name, (folder, config, _) in ways.items()
     }
     for name, run in runs.items():
-        text = run.communicate(timeout=300)[0]
-        assert run.returncode == 0, f"{name}: {text}"
+        status, said, told = run.wait()
+        text = said + told
+        assert status == 0, f"{name}: {text}"
         check(out / name, ways[name][2])
         alarming = [
             line for line in text.splitlines() if any(w in line for w in ("WARN", "Warning", "ERROR", "Traceback"))
