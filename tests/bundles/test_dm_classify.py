@@ -105,6 +105,17 @@ def test_a_rerun_with_the_same_settings_trains_nothing(data, tmp_path):
     assert "2 of 2 folds" in (tmp_path / "metrics.md").read_text()
 
 
+OF_A_FIFTH = {"max_epochs": 1, "fraction": 0.5}
+
+
+@pytest.fixture(scope="module")
+def of_a_fifth(data, tmp_path_factory):
+    """The folder of a run on the real share."""
+    folder = tmp_path_factory.mktemp("fifth")
+    study(BRAIN, data / "grey", folder, "real_20", "augmented", **OF_A_FIFTH).run()
+    return folder
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -117,10 +128,9 @@ def test_a_rerun_with_the_same_settings_trains_nothing(data, tmp_path):
         ({"network_def": LINEAR.replace("torch.nn.Linear", "(lambda *n: torch.nn.Linear(*n, bias=False))")}, "initial"),
     ],
 )
-def test_what_was_trained_with_other_settings_is_not_written_over(changed, named, data, tmp_path):
-    run = {"max_epochs": 1, "fraction": 0.5}
-    overlays = ("real_20", "augmented")
-    study(BRAIN, data / "grey", tmp_path, *overlays, **run).run()
+def test_what_was_trained_with_other_settings_is_not_written_over(changed, named, data, of_a_fifth, tmp_path):
+    run, overlays = OF_A_FIFTH, ("real_20", "augmented")
+    shutil.copytree(of_a_fifth, tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "resnet18" / "fold_0.json").read_bytes()
     with refused(FileExistsError, f"fold_0.json is of an earlier run with other {named}"):
         study(BRAIN, data / "grey", tmp_path, *overlays, **run, **changed).run()

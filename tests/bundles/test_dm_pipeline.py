@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from common.studies.synthetic import MANIFEST, synthetic_cases
+from tests import forks
 from tests.bundles.classify_runs import BRAIN, CLASSES, SIDE, study, write_real
 from tests.bundles.generate_runs import TINY, folder_of, train
+from tests.bundles.training import free_port
 from tests.fixtures import REPOSITORY, network_arguments
 
 SHARED = {"classes": CLASSES, "spatial_size": [SIDE, SIDE]}
@@ -22,12 +21,12 @@ LEARN = {"batch_size": 8, "max_epochs": 60, "warmup": 10, "learning_rate": 3e-3,
 def generate_in_two_processes(weights, output, each):
     given = network_arguments(TINY)
     given |= {"weights": str(weights), "output_dir": str(output), "num_samples": each, "batch_size": 10, **SHARED}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["-m", "monai.bundle", "run", "--config_file"]
+    command = ["run", "--config_file"]
     command += [str([str(folder_of(BRAIN) / "configs" / f"{name}.json") for name in ("inference", "generate")])]
     command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
+    shared = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": "", **shared} for rank in range(2)]
+    return [run.wait(600) for run in [forks.module("monai.bundle", command, REPOSITORY, **rank) for rank in ranks]]
 
 
 @pytest.mark.slow
@@ -37,7 +36,7 @@ def test_a_classifier_of_synthetic_images_knows_real_ones(tmp_path):
     learned = train(BRAIN, tmp_path / "real", tmp_path / "model", checkpoint_interval=100, **SHARED, **LEARN)
     assert len(learned.parser.get_parsed_content("sample")) == 40
     drawn = generate_in_two_processes(tmp_path / "model" / "model.pt", tmp_path / "synthetic", each=25)
-    assert drawn.returncode == 0, drawn.stderr[-4000:]
+    assert [process.returncode for process in drawn] == [0, 0], drawn[0].stderr[-4000:]
     assert len(synthetic_cases(tmp_path / "synthetic")) == 50
     assert not list((tmp_path / "synthetic").rglob(".*")), "nothing half-written is left"
     assert len((tmp_path / "synthetic" / MANIFEST).read_text().splitlines()) == 51

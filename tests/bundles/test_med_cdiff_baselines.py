@@ -12,7 +12,6 @@ import torch
 from common.networks.restoration import RestorationUNet, SRResNet
 from tests.bundles.inference_runs import TINY, refused
 from tests.bundles.restoration_runs import (
-    BUNDLES,
     DENOISE,
     INPAINT,
     SUPERRES,
@@ -68,13 +67,14 @@ def evaluated(overlay, bundle, data, tmp_path, **overrides):
 @pytest.mark.parametrize(
     ("method", "bundle"),
     [
-        *(("regression", bundle) for bundle in BUNDLES),
+        ("regression", SUPERRES),
         ("pix2pix", DENOISE),
         ("srgan", SUPERRES),
         ("up_gan", INPAINT),
         ("hpunet", INPAINT),
-        pytest.param("up_gan", DENOISE, marks=pytest.mark.slow),
-        *(pytest.param("pix2pix", bundle, marks=pytest.mark.slow) for bundle in (SUPERRES, INPAINT)),
+        *(pytest.param("regression", bundle, marks=pytest.mark.exhaustive) for bundle in (DENOISE, INPAINT)),
+        *(pytest.param("pix2pix", bundle, marks=pytest.mark.exhaustive) for bundle in (SUPERRES, INPAINT)),
+        pytest.param("up_gan", DENOISE, marks=pytest.mark.exhaustive),
     ],
 )
 def test_it_trains_and_its_weights_are_a_row_of_the_table(method, bundle, data, tmp_path):

@@ -57,12 +57,16 @@ def weights(run: ConfigWorkflow) -> dict[str, torch.Tensor]:
     return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
 
 
-def only_process_of_a_group(monkeypatch):
-    """Set what torchrun sets, for a group of one process: this one."""
+def free_port() -> int:
+    """A port that nothing listens on."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        return free.getsockname()[1]
+
+
+def only_process_of_a_group(monkeypatch):
+    """Set what torchrun sets, for a group of one process: this one."""
+    group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
     for name, value in group.items():
         monkeypatch.setenv(name, str(value))
 

@@ -119,7 +119,11 @@ def test_errors_name_what_was_expected(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("bundle", "data"), [("med_cdiff_mri_inpaint", "brain_tumor_mri"), ("med_cdiff_xray_denoise", "chest_xray")]
+    ("bundle", "data"),
+    [
+        ("med_cdiff_mri_inpaint", "brain_tumor_mri"),
+        pytest.param("med_cdiff_xray_denoise", "chest_xray", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_cheap_rows_are_inside_their_intervals(bundle, data, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDICAL_DATA_DIR", str(real_data(data).parent))

@@ -124,13 +124,14 @@ def main(job: str, where: str, moments: str) -> None:
     prepare, run = JOBS[job]
     in_fork(lambda: prepare(root / "input"))
     warm, whole, counts = root / "warm", root / "whole", root / "events"
-    assert in_fork(lambda: run(root / "input", warm)) == 0, f"{job} fails by itself"
+    if moments == "every":
+        assert in_fork(lambda: run(root / "input", warm)) == 0, f"{job} fails by itself"
     started = time.monotonic()
     assert in_fork(lambda: (killing(whole, 0, counts), run(root / "input", whole))) == 0
     took, events, wanted = time.monotonic() - started, int(counts.read_text()), state_of(whole)
-    assert differences(state_of(warm), wanted) == [], (
-        f"{job} is not the same twice: {differences(state_of(warm), wanted)}"
-    )
+    if moments == "every":
+        twice = differences(state_of(warm), wanted)
+        assert twice == [], f"{job} is not the same twice: {twice}"
     for moment in _moments(moments, events, took):
         out = root / "killed"
         shutil.rmtree(out, ignore_errors=True)
