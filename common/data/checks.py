@@ -18,7 +18,7 @@ from .finder import EXPECTED, MAPS, OutputNames, find_partner, output_paths, ste
 from .image_file import Unsuitable, check_same, read_record, source_record
 from .reader import read_image
 
-_NOT_COMPARED = ("outputs", "std_of_one_step")  # follow from the rest
+_NOT_COMPARED = ("outputs", "std_of_one_step", "quality")  # follow from the rest
 
 logger = logging.getLogger(__name__)
 

@@ -282,7 +282,7 @@ def output_paths(
     Args:
         image: that they are made from.
         output_dir: folder of the outputs.
-        postfix: what follows the name, after "_".
+        postfix: what follows the name, after "_"; nothing if empty.
         maps: names of further results, which follow once more.
         ending: of all; None for ``output_ending``.
         names: of outputs; None for the stem of ``image``.
@@ -295,7 +295,7 @@ def output_paths(
         >>> [path.as_posix() for path in paths.values()]
         ['out/a_sr.png', 'out/a_sr_std.png']
     """
-    start = f"{(names or OutputNames()).of(image)}_{postfix}"
+    start = "_".join(filter(None, ((names or OutputNames()).of(image), postfix)))
     ending = output_ending(image) if ending is None else ending
     called = {"pred": start, **{name: f"{start}_{name}" for name in maps}}
     return {key: Path(output_dir) / f"{name}{ending}" for key, name in called.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import uuid
 from collections.abc import Hashable, Mapping, Sequence
@@ -31,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 class KeepSeedd(MapTransform):
     """
-    Copy the seed that the sampler left in an image's metadata to a key of its own, since ``Invertd`` replaces metadata.
+    Copy the seed that the sampler left in an image's metadata to a key of its own, since ``Invertd`` replaces metadata;
+    and to "quality" what a check of quality has found.
 
     Args:
         keys: generated images.
@@ -54,6 +56,8 @@ class KeepSeedd(MapTransform):
             seed = result[key].meta.get("seed") if isinstance(result[key], MetaTensor) else None
             if seed is not None:
                 result[self.seed_key] = int(seed)
+            if seed is not None and "quality" in result[key].meta:
+                result["quality"] = json.loads(result[key].meta["quality"])
         return result
 
 
@@ -175,6 +179,8 @@ class SaveImaged(MonaiSaveImaged):
         record: dict[str, Any] = source_record(self.source_name, path, source.sha256)
         if self.seed_key in data:
             record["seed"] = data[self.seed_key]
+        if "quality" in data:
+            record["quality"] = data["quality"]
         record |= {**self.provenance, "outputs": {name: path.name for name, path in paths.items()}}
         if "std" in maps and source.kind != "nifti":
             record["std_of_one_step"] = source.for_deviation(float(maps["std"].max())).slope

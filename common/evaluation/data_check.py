@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.bundle import ConfigParser
-from monai.data import MetaTensor
 from monai.transforms import Compose
 from tqdm import tqdm
 
@@ -94,19 +92,12 @@ def _pictures(found: Survey) -> list[str]:
                 values = read_image(files["image"]).values[..., 0]
                 panels = [image_panel(values, (low, high if high > low else low + 1))]
             else:
-                mask = _mask(files["label"]) if "label" in files else None
-                panels = slice_panels(files["image"], mask)[0]
+                panels = slice_panels(files["image"], files.get("label"))[0]
         except (OSError, ValueError, KeyError):
             continue  # it stands among the errors
         plain = [panel._replace(labels=None, letters="") for panel in panels]
         figures.append(figure(thumbnail(plain), str(row["case"]), len(panels) > 1))
     return figures
-
-
-def _mask(file: str) -> MetaTensor:
-    """A label map, through whose labels the slices of the picture go."""
-    image = read_image(file)
-    return MetaTensor(torch.as_tensor(image.values), affine=torch.as_tensor(image.affine))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

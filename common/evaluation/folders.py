@@ -31,10 +31,11 @@ class ImageFolder(Sequence[Tensor]):
     """
     The images of one folder, sorted by name; an image is read when it is asked for and not kept.
 
-    Headers are read at once, so that files of other kinds, sizes or channels are found before any work. Subfolders are
-    searched where the folder itself holds no image. Hidden files are left out, and so are the sheets, previews, means
-    and standard deviations that this project's own runs write beside their images. Volumes are brought to RAS; a volume
-    of one slice counts as 2D.
+    Headers are read at once, so that files of other kinds, sizes or channels are found before any work. Of a set with
+    its masks (``images/`` and ``labels/``, or nnU-Net's names), the images are taken. Subfolders are searched where the
+    folder itself holds no image. Hidden files are left out, and so are the sheets, previews, means and standard
+    deviations that this project's own runs write beside their images. Volumes are brought to RAS; a volume of one slice
+    counts as 2D.
 
     Args:
         path: folder of NIfTI files, or of PNG and JPEG, or of DICOM.
@@ -74,7 +75,8 @@ class ImageFolder(Sequence[Tensor]):
         spacing: Sequence[float] | None = None,
     ) -> None:
         self.path, self.grey = Path(path), grey
-        self.files, self.left_out = _image_files(self.path)
+        root = _images_of(self.path)
+        self.files, self.left_out = _image_files(root)
         kinds = {kind_of(file) for file in self.files}
         if len(kinds) > 1:
             raise ValueError(f"{path} holds NIfTI files and pictures; one kind was expected.")
@@ -84,7 +86,7 @@ class ImageFolder(Sequence[Tensor]):
         self.scaling = scaling if scaling != "auto" else "dtype" if kinds == {"raster"} else "percentiles"
         self.size = tuple(size) if size else None
         self.spacing = tuple(spacing) if spacing else None
-        self.names = [OutputNames(root=self.path).of(file) for file in self.files]
+        self.names = [OutputNames(root=root).of(file) for file in self.files]
         headers = [image_header(file) for file in self.files]
         grids = [_grid(header) for header in headers]
         self.axes = " or ".join(sorted({axes for _, _, axes in grids}))
@@ -199,15 +201,23 @@ def median_spacing(folder: ImageFolder) -> list[float]:
     return [round(float(side), 4) for side in np.median(folder.spacings, axis=0)]
 
 
+def _images_of(folder: Path) -> Path:
+    """Where the images of a data set lie that has its masks in another folder; else the folder itself."""
+    pairs = (("images", "labels"), ("imagesTr", "labelsTr"))
+    found = [folder / images for images, labels in pairs if (folder / images).is_dir() and (folder / labels).is_dir()]
+    return found[0] if found else folder
+
+
 def _image_files(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder {folder}.")
-    found = find_images(folder, generated=True) or find_images(folder, generated=True, recursive=True)
-    paths = list(map(Path, found))
-    own: set[Path] = set().union(
-        *(_own_outputs(parent, [p for p in paths if p.parent == parent]) for parent in {p.parent for p in paths})
-    )
-    files = sorted((p for p in paths if p not in own), key=lambda p: (p.parent, stem_of(p), p.name))
+    files: list[Path] = []
+    own: set[Path] = set()
+    for recursive in (False, True):
+        paths = [] if files else list(map(Path, find_images(folder, generated=True, recursive=recursive)))
+        for parent in {path.parent for path in paths}:
+            own |= _own_outputs(parent, [path for path in paths if path.parent == parent])
+        files = files or sorted((p for p in paths if p not in own), key=lambda p: (p.parent, stem_of(p), p.name))
     if not files:
         endings = ", ".join(ending for kind in ENDINGS.values() for ending in kind)
         raise FileNotFoundError(f"No {endings} file in {folder} or below it.")

@@ -64,7 +64,7 @@ def slice_panels(volume: Any, mask: Any = None, affine: np.ndarray | None = None
     Args:
         volume: (C, X, Y, Z) or (X, Y, Z), any range, shown black and white at percentiles 0.5 and 99.5; or a file.
         mask: label map (1, X, Y, Z) or (X, Y, Z), or one channel a label, (C', X, Y, Z), above 0 inside; a
-            ``MetaTensor`` on another grid than ``volume`` is brought to it. None for no contours.
+            ``MetaTensor`` on another grid than ``volume`` is brought to it; or a file. None for no contours.
         affine: voxel to RAS millimetres, (4, 4); by default that of ``volume``, or 1 mm.
 
     Returns:
@@ -76,6 +76,9 @@ def slice_panels(volume: Any, mask: Any = None, affine: np.ndarray | None = None
     if isinstance(volume, (str, Path)):
         file = read_image(volume)
         volume, affine = file.values, file.affine
+    if isinstance(mask, (str, Path)):
+        file = read_image(mask)
+        mask = MetaTensor(torch.as_tensor(file.values), affine=torch.as_tensor(file.affine))
     matrix = getattr(volume, "affine", np.eye(4)) if affine is None else affine
     image = _ras(volume, matrix)
     labels = np.zeros(image.shape[1:], dtype=np.int64)

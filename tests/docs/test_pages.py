@@ -99,3 +99,10 @@ def test_commands_of_bundle_pages_set_keys_of_their_configs(bundle):
         known = {key.split("#")[0] for key in content} | {"config_file"}
         given = re.findall(r"--([a-z]\w*)", command.partition(" run ")[2])
         assert [key for key in given if key not in known] == [], command
+
+
+def test_the_code_still_says_the_messages_of_the_page_of_troubles():
+    source = "".join(path.read_text() for path in (REPOSITORY / "common").rglob("*.py"))
+    messages = re.findall(r"^\| `([^`]+)` \|", text_of("docs/how-to/troubleshooting.md"), re.MULTILINE)
+    assert len(messages) >= 20
+    assert [message for message in messages if message not in source] == []

@@ -1,0 +1,153 @@
+"""Quality control of a generated volume: what a segmenter reads in it, and its grey values, against real volumes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..features.segmenter import Segmenter
+from ..utils.files import sha256_of, written_whole
+from ..utils.images import plain_images
+from .consistency import mask_dice
+from .sharpness import acutance, grain
+
+ONE_SIDED = {"dice": "low", "worst_dice": "low", "flat": "high"}
+"""Scores of which one end alone is bad."""
+
+_QUANTILES = (1.0, 99.0)
+_MARGIN = 0.5  # of the distance of the quantiles, beyond them: training volumes are read a little too well
+
+logger = logging.getLogger(__name__)
+
+
+def quality_scores(images: Tensor, masks: Tensor, segmenter: Segmenter) -> list[dict[str, float]]:
+    """
+    What is looked at in a volume.
+
+    Args:
+        images: (N, 1, X, Y, Z), in [-1, 1].
+        masks: (N, L, X, Y, Z), a channel a label, above 0 inside.
+        segmenter: reads the labels.
+
+    Returns:
+        A case each: "dice", the mean over its labels of the agreement of mask and segmenter, and "worst_dice", of the
+        label with the least; "mean" and "spread" (standard deviation) of the grey values; "acutance" and "grain";
+        "flat", the share of voxels that are equal to all their neighbours, as where a volume is cut off.
+    """
+    plain = plain_images(images).float()
+    device = segmenter.device
+    read = mask_dice(plain.to(device), masks.to(device), segmenter.network, segmenter.divisor).cpu()
+    values = {
+        "dice": read.nanmean(1),
+        "worst_dice": torch.nan_to_num(read, nan=1.0).amin(1),
+        "mean": plain.flatten(1).mean(1),
+        "spread": plain.flatten(1).std(1),
+        "acutance": acutance(plain, 1.0),
+        "grain": grain(plain),
+        "flat": _flat(plain),
+    }
+    return [{name: round(float(column[n]), 5) for name, column in values.items()} for n in range(len(plain))]
+
+
+def _flat(images: Tensor) -> Tensor:
+    """Share of the voxels whose next ones along every axis have the same value."""
+    inner = (slice(None), slice(None), *(slice(1, None) for _ in images.shape[2:]))
+    same = torch.ones_like(images[inner], dtype=torch.bool)
+    for axis in range(2, images.ndim):
+        same &= (images == torch.roll(images, 1, axis))[inner]
+    return same.flatten(1).float().mean(1)
+
+
+class QualityCheck:
+    """
+    Whether a volume lies within what training volumes are like.
+
+    Args:
+        ranges: JSON file of ``fit_quality``.
+        segmenter: that the ranges were found with.
+        labels: name -> value, of the masks.
+
+    Raises:
+        FileNotFoundError: when there are no ranges.
+        ValueError: when they are of other labels or of another segmenter.
+
+    >>> QualityCheck.failed_in({"dice": 0.4, "grain": 1.0}, {"dice": [0.6, 0.9], "grain": [0.1, 2.0]})
+    ['dice']
+    """
+
+    def __init__(self, ranges: str | Path, segmenter: Segmenter, labels: Mapping[str, int]) -> None:
+        if not Path(ranges).is_file():
+            raise FileNotFoundError(f"No {ranges}: fit_quality.json makes it from the training volumes.")
+        content = json.loads(Path(ranges).read_text(encoding="utf-8"))
+        found = (content["labels"], content["segmenter_sha256"])
+        if found != (dict(labels), sha256_of(segmenter.weights)):
+            raise ValueError(
+                f"{ranges} is of the labels {content['labels']}, or of another segmenter than {segmenter.weights}; the "
+                f"masks have {dict(labels)}: make one with fit_quality.json, or switch the check off "
+                "(--check_quality False)."
+            )
+        self.ranges: dict[str, list[float]] = content["ranges"]
+        self.segmenter = segmenter
+
+    def __call__(self, images: Tensor, masks: Tensor) -> list[dict[str, Any]]:
+        """Scores of each case, and under "failed" the names of those out of range; shapes as ``quality_scores``."""
+        scores = quality_scores(images, masks, self.segmenter)
+        return [{**one, "failed": self.failed_in(one, self.ranges)} for one in scores]
+
+    @staticmethod
+    def failed_in(scores: Mapping[str, float], ranges: Mapping[str, Sequence[float]]) -> list[str]:
+        """Names of the scores that lie out of their range."""
+        out = []
+        for name, (low, high) in ranges.items():
+            side = ONE_SIDED.get(name)
+            if (side != "high" and scores[name] < low) or (side != "low" and scores[name] > high):
+                out.append(name)
+        return out
+
+
+def fit_quality(
+    cases: Sequence[Mapping[str, Any]],
+    transform: Callable[[dict[str, Any]], Mapping[str, Any]],
+    segmenter: Segmenter,
+    labels: Mapping[str, int],
+    out: str | Path,
+) -> Path:
+    """
+    Find the range of each score in real training volumes, and write it.
+
+    The range is that from percentile 1 to 99, and half of its width more on each side.
+
+    Args:
+        cases: with the paths "image" and "label".
+        transform: case -> "image" (1, X, Y, Z) in [-1, 1] and "label" (L, X, Y, Z).
+        segmenter: see ``QualityCheck``.
+        labels: likewise.
+        out: JSON file.
+
+    Raises:
+        ValueError: for fewer than 20 cases, whose percentiles say nothing.
+    """
+    if len(cases) < 20:
+        raise ValueError(f"{len(cases)} training volumes give no range; at least 20 were expected.")
+    rows = []
+    for case in cases:
+        loaded = transform(dict(case))
+        rows += quality_scores(loaded["image"][None], loaded["label"][None], segmenter)
+    ranges = {}
+    for name in rows[0]:
+        low, high = np.percentile([row[name] for row in rows], _QUANTILES)
+        room = _MARGIN * (high - low)
+        ranges[name] = [round(float(low - room), 5), round(float(high + room), 5)]
+    digest = sha256_of(segmenter.weights)
+    content = {"ranges": ranges, "labels": dict(labels), "segmenter_sha256": digest, "n": len(rows)}
+    with written_whole(out) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    logger.info(f"Wrote {out}: ranges of {len(rows)} volumes")
+    return Path(out)

@@ -1,0 +1,136 @@
+"""Sets of generated volumes with their masks: what lists them once they are complete, and what is trained on them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.checks import is_done
+from ..data.finder import output_paths, stem_of
+from ..data.image_file import read_record
+from ..data.lists import Case
+from ..utils.files import sha256_of, written_whole
+from ..visualize.pictures import save_figure, sheet, slice_panels
+from .synthetic import MANIFEST
+
+LAYOUTS = {"plain": ("images", "labels", ""), "nnunet": ("imagesTr", "labelsTr", "0000")}
+"""Folders of volumes and masks, and what follows the name of a volume: nnU-Net's number of the channel."""
+
+_RECORDED = ("seed", "steps", "step_rule", "weights_sha256")
+_SHOWN = 20  # cases of the sheet
+
+logger = logging.getLogger(__name__)
+
+
+def places(output_dir: str | Path, layout: str = "plain") -> dict[str, str]:
+    """
+    Where a set lies: "images", "labels" and the "postfix" of volumes.
+
+    Raises:
+        ValueError: for an unknown layout.
+
+    Example:
+        >>> places("out", "nnunet")["images"]
+        'out/imagesTr'
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {sorted(LAYOUTS)}, got {layout!r}.")
+    images, labels, postfix = LAYOUTS[layout]
+    return {"images": str(Path(output_dir) / images), "labels": str(Path(output_dir) / labels), "postfix": postfix}
+
+
+def finish_set(
+    masks: Sequence[str],
+    output_dir: str | Path,
+    provenance: Mapping[str, Any],
+    labels: Mapping[str, int],
+    layout: str = "plain",
+) -> Path | None:
+    """
+    List a set that is complete: ``manifest.csv``, ``contact_sheet.png``, and ``dataset.json`` for nnU-Net.
+
+    Args:
+        masks: of the set, in the order of the rows.
+        output_dir: of the set.
+        provenance: what makes the volumes.
+        labels: name -> value.
+        layout: see ``places``.
+
+    Returns:
+        Path of the manifest; None where volumes are missing, with a notice.
+
+    Raises:
+        FileExistsError: when a volume is there that was made otherwise.
+    """
+    where = places(output_dir, layout)
+    volumes = [output_paths(mask, where["images"], where["postfix"], ending=".nii.gz")["pred"] for mask in masks]
+    missing = [v for v, m in zip(volumes, masks) if not is_done(v, (), provenance, {"mask": m})]
+    if missing:
+        logger.info(f"{len(missing)} of {len(masks)} volumes are missing, such as {missing[0]}.")
+        return None
+    rows = [_row(volume, mask, Path(output_dir)) for volume, mask in zip(volumes, masks)]
+    if layout == "nnunet":
+        content = {
+            "channel_names": {"0": "MR"},
+            "labels": {"background": 0, **labels},
+            "numTraining": len(masks),
+            "file_ending": ".nii.gz",
+            "description": "Synthetic volumes; see manifest.csv",
+        }
+        with written_whole(Path(output_dir) / "dataset.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    panels = []
+    for volume, mask in list(zip(volumes, masks))[:_SHOWN]:
+        row = slice_panels(volume, mask)[0]
+        panels.append([row[0]._replace(title=f"{stem_of(mask)} (synthetic)", labels=None), *row])
+    save_figure(sheet(panels, width=8.0), Path(output_dir) / "contact_sheet.png")
+    manifest = Path(output_dir) / MANIFEST
+    with written_whole(manifest) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    logger.info(f"Wrote {manifest}: {len(rows)} volumes with their masks")
+    return manifest
+
+
+def training_cases(
+    real: Sequence[Case], synthetic_dir: str | Path, train_on: str = "real_plus_synthetic"
+) -> list[Case]:
+    """
+    What a segmenter is trained on.
+
+    Args:
+        real: training cases of the split.
+        synthetic_dir: of ``generate.json``, either layout.
+        train_on: "real", "synthetic" or "real_plus_synthetic".
+
+    Raises:
+        ValueError: for another ``train_on``.
+        FileNotFoundError: when the set has no manifest, so that it is not complete.
+    """
+    if train_on not in (choices := ("real", "synthetic", "real_plus_synthetic")):
+        raise ValueError(f"train_on must be one of {choices}, got {train_on!r}.")
+    if train_on == "real":
+        return list(real)
+    root, manifest = Path(synthetic_dir), Path(synthetic_dir) / MANIFEST
+    if not manifest.is_file():
+        raise FileNotFoundError(f"No {manifest}: a set has one once it is complete; run generate.json to its end.")
+    with manifest.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = [stem_of(row["mask"]) for row in rows]
+    drawn = [
+        {"image": str(root / row["path"]), "label": str(root / row["mask"]), "case": name, "group": name}
+        for row, name in zip(rows, names)
+    ]
+    return drawn if train_on == "synthetic" else [*real, *drawn]
+
+
+def _row(volume: Path, mask: str, root: Path) -> dict[str, Any]:
+    record = read_record(volume.with_name(f"{stem_of(volume)}.json")) or {}
+    paths = {"path": volume.relative_to(root).as_posix(), "mask": Path(mask).relative_to(root).as_posix()}
+    found = {f"quality_{name}": value for name, value in (record.get("quality") or {}).items()}
+    return {**paths, **{k: record.get(k) for k in _RECORDED}, "synthetic": True, "sha256": sha256_of(volume), **found}
