@@ -52,8 +52,8 @@ def loaded(dataset_dir: str, generated: str | None) -> list[dict[str, Any]]:
     pairs = paired_cases(dataset_dir, {"image": "images", "label": "labels"}, "decathlon_hippocampus")
     cases: list[Any] = list(split_cases(pairs, [0.8, 0.2])[1])
     if generated:
-        masks = sorted(Path(generated, "labels").glob("*.nii.gz"))
-        cases += [{"image": str(Path(generated, "images", mask.name)), "label": str(mask)} for mask in masks]
+        volumes = sorted(Path(generated, "images").glob("*.nii.gz"))
+        cases += [{"image": str(volume), "label": str(Path(generated, "labels", volume.name))} for volume in volumes]
     return [transform({"image": case["image"], "label": case["label"]}) for case in cases]
 
 
