@@ -67,7 +67,7 @@ class CheckedSampler(Inferer):
         plain, seeds = convert_to_tensor(inputs), list(self.sampler.last_seeds)
         drawn = convert_to_tensor(images)
         kept = [self._best(drawn[[n]], plain[[n]], seeds[n], network) for n in range(len(seeds))]
-        result = with_metadata(torch.cat([image for image, _, _ in kept]), inputs, [seed for _, seed, _ in kept])
+        result: Any = with_metadata(torch.cat([image for image, _, _ in kept]), inputs, [seed for _, seed, _ in kept])
         texts = [json.dumps(found) for _, _, found in kept]
         if hasattr(result, "meta"):
             result.meta["quality"] = texts if result.is_batch else texts[0]
