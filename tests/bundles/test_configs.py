@@ -24,6 +24,9 @@ VOCABULARY = {
     *("bundle_root", "device", "dataset_dir", "output_dir", "network_def", "network", "preprocessing", "dataset"),
     *("dataloader", "inferer", "postprocessing", "handlers", "evaluator", "checkpointloader", "initialize", "run"),
 }
+# what the plain app of MONAI Label sets in a training config
+SET_BY_LABEL = ("bundle_root", "device", "train#trainer#max_epochs", "train#dataset#data", "train#handlers")
+SET_BY_LABEL += ("validate#dataset#data",)
 
 
 def read(bundle, name):
@@ -84,6 +87,7 @@ def test_a_bundle_knows_its_folder_wherever_it_is_asked_and_has_every_key(bundle
         assert run.check_properties() == []
     assert set(read(bundle, "inference")) >= VOCABULARY
     assert read(bundle, "train")["precision"] == read(bundle, "inference")["precision"] == "auto"
+    assert [key for key in SET_BY_LABEL if key not in ConfigParser(read(bundle, "train"))] == []
 
 
 PARSE = """

@@ -149,7 +149,7 @@ def test_a_killed_run_and_several_processes_end_with_the_same_set(trained, tmp_p
     options = {"per_class": 5, "batch_size": 2}
     draw(BRAIN, tmp_path / "whole", folder / "model.pt", "generate", **options)
     whole = content(tmp_path / "whole")
-    assert len(whole) == 4 * 5 + 1
+    assert len(whole) == 4 * 5 + 2  # manifest.csv and croissant.json
     cases = synthetic_cases(tmp_path / "whole")
     assert [case["number"] for case in cases if case["class"] == "notumor"] == [0, 1, 2, 3, 4]
     assert len({synthetic_record(case["image"])["seed"] for case in cases}) == 20

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, load
 
 from common.data.lists import image_cases
 from common.data.splits import sample_share
-from common.networks.weights import load_weights, read_checkpoint
+from common.networks.weights import read_checkpoint
 from common.studies.synthetic import names_digest, sample_of
 from tests.fixtures import REPOSITORY, real_data
 
@@ -37,16 +37,22 @@ def test_files_are_small_plain_and_finite(file):
 
 
 @pytest.mark.parametrize("file", OVERLAYS)
-def test_the_configs_load_them(file):
+def test_a_parser_and_monais_load_give_the_network_with_weights_from_any_folder(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     bundle = BUNDLES / file.split("/")[0]
     parser = ConfigParser()
     parser.read_config([bundle / "configs" / f"{name}.json" for name in ("inference", *OVERLAYS[file])])
     parser["bundle_root"] = str(bundle)
     parser["device"] = torch.device("cpu")
     assert parser.get_parsed_content("weights") == str(BUNDLES / file)
-    before = {name: value.clone() for name, value in parser.get_parsed_content("network").state_dict().items()}
-    after = load_weights(parser.get_parsed_content("network"), BUNDLES / file).state_dict()
-    assert any((before[name] != value).any() for name, value in after.items())
+    networks = [parser.get_parsed_content("checkpointloader")]
+    assert networks[0] is parser.get_parsed_content("network")
+    if file.endswith("/model.pt"):
+        networks.append(load(bundle.name, bundle_dir=BUNDLES, device="cpu", args_file={"logging_file": False}))
+    saved = read_checkpoint(BUNDLES / file)
+    for state in (network.state_dict() for network in networks):
+        assert set(state) == set(saved)
+        assert all(torch.equal(state[name], value.to(state[name].dtype)) for name, value in saved.items())
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def commands_of(page):
     return [command.split("\037")[:-1] for command in found.split("\036")[:-1]]
 
 
-OTHER = {"download", "ckpt_export"}  # commands of monai.bundle that take arguments of their own
+OTHER = {"download", "ckpt_export", "push_to_hf_hub"}  # commands of monai.bundle that take arguments of their own
 
 
 def runs_of(page):
