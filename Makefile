@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 ROWS ?= *
 
-.PHONY: help demo test lint format tables numbers release clean
+.PHONY: help demo test lint format tables numbers bench release clean
 
 help:
 	@$(PYTHON) -m common
@@ -35,6 +35,10 @@ tables: $(VENV)/.installed-dev
 
 numbers: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.published_numbers rerun $(notdir $(BUNDLE)) --rows "$(ROWS)"
+
+# Sampling with the shipped networks: default, few steps, runtimes (requirements-runtimes.txt), MONAI's inferer; ratios first.
+bench: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.sampling
 
 # URL: where dist/ will be served from; without it model_info.json names the files alone.
 release: $(VENV)/.installed

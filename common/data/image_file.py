@@ -201,7 +201,8 @@ def check_same(
     """
     Compare what an image was made with and what it would be made with now.
 
-    Another version of the bundle is no difference, nor are the same weights under another file name.
+    Another version of the bundle is no difference, nor are the same weights under another file name, nor is what
+    ``runtime="auto"`` ran on.
 
     Args:
         path: of the image, for the message.
@@ -232,7 +233,9 @@ def difference(
 ) -> tuple[str, Any, Any] | None:
     """The first key, by name, whose values differ, with both; None where ``check_same`` would pass."""
     wanted = json.loads(json.dumps(wanted, default=str))  # as JSON brings it back
-    differing = {key for key in {*found, *wanted} - {"version", *ignored} if found.get(key) != wanted.get(key)}
+    differing = {
+        key for key in {*found, *wanted} - {"version", "ran_on", *ignored} if found.get(key) != wanted.get(key)
+    }
     if "weights_sha256" not in differing:
         differing.discard("weights")  # a file by another name
     return min(((key, found.get(key), wanted.get(key)) for key in differing), key=lambda d: d[0], default=None)

@@ -20,7 +20,7 @@ from ..utils.progress import ImagesBar
 
 _SAID = (
     *("weights", "steps", "step_rule", "guidance_scale", "num_samples", "set_seed", "seed"),
-    *("precision", "batch_size", "learning_rate"),
+    *("precision", "runtime", "batch_size", "learning_rate"),
 )
 _WORDS = {"step_rule": "by", "set_seed": "seed", "num_samples": "samples"}
 _NAMED = 8  # files that the end names; of more it says how many

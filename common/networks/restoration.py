@@ -60,6 +60,10 @@ class RestorationUNet(ConditionalDiffusionUNet):
         predicted = super().forward(x, zeros)
         return x[:, : self.out_channels] + predicted if self.residual else predicted
 
+    def example_inputs(self, batch: int = 1) -> dict[str, Tensor]:
+        """As the denoising U-Net's, without a time."""
+        return {"x": super().example_inputs(batch)["x"]}
+
 
 class SRResNet(nn.Module):
     """

@@ -176,17 +176,22 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         dtype = resolve_precision(self.precision, torch.device(device or weight.device))
         return precision_name(dtype if weight.dtype is torch.float32 else weight.dtype)
 
+    def example_inputs(self, batch: int = 1) -> dict[str, torch.Tensor]:
+        """The smallest inputs that stand for all, by name, for tools that trace the network; zeros."""
+        channels = self.conv_in.conv.in_channels // self.patch_size**self.spatial_dims  # type: ignore[union-attr, operator]
+        x = torch.zeros(batch, channels, *[4 * self.divisor] * self.spatial_dims).to(self._weight)
+        names = ["timesteps", *(["class_labels"] if self.num_class_embeds is not None else [])]
+        return {"x": x, **{name: torch.zeros(batch, dtype=torch.long, device=x.device) for name in names}}
+
     def __prepare_scriptable__(self) -> ScriptedDenoiser:
         """What ``torch.jit.script`` compiles in this network's place: its trace in fp32, see ``ScriptedDenoiser``."""
         if self.with_conditioning:
             raise ValueError("A network with with_conditioning=True has no TorchScript form here.")
-        channels = self.conv_in.conv.in_channels // self.patch_size**self.spatial_dims  # type: ignore[union-attr, operator]
-        x = torch.zeros(2, channels, *[4 * self.divisor] * self.spatial_dims).to(self._weight)
-        zeros = torch.zeros(2, dtype=torch.long, device=x.device)
         chosen, self.precision = self.precision, "fp32"  # a trace would bring one machine's choice to all
         try:
-            example = {"x": x, "timesteps": zeros, "class_labels": zeros.clone()}  # a trace tells them by identity
-            return ScriptedDenoiser(self, example, self.num_class_embeds or 0)
+            example = self.example_inputs(2)
+            zeros = torch.zeros_like(example["timesteps"])  # of its own: a trace tells tensors by identity
+            return ScriptedDenoiser(self, {"class_labels": zeros, **example}, self.num_class_embeds or 0)
         finally:
             self.precision = chosen
 

@@ -282,6 +282,11 @@ class UNetScore(nn.Module):
         features = [wave(angle) for angle in angles for wave in (torch.sin, torch.cos)]
         return z_t + self.unet(torch.cat([z_t, *features], dim=1), self.step(gamma_t), class_labels=class_labels)
 
+    def example_inputs(self, batch: int = 1) -> dict[str, Tensor]:
+        """As the denoising U-Net's, under this network's names."""
+        x, gamma_t, *classes = self.unet.example_inputs(batch).values()
+        return {"z_t": x[:, :1], "gamma_t": gamma_t.to(x), **({"class_labels": classes[0]} if classes else {})}
+
 
 def unet_vdm(
     gamma: Gamma | None = None,

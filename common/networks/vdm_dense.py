@@ -192,6 +192,14 @@ class DenseScore(_DenseStack):
             cond = torch.cat([cond, self.class_embedding(class_labels)], dim=1)
         return z_t + self._run(z_t, self.cond(cond))
 
+    def example_inputs(self, batch: int = 1) -> dict[str, Tensor]:
+        """Inputs by name, for tools that trace the network; zeros."""
+        z_t = self.linear_out.weight.new_zeros(batch, self.linear_out.out_features)
+        classes = (
+            {} if self.num_classes is None else {"class_labels": torch.zeros(batch, dtype=torch.long).to(z_t.device)}
+        )
+        return {"z_t": z_t, "gamma_t": z_t.new_zeros(batch), **classes}
+
 
 def bernoulli_entropy(x: Tensor) -> Tensor:
     """The least reconstruction loss that any Bernoulli decoder can have, (N,), nats, for x (N, ...) in [0, 1]."""
