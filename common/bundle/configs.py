@@ -119,7 +119,8 @@ class OpenedBundle:
             parser.get_parsed_content("checkpointloader")
             self.network = parser.get_parsed_content("network")
             self.inferer = parser.get_parsed_content("inferer")
-            self._running = parser.get_parsed_content("running_network") if "running_network" in parser else None
+            running = parser.get_parsed_content("running_network") if "running_network" in parser else self.network
+            self._running = None if running is self.network else running  # on another runtime, checked once
             readers = _take_out(parser.get_parsed_content("preprocessing"), "Load")
         self.inputs = tuple(key for reader in readers for key in reader.keys)
 
@@ -165,7 +166,7 @@ class OpenedBundle:
             parser = self._parser({**settings, "output_dir": empty})
             parser.update({"network_def": self.network, "network": self.network, "handlers": []})
             if self._running is not None and "runtime" not in settings:
-                parser["running_network"] = self._running  # checked once
+                parser["running_network"] = self._running
             parser["postprocessing"] = {"_target_": "Compose", "transforms": [parser["postprocessing"]]}
             if self.inputs:
                 parser["cases"] = [{key: _as_read(case.get(key), key) for key in self.inputs} for case in cases or ()]
