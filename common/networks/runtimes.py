@@ -87,10 +87,12 @@ def on_runtime(
         ValueError, ImportError: see ``check_runtime``.
     """
     record = {} if record is None else record
+    record["runtime"] = f"torch {torch.__version__}"
+    if runtime == "torch":
+        return network
     device = next((one.device for one in network.parameters()), torch.device("cpu"))
     check_runtime(runtime, device)
-    record["runtime"] = f"torch {torch.__version__}"
-    if runtime == "torch" or (runtime == "auto" and device.type != "cpu"):
+    if runtime == "auto" and device.type != "cpu":
         return network
     if hasattr(network, "eps_hat"):
         model = copy.copy(network)
