@@ -58,7 +58,7 @@ def kinds(
         return lambda: made(condition, network)
 
     found = {"default": (steps * cost, ours(opened.network, steps, guidance))}
-    found["few steps (`fast.json`)"] = (few, ours(opened.network, few, 1.0))
+    found["few steps"] = (few, ours(opened.network, few, 1.0))
     for runtime in RUNTIMES[device]:
         try:
             check_runtime(runtime, device)
