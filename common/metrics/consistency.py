@@ -57,7 +57,7 @@ def classification_scores(
     drawn = _scores(resampled_sums(counts, seed, resamples), classes) if len(names) > 1 else None
     result: dict[str, Any] = {}
     for name in SCORES:
-        interval = None if drawn is None else percentile_interval(drawn[name].mean(1))
+        interval = None if drawn is None else percentile_interval(drawn[name].mean(1), sizes=[len(names)])
         values = [float(v) for v in each[name]]
         result[name] = {"value": float(np.mean(values)), "interval95": interval, "each": values, "n": len(labels)}
     result["confusion"] = counts.sum((0, 1))[:-1].reshape(classes, classes).astype(int).tolist()

@@ -23,10 +23,38 @@ def _mean(rows: np.ndarray) -> float:
     return float(rows.mean())
 
 
-def percentile_interval(draws: Sequence[float] | np.ndarray, level: float = 0.95) -> list[float]:
-    """``[low, high]`` between which the share ``level`` of the draws lies, (n,), equal shares cut off at both ends."""
-    tail = 50 - 50 * _checked(level)
-    return [float(v) for v in np.percentile(draws, [tail, 100 - tail])]
+def percentile_interval(
+    draws: Sequence[float] | np.ndarray, level: float = 0.95, sizes: Sequence[int] = ()
+) -> list[float]:
+    """
+    Percentile interval of a bootstrap, a little wider where there are few cases.
+
+    A resample of n cases has a variance too small by (n - 1) / n, and knows nothing of the tails of Student's t: of 27
+    subjects, plain percentiles hold the truth in 91 % of cases instead of 95 %
+    (``benchmarks/interval_coverage.py``). So percentiles further out are taken.
+
+    Args:
+        draws: of the statistic, (n,).
+        level: share of such intervals that hold the truth, in (0, 1).
+        sizes: numbers of cases (or clusters) in the sets that were drawn from, each at least 2; none for plain
+            percentiles.
+
+    Returns:
+        ``[low, high]``, with equal shares of the draws cut off at both ends.
+
+    Source: Hesterberg 2015, section 4.3 (expanded percentile interval); of several sets, the degrees of freedom add up
+    and the smallest set gives the factor.
+
+    Example:
+        >>> draws = np.arange(1001)
+        >>> [[round(v) for v in percentile_interval(draws, sizes=sizes)] for sizes in ((), (1000,), (27,))]
+        [[25, 975], [25, 975], [18, 982]]
+    """
+    tail = 0.5 - 0.5 * _checked(level)
+    if sizes:
+        freedom, least = sum(size - 1 for size in sizes), min(sizes)
+        tail = float(norm.cdf(student.ppf(tail, freedom) * math.sqrt(least / (least - 1))))
+    return [float(v) for v in np.percentile(draws, [100 * tail, 100 - 100 * tail])]
 
 
 def bootstrap_interval(
@@ -37,7 +65,7 @@ def bootstrap_interval(
     clusters: Sequence[Hashable] | np.ndarray | None = None,
 ) -> list[float] | None:
     """
-    Percentile bootstrap interval of 95 % over cases, or over clusters of cases.
+    Bootstrap interval of 95 % (``percentile_interval``) over cases, or over clusters of cases.
 
     Several images of one subject say less than as many subjects. With ``clusters``, whole subjects are drawn, each
     with all its cases.
@@ -80,7 +108,7 @@ def bootstrap_interval_of_sets(
     resamples: int = 1000,
 ) -> list[float] | None:
     """
-    Percentile bootstrap interval of 95 % of a statistic of several independent sets, each drawn by itself.
+    Bootstrap interval of 95 % (``percentile_interval``) of a statistic of independent sets, each drawn by itself.
 
     Args:
         sets: one row a case each, (n_i,) or (n_i, k).
@@ -104,7 +132,7 @@ def bootstrap_interval_of_sets(
         if value is not None:
             drawn.append(value)
         if len(drawn) == resamples:
-            return percentile_interval(drawn)
+            return percentile_interval(drawn, sizes=[len(part) for part in rows])
     return None
 
 

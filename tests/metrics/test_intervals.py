@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, binom, bootstrap, ttest_1samp
+from scipy.stats import beta, binom, bootstrap, norm, ttest_1samp
+from scipy.stats import t as student
 
 from common.metrics.intervals import (
     binomial_interval,
@@ -33,11 +34,19 @@ def subjects(rng, number=25, images=6):
     return rng.normal(size=(number, 1)) + 0.3 * rng.normal(size=(number, images))
 
 
-def test_bootstrap_over_cases_is_scipys():
+def test_bootstrap_over_cases_is_scipys_at_a_level_for_few_cases():
     values = np.random.default_rng(0).normal(size=40) ** 2
-    theirs = bootstrap((values,), np.mean, n_resamples=1000, method="percentile", rng=np.random.default_rng(0))
+    level = 1 - 2 * norm.cdf(student.ppf(0.025, 39) * (40 / 39) ** 0.5)
+    chosen = {"n_resamples": 1000, "method": "percentile", "rng": np.random.default_rng(0)}
+    theirs = bootstrap((values,), np.mean, confidence_level=level, **chosen)
     assert bootstrap_interval(values) == pytest.approx([*theirs.confidence_interval], rel=1e-12)
-    assert share_that_holds(lambda v: bootstrap_interval(v, resamples=200), lambda rng: rng.normal(size=40)) > 0.9
+    assert percentile_interval(np.arange(5), sizes=[2]) == pytest.approx([0, 4])
+
+
+@pytest.mark.parametrize("n", [10, 27, 200])
+def test_the_bootstrap_holds_the_truth_with_few_cases_too(n):
+    held = share_that_holds(lambda v: bootstrap_interval(v, resamples=400), lambda rng: rng.normal(size=n), times=400)
+    assert 0.93 <= held <= 0.97
 
 
 def test_bootstrap_over_clusters_holds_the_truth_where_that_over_cases_does_not():
@@ -45,7 +54,7 @@ def test_bootstrap_over_clusters_holds_the_truth_where_that_over_cases_does_not(
         names = np.repeat(np.arange(25), 6) if cluster else None
         return lambda v: bootstrap_interval(v.ravel(), resamples=200, clusters=names)
 
-    assert share_that_holds(by(True), subjects) > 0.88
+    assert share_that_holds(by(True), subjects) > 0.92
     assert share_that_holds(by(False), subjects) < 0.7
 
 
@@ -76,8 +85,8 @@ def test_two_sets_are_drawn_one_by_one():
 
     rng = np.random.default_rng(0)
     by_hand = [a[rng.integers(0, 30, 30)].mean() - b[rng.integers(0, 30, 30)].mean() for _ in range(200)]
-    assert interval((a, b)) == percentile_interval(by_hand)
-    assert share_that_holds(interval, lambda rng: (rng.normal(size=30), 2 * rng.normal(size=50))) > 0.88
+    assert interval((a, b)) == percentile_interval(by_hand, sizes=[30, 30])
+    assert share_that_holds(interval, lambda rng: (rng.normal(size=30), 2 * rng.normal(size=50))) > 0.92
     assert bootstrap_interval_of_sets((a, b), lambda x, y: None, resamples=3) is None
     seen = iter([None, 1.0] * 9)
     assert bootstrap_interval_of_sets((a, b), lambda x, y: next(seen), resamples=5) == [1.0, 1.0]
