@@ -108,7 +108,7 @@ def results(tmp_path_factory):
     torch.manual_seed(0)
     torch.save(Stand().state_dict(), folder / "stand.pt")
     torch.save(Reader().state_dict(), folder / "reader.pt")
-    mp.start_processes(process, (str(folder), free_port()), nprocs=2, start_method="spawn")
+    mp.start_processes(process, (str(folder), free_port()), nprocs=2, start_method="fork")
     found = {
         f"{name}{rank}": torch.load(folder / f"{name}{rank}.pt", weights_only=True) for name in DEALT for rank in (0, 1)
     }
