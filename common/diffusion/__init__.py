@@ -5,8 +5,8 @@ from ..utils import exported
 __getattr__, __dir__, __all__ = exported(
     __name__,
     {
-        "schedules": ["NoiseSchedule", "Step", "gamma_steps", "step_pairs"],
-        "steps": ["DDIM", "Ancestral", "DPMSolverPP2M", "StepRule", "denoise", "to_x0_and_eps"],
+        "schedules": ["NoiseSchedule", "Step", "coarsened", "gamma_steps", "step_pairs"],
+        "steps": ["DDIM", "Ancestral", "DPMSolverPP2M", "StepRule", "denoise", "prediction_of", "to_x0_and_eps"],
         "variational": ["VariationalBound", "VariationalLoss", "bits_per_dimension"],
     },
 )

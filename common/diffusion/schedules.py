@@ -8,7 +8,7 @@ gamma(t) = -log SNR. Both give a list of ``Step``, so that one loop (``steps.den
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -120,6 +120,28 @@ class NoiseSchedule:
         alpha_bar = [*self.alpha_bar.tolist(), 1.0]  # the last, at index -1, is the clean image
         pairs = step_pairs(self.alpha_bar, total, spacing)
         return [Step(t, s, alpha_bar[t], alpha_bar[s]) for t, s in pairs]
+
+
+def coarsened(steps: Sequence[Step], number: int) -> list[Step]:
+    """
+    As many levels of a run, each the first of as many of its steps: what a distilled network visits.
+
+    Args:
+        steps: of the whole run.
+        number: of the steps to return, a divisor of that of ``steps``.
+
+    Raises:
+        ValueError: for another number.
+
+    Source: Salimans & Ho 2022 (Progressive distillation), section 3.
+
+    >>> [step[:2] for step in coarsened(NoiseSchedule().steps(4, "linspace"), 2)]
+    [(249, 83), (83, -1)]
+    """
+    if number < 1 or len(steps) % number:
+        raise ValueError(f"{len(steps)} steps cannot be taken in {number}: a divisor was expected.")
+    groups = [steps[i : i + len(steps) // number] for i in range(0, len(steps), len(steps) // number)]
+    return [Step(group[0].t, group[-1].s, group[0].alpha_bar_t, group[-1].alpha_bar_s) for group in groups]
 
 
 def gamma_steps(gamma: Any, num_inference_steps: int, start: float = 1.0) -> list[Step]:

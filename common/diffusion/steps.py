@@ -110,6 +110,18 @@ def to_x0_and_eps(
     return x0_hat, eps_hat
 
 
+def prediction_of(x0: Tensor, x_t: Tensor, alpha_bar_t: float, prediction_type: str) -> Tensor:
+    """
+    What a network predicts that knows the clean image: the inverse of ``to_x0_and_eps``, whose arguments these are.
+
+    >>> prediction_of(torch.zeros(1), torch.ones(1), 0.75, "epsilon")
+    tensor([2.])
+    """
+    alpha, sigma = alpha_bar_t**0.5, (1 - alpha_bar_t) ** 0.5
+    of = {"epsilon": (x_t - alpha * x0) / sigma, "sample": x0, "v_prediction": (alpha * x_t - x0) / sigma}
+    return of[prediction_type]
+
+
 class StepRule(Protocol):
     """
     One step from noise level t to s; a rule holds options only, so one object serves any number of runs.
@@ -204,6 +216,12 @@ class DDIM:
         if sigma > 0:
             x_s = x_s + sigma * noise()
         return x_s, None
+
+    @staticmethod
+    def x0_between(x_t: Tensor, x_s: Tensor, step: Step) -> Tensor:
+        """The x0_hat with which the step without noise leads from x_t to x_s (Salimans & Ho 2022, Algorithm 2)."""
+        ratio = ((1 - step.alpha_bar_s) / (1 - step.alpha_bar_t)) ** 0.5
+        return (x_s - ratio * x_t) / (step.alpha_bar_s**0.5 - ratio * step.alpha_bar_t**0.5)
 
 
 class Memory(NamedTuple):

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = exported(
     __name__,
     {
         "direct": ["DirectSampler"],
+        "distillation": ["DistillationPrepareBatch"],
         "sampler": ["DiffusionSampler", "Samples"],
         "tiling": ["SliceSampler", "TiledNetwork"],
         "training": ["ClassPrepareBatch", "ConditionalPrepareBatch", "TrainingInferer", "VariationalInferer"],

@@ -12,7 +12,7 @@ from monai.networks.utils import eval_mode
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from ..diffusion.schedules import NoiseSchedule, Step
+from ..diffusion.schedules import NoiseSchedule, Step, coarsened
 from ..diffusion.seeds import (
     case_seeds,
     check_seeds,
@@ -23,7 +23,7 @@ from ..diffusion.seeds import (
     sample_seed,
     with_metadata,
 )
-from ..diffusion.steps import PREDICTION_TYPES, Ancestral, StepRule, denoise
+from ..diffusion.steps import PREDICTION_TYPES, Ancestral, Noise, StepRule, denoise
 from ..utils.progress import steps_of
 
 OUTPUTS = ("samples", "mean", "std", "mean_std")
@@ -74,6 +74,7 @@ class DiffusionSampler(Inferer):
         prediction_type: what the network predicts: "epsilon", "sample" or "v_prediction".
         out_channels: channels of the image.
         spacing: of the levels visited, see ``step_pairs``.
+        levels: None, or a multiple of N: the steps are every so many of a run in this number, see ``coarsened``.
         concatenate: the condition is concatenated to x_t; False for a network conditioned by class alone, where
             ``inputs`` gives no more than the shape and the seed.
         clip_sample: limit x0_hat to [-1, 1] in every step.
@@ -113,6 +114,7 @@ class DiffusionSampler(Inferer):
     prediction_type: str = "epsilon"
     out_channels: int = 1
     spacing: str = "logsnr"
+    levels: int | None = None
     concatenate: bool = True
     clip_sample: bool = True
     noise_scale: float = 1.0
@@ -137,7 +139,9 @@ class DiffusionSampler(Inferer):
         for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
-        self.steps = self.schedule.steps(self.num_inference_steps, self.spacing)
+        self.steps = self.schedule.steps(self.levels or self.num_inference_steps, self.spacing)
+        if self.levels is not None:
+            self.steps = coarsened(self.steps, self.num_inference_steps or self.levels)
         self.step_rule = Ancestral() if self.step_rule is None else self.step_rule
 
     def __call__(  # type: ignore[override]
@@ -224,13 +228,26 @@ class DiffusionSampler(Inferer):
     ) -> Iterator[tuple[Step, Tensor]]:
         """Each step with its x_s, from noise to image."""
         noise = noise_source(seeds, condition.new_empty(len(condition), self.out_channels, *condition.shape[2:]))
+        return self.along(network, noise(), self.steps, noise, condition, class_labels, known)
+
+    def along(
+        self,
+        network: Callable[..., Tensor],
+        x: Tensor,
+        steps: Sequence[Step],
+        noise: Noise,
+        condition: Tensor,
+        class_labels: Tensor | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
+    ) -> Iterator[tuple[Step, Tensor]]:
+        """Each of ``steps`` with its x_s, from ``x`` at the level of the first; for ``known``, see ``denoise``."""
 
         def predict(x: Tensor, t: int) -> Tensor:
             return self._predict(network, x, t, condition, class_labels)
 
         rule: StepRule = self.step_rule  # type: ignore[assignment]
         options = self.prediction_type, self.clip_sample, self.noise_scale, known
-        return denoise(noise(), self.steps, predict, rule, noise, *options)
+        return denoise(x, steps, predict, rule, noise, *options)
 
     def _predict(
         self, network: Callable[..., Tensor], x: Tensor, t: int, condition: Tensor, class_labels: Tensor | None
