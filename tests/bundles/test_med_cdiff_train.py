@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -17,6 +18,8 @@ from tests.bundles.restoration_runs import (
     INPAINT,
     SUPERRES,
     folder_of,
+    grey,
+    restoration,
     write_picture,
     write_two_classes,
 )
@@ -64,6 +67,22 @@ def test_it_trains_validates_resumes_and_fine_tunes(bundle, data, tmp_path):
     expected = torch.load(tmp_path / "whole" / "model.pt", weights_only=True)
     for key, value in expected.items():
         torch.testing.assert_close(tuned[f"ema.{key}"], value)
+
+
+def test_few_steps_are_taught_and_taken(data, tmp_path):
+    train(SUPERRES, data, tmp_path / "teacher")
+    given = {"initial_weights": str(tmp_path / "teacher" / "model.pt")}
+    run = train(SUPERRES, data, tmp_path / "student", "fine_tune.json", "train_fast.json", **given)
+    prepare = run.parser.get_parsed_content("train#prepare_batch")
+    assert [len(prepare.teacher.steps), len(prepare.steps)] == [10, 2]
+    taught = run.parser.get_parsed_content("network_def").state_dict()
+    assert any(not torch.equal(value, taught[key]) for key, value in prepare.network.state_dict().items())
+    image = write_picture(tmp_path / "a.png", grey((16, 16)))
+    options = {"image": str(image), "output_dir": str(tmp_path / "out"), "spatial_size": [16, 16], "scale": 1}
+    restoration(SUPERRES, "fast.json", tiny=False, direct=True, run_dir=str(tmp_path / "student"), **options).run()
+    record = json.loads((tmp_path / "out" / "a_sr.json").read_text())
+    found = {key: record[key] for key in ("step_rule", "steps", "levels", "prediction_type")}
+    assert found == {"step_rule": "DDIM", "steps": 2, "levels": 10, "prediction_type": "v_prediction"}
 
 
 def test_a_resumed_run_ends_with_the_same_weights(data, tmp_path):

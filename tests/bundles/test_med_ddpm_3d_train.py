@@ -275,6 +275,19 @@ def test_fine_tuning_starts_from_given_weights(data, tmp_path):
     assert any(not torch.equal(first["network." + k[4:]], v) for k, v in first.items() if k.startswith("ema."))
 
 
+def test_few_steps_are_taught_without_guidance(data, tmp_path):
+    torch.save(
+        workflow(data, tmp_path, max_epochs=1).parser.get_parsed_content("network_def").state_dict(), tmp_path / "a.pt"
+    )
+    given = {"initial_weights": str(tmp_path / "a.pt"), "max_epochs": 1}
+    run = train(data, tmp_path / "student", "fine_tune.json", "train_fast.json", **given)
+    prepare = run.parser.get_parsed_content("train#prepare_batch")
+    assert (len(prepare.teacher.steps), prepare.teacher.guidance_scale) == (20, 1.1)
+    assert [step.t for step in prepare.steps] == [step.t for step in prepare.teacher.steps[::5]]
+    assert (prepare.condition_dropout, prepare.prediction_type) == (0.0, "v_prediction")
+    assert (tmp_path / "student" / "model.pt").is_file()
+
+
 def test_all_bad_files_are_named_before_the_training_starts(tmp_path):
     data = write_dataset(tmp_path / "data", 6)
     bad = sorted((data / "labels").iterdir())[:2]
