@@ -276,9 +276,9 @@ def test_fine_tuning_starts_from_given_weights(data, tmp_path):
 
 
 def test_few_steps_are_taught_without_guidance(data, tmp_path):
-    torch.save(
-        workflow(data, tmp_path, max_epochs=1).parser.get_parsed_content("network_def").state_dict(), tmp_path / "a.pt"
-    )
+    untrained = workflow(data, tmp_path, max_epochs=1)
+    untrained.initialize()
+    torch.save(untrained.parser.get_parsed_content("network_def").state_dict(), tmp_path / "a.pt")
     given = {"initial_weights": str(tmp_path / "a.pt"), "max_epochs": 1}
     run = train(data, tmp_path / "student", "fine_tune.json", "train_fast.json", **given)
     prepare = run.parser.get_parsed_content("train#prepare_batch")
