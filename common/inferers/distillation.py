@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class DistillationPrepareBatch(ConditionalPrepareBatch):
     Args:
         schedule: the noise schedule, of the student and its teacher.
         teacher: the sampler of the teacher, with its number of steps, rule and guidance.
-        network: the teacher's, with its weights; it is not trained.
+        network: with the teacher's weights; a copy of it is kept, so that it can be the student that is trained.
         num_inference_steps: of the student, a divisor of the teacher's.
         kwargs: of ``ConditionalPrepareBatch``; levels are drawn evenly, whatever its ``timestep_power``.
 
@@ -55,7 +56,7 @@ class DistillationPrepareBatch(ConditionalPrepareBatch):
     ) -> None:
         super().__init__(schedule, prediction_type, condition_name, max_weight=max_weight, **kwargs)
         self.teacher = teacher
-        self.network = network.eval().requires_grad_(False)
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.steps = coarsened(teacher.steps, num_inference_steps)
 
     def get_timesteps(self, images: Tensor) -> Tensor:
