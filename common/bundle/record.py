@@ -64,7 +64,10 @@ def settings_of(parser: ConfigParser) -> dict[str, Any]:
         Value by name; functions, transforms and other objects are left out. "network_def" has the class and its plain
         arguments.
     """
-    names = [name for name in glossary()["arguments"] if name in parser.get() and name not in _OF_ONE_RUN]
+    config = parser.get()
+    names = [name for name in glossary()["arguments"] if name in config and name not in _OF_ONE_RUN]
+    # what a component makes, such as the lists of a split, is made anew from the arguments
+    names = [name for name in names if not (isinstance(config[name], Mapping) and "_target_" in config[name])]
     values = {name: _value(parser, name) for name in names}
     network = _definition(parser, "network_def") if "network_def" in parser.get() else None
     return {name: value for name, value in {**values, "network_def": network}.items() if _is_plain(value)}

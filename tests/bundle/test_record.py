@@ -37,6 +37,7 @@ def test_settings_are_plain_data_and_can_be_written(tmp_path):
     assert settings["network_def"]["channels"] == [8, 8, 16]
     assert settings["network_def"]["in_channels"] == 2
     assert "device" not in settings
+    assert "split" not in settings, "lists of cases, which a component makes"
     assert "output_dir" not in settings
     update_record(tmp_path / "model.pt", sample="abc")
     update_record(tmp_path / "model.pt", settings=settings)
