@@ -35,7 +35,7 @@ def test_a_clean_set_is_summed_up_and_shown(tmp_path, capsys):
     text = page.read_text()
     assert text.count("<img ") == 6
     assert "anterior" in text
-    assert "http" not in text
+    assert "://" not in text
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_the_page_is_complete_in_itself(tmp_path):
         assert address.startswith("data:image/png;base64,")
         sheet = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])), formats=["PNG"])
         assert np.asarray(sheet).std() > 10
-    assert "http" not in text
+    assert "://" not in text
     assert "files &lt;1&gt; &amp; 2" in text
     assert "fake&lt;b&gt;" in text
     assert METRICS["mmd_rbf"].definition in text
