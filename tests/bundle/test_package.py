@@ -23,10 +23,12 @@ BUNDLES = sorted(path for path in (REPOSITORY / "bundles").iterdir() if (path / 
 
 @pytest.fixture
 def bundle(tmp_path):
-    """A copy of a bundle beside a copy of ``common``, without weights."""
+    """A copy of a bundle beside a copy of ``common`` and of the configs that it links to, without weights."""
     root = tmp_path / "bundles" / BUNDLE.name
     ignored = shutil.ignore_patterns("*.pt", "output", "train_output", "__pycache__")
     shutil.copytree(BUNDLE, root, symlinks=True, ignore=ignored)
+    for folder in {path.resolve().parent for path in (BUNDLE / "configs").iterdir() if path.is_symlink()}:
+        shutil.copytree(folder, tmp_path / folder.relative_to(REPOSITORY.resolve()))
     shutil.copytree(REPOSITORY / "common", tmp_path / "common", ignore=ignored)
     return root
 
