@@ -22,7 +22,7 @@ from tests.networks.paper import config_network
 
 PLAIN = {"precision": "fp32", "memory_format": "contiguous"}
 AUTO = {"precision": "auto", "memory_format": "auto"}
-OVERLAYS = {"head": "paper.json", "brats": "brats.json"}
+OVERLAYS = {"head": "paper.json", "brats": "brats"}
 
 
 def network(variant: str, plain: bool) -> ConditionalDiffusionUNet:

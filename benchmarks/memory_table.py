@@ -19,7 +19,7 @@ ROWS += [("brats", (192, 192, 144))]
 
 def network(name: str, **changes: object) -> ConditionalDiffusionUNet:
     """The bundle's default network, or one of the paper's."""
-    return config_network({"head": "paper.json", "brats": "brats.json"}.get(name), **changes)
+    return config_network({"head": "paper.json", "brats": "brats"}.get(name), **changes)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUNDLE = REPOSITORY / "bundles" / "med_ddpm_3d"
+BRATS = BUNDLE.with_name("med_ddpm_brats")
 SHAPE = (17, 22, 13)
 
 

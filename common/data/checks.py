@@ -14,7 +14,7 @@ from ..networks.device import check_inference
 from ..utils.files import sha256_of, written_whole
 from .dataset import CheckedDataset
 from .dicom_volumes import is_whole
-from .finder import EXPECTED, MAPS, OutputNames, find_partner, output_paths, stem_of
+from .finder import EXPECTED, MAPS, OutputNames, channel_paths, find_partner, output_paths, stem_of
 from .image_file import Unsuitable, check_same, read_record, source_record
 from .reader import read_image
 
@@ -36,6 +36,7 @@ def pending_cases(
     source_name: str = "image",
     names: OutputNames | None = None,
     partners: Mapping[str, str | Path | None] | None = None,
+    channels: Sequence[str] = (),
 ) -> list[dict[str, str]]:
     """
     One case for each file that is not done: its outputs are missing or cannot be read.
@@ -52,6 +53,7 @@ def pending_cases(
         source_name: as in ``SaveImaged``.
         names: of outputs; None for the stems of ``files``.
         partners: further files of a case by their keys, as ``hole``; None is left out.
+        channels: names of those that ``SaveImaged`` writes one by one.
 
     Returns:
         ``{"image": file}`` a case, with "hole" where ``hole`` is given and the partners, in the order of ``files``.
@@ -72,7 +74,9 @@ def pending_cases(
             cases.append(case)
             continue
         sources = {source_name if key == "image" else key: value for key, value in case.items()}
-        if not is_done(paths["pred"], others, provenance or {}, sources, names.anonymous):
+        record = paths["pred"].with_name(f"{stem_of(paths['pred'])}.json")
+        first, *rest = channel_paths(paths["pred"], channels) or [paths["pred"]]
+        if not is_done(first, [*rest, *others], provenance or {}, sources, names.anonymous, record):
             cases.append(case)
     return cases
 

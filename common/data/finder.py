@@ -299,3 +299,14 @@ def output_paths(
     ending = output_ending(image) if ending is None else ending
     called = {"pred": start, **{name: f"{start}_{name}" for name in maps}}
     return {key: Path(output_dir) / f"{name}{ending}" for key, name in called.items()}
+
+
+def channel_paths(path: Path, names: Sequence[str]) -> list[Path]:
+    """
+    A file for each channel of an image, instead of one for all.
+
+    Example:
+        >>> [one.name for one in channel_paths(Path("a_mr.nii.gz"), ["t1", "t2"])]
+        ['a_mr_t1.nii.gz', 'a_mr_t2.nii.gz']
+    """
+    return [path.with_name(f"{stem_of(path)}_{name}{ending_of(path)}") for name in names]

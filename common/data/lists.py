@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,47 @@ def paired_cases(
             )
     group = subject_rule(group_of)
     return [{**{key: files[key][name] for key in folders}, "case": name, "group": str(group(name))} for name in names]
+
+
+def folder_cases(
+    dataset_dir: str | Path, files: Mapping[str, Sequence[str]], group_of: str | Callable[[str], object] = "file"
+) -> list[Case]:
+    """
+    One case for each folder of NIfTI files, sorted by name, as BraTS publishes them.
+
+    Args:
+        dataset_dir: the folder of the folders.
+        files: key of the case -> how its file's name may end before the ending, after "_" or "-", such as
+            ``{"t1": ["t1", "t1n"], "label": ["seg"]}`` for ``BraTS2021_00000_t1.nii.gz``.
+        group_of: name of the folder -> what it must not be split from (the subject), see ``subject_rule``.
+
+    Returns:
+        ``{key: path, …, "case": name of the folder, "group": group}`` a case.
+
+    Raises:
+        FileNotFoundError: when there is no folder, or none in it that holds such a file.
+        ValueError: when folders lack files, or hold several for one key; the message names the first ones.
+    """
+    root, cases, problems = Path(dataset_dir), [], []
+    if not root.is_dir():
+        raise FileNotFoundError(f"No folder {root}: set dataset_dir to a folder with a folder a case.")
+    group = subject_rule(group_of)
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        inside = {file: re.split("[_-]", stem_of(file))[-1] for file in find_images(folder, kinds=("nifti",))}
+        found = {key: [file for file, end in inside.items() if end in ends] for key, ends in files.items()}
+        if not any(found.values()):
+            continue
+        wrong = [f"{len(own)} for {key} ({' or '.join(files[key])})" for key, own in found.items() if len(own) != 1]
+        problems += [f"{folder} holds {', '.join(wrong)}"] if wrong else []
+        known = {key: own[0] for key, own in found.items() if own}
+        cases.append({**known, "case": folder.name, "group": str(group(folder.name))})
+    if problems:
+        raise ValueError(f"One file each was expected: {'; '.join(problems[:3])} ({len(problems)} cases in all).")
+    if not cases:
+        raise FileNotFoundError(
+            f"{root} holds no folder with files that end in {sorted(end for ends in files.values() for end in ends)}."
+        )
+    return cases
 
 
 def image_cases(

@@ -19,7 +19,7 @@ from monai.transforms import SaveImaged as MonaiSaveImaged
 
 from .dicom_terms import body_part as defined_part
 from .drawn import FORMATS
-from .finder import MAPS, OutputNames, output_paths, stem_of
+from .finder import MAPS, OutputNames, channel_paths, output_paths, stem_of
 from .image_file import ImageFile, integer_limits, source_record
 from .outputs import Output, write_outputs
 
@@ -86,6 +86,8 @@ class SaveImaged(MonaiSaveImaged):
         hole_key: of an image whose file name goes to the record, if the case has it.
         source_name: of the source's file in the record.
         partner_keys: of further images, as they were read, whose files go to the record under these keys.
+        channel_names: of the result, such as modalities, each of which is written to a file of its own that ends in its
+            name; none: channels are one file, 4D.
         seed_key: of the case's seed, which goes to the record.
         image_set: a ``SyntheticSet``, which knows the place and the record of each image that belongs to it, and
             writes both to one file; None for no set.
@@ -122,6 +124,7 @@ class SaveImaged(MonaiSaveImaged):
         output_names: OutputNames | None = None,
         link_to_patient: bool = False,
         partner_keys: Sequence[str] = (),
+        channel_names: Sequence[str] = (),
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
@@ -145,6 +148,7 @@ class SaveImaged(MonaiSaveImaged):
         self.seed_key = seed_key
         self.image_set = image_set
         self.partner_keys = {hole_key: "hole", **{key: key for key in partner_keys}}
+        self.channel_names = list(channel_names)
         self.run = uuid.uuid4().hex
         self._warned = False
 
@@ -167,21 +171,25 @@ class SaveImaged(MonaiSaveImaged):
         maps = {name: data[name] for name in MAPS if name in data}
         names = self.output_names
         paths = output_paths(source.path, self.output_dir, self.output_postfix, list(maps), ending, names)
-        outputs = []
+        outputs, written = [], paths
         for name, one in {**dict(reversed(maps.items())), "pred": image}.items():
             values = one.as_tensor().detach().cpu().numpy()
-            values = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)  # a 4D file
             own = like.for_deviation(float(values.max())) if name == "std" else like
             affine = np.asarray(one.affine.cpu(), dtype=np.float64)
             padding = one.meta.get("padding") if source.kind == "dicom" else None
-            outputs.append(Output(paths[name], values, own, affine, "" if name == "pred" else name, padding))
+            parts = {paths[name]: values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)}  # a 4D file
+            if name == "pred" and self.channel_names:
+                places = channel_paths(paths[name], self.channel_names)
+                parts, written = dict(zip(places, values, strict=True)), dict(zip(self.channel_names, places))
+            about = "" if name == "pred" else name
+            outputs += [Output(place, part, own, affine, about, padding) for place, part in parts.items()]
         path = None if names.anonymous else source.path
         record: dict[str, Any] = source_record(self.source_name, path, source.sha256)
         if self.seed_key in data:
             record["seed"] = data[self.seed_key]
         if "quality" in data:
             record["quality"] = data["quality"]
-        record |= {**self.provenance, "outputs": {name: path.name for name, path in paths.items()}}
+        record |= {**self.provenance, "outputs": {name: path.name for name, path in written.items()}}
         if "std" in maps and source.kind != "nifti":
             record["std_of_one_step"] = source.for_deviation(float(maps["std"].max())).slope
         for key, partner_name in self.partner_keys.items():

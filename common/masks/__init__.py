@@ -3,5 +3,11 @@
 from ..utils import exported
 
 __getattr__, __dir__, __all__ = exported(
-    __name__, {"phantom": ["head_mask_from_image", "head_phantom"], "shape_model": ["ShapeModel"]}
+    __name__,
+    {
+        "heads": ["Head", "TissueMaps", "draw_head"],
+        "mr_signal": ["scan"],
+        "phantom": ["head_mask_from_image", "head_phantom"],
+        "shape_model": ["ShapeModel"],
+    },
 )

@@ -1,4 +1,4 @@
-"""Masks to generate from: ``python -m common.masks sample|phantom|head|fit --help``."""
+"""Masks to generate from, and simulated heads: ``python -m common.masks sample|phantom|head|fit|simulate --help``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..data.finder import find_images, stem_of
 from ..data.reader import LoadImaged, read_image
 from ..transforms.checks import CheckImaged
-from ..utils.files import written_whole
+from ..utils.files import written_whole, written_whole_folder
 from .editor import EditLabels
+from .heads import TissueMaps, draw_head
+from .mr_signal import MODALITIES, scan
 from .phantom import FIELD_OF_VIEW, head_mask_from_image, head_phantom
 from .shape_model import ShapeModel, centred_affine
 
@@ -76,6 +79,52 @@ def phantom(
         mask = head_phantom(size, spacing, number, lesion)
         step = FIELD_OF_VIEW / min(mask.shape) if spacing is None else spacing
         write_mask(path, mask, centred_affine(mask.shape, (step,) * 3))
+    return [str(path) for path in paths]
+
+
+def simulate(
+    out: str | Path,
+    count: int = 1,
+    size: int | Sequence[int] = 96,
+    spacing: float | None = None,
+    seed: int = 0,
+    tumour: bool = True,
+    masks: bool = False,
+    tissues: str | None = None,
+    overwrite: bool = False,
+) -> list[str]:
+    """
+    Simulate brains with a tumour, in four modalities, in folders as BraTS publishes cases.
+
+    Args:
+        out: folder; brain number ``seed + i`` is written to ``head_<seed + i>/head_<seed + i>_t1.nii.gz``, ``_t1ce``,
+            ``_t2``, ``_flair`` and ``_seg`` (1 necrotic core, 2 oedema, 4 enhancing tumour).
+        count: how many.
+        size: voxels, one a side or three.
+        spacing: mm; by default 192 mm over the shortest side.
+        seed: of the first one.
+        tumour: False for healthy brains.
+        masks: write label maps to generate from instead, ``mask_<seed + i>.nii.gz`` (1 to 3 the tumour, 4 the brain).
+        tissues: folder of tissue maps, see ``TissueMaps.load``; None for those in the package nilearn.
+        overwrite: replace what is there already.
+
+    Returns:
+        The files or folders.
+    """
+    paths = _numbered(out, "mask" if masks else "head", count, seed, overwrite, SUFFIX if masks else "")
+    maps = TissueMaps.load(tissues)
+    for number, path in enumerate(paths, start=seed):
+        head = draw_head(maps, size, spacing, number, tumour)
+        affine = centred_affine(head.labels.shape, (head.spacing,) * 3)
+        if masks:
+            write_mask(path, head.mask, affine)
+            continue
+        with written_whole_folder(path) as folder:
+            volumes = {**dict(zip(MODALITIES, scan(head, number))), "seg": head.labels}
+            for name, values in volumes.items():
+                write_mask(
+                    folder / f"{path.name}_{name}{SUFFIX}", values, affine, values.dtype, "simulated: no patient"
+                )
     return [str(path) for path in paths]
 
 
@@ -176,9 +225,12 @@ def edit(
     return [str(path) for path in paths]
 
 
-def write_mask(path: str | Path, mask: np.ndarray, affine: np.ndarray) -> Path:
-    """Write a label map as uint8 NIfTI in millimetres; it appears under ``path`` only when it is complete."""
-    image = nib.Nifti1Image(mask.astype(np.uint8), affine)
+def write_mask(
+    path: str | Path, mask: np.ndarray, affine: np.ndarray, dtype: DTypeLike = np.uint8, about: str = ""
+) -> Path:
+    """Write a label map as NIfTI in millimetres; it appears under ``path`` only when it is complete."""
+    image = nib.Nifti1Image(mask.astype(dtype), affine)
+    image.header["descrip"] = about
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
@@ -187,12 +239,12 @@ def write_mask(path: str | Path, mask: np.ndarray, affine: np.ndarray) -> Path:
     return Path(path)
 
 
-def _numbered(out: str | Path, stem: str, count: int, seed: int, overwrite: bool) -> list[Path]:
+def _numbered(out: str | Path, stem: str, count: int, seed: int, overwrite: bool, ending: str = SUFFIX) -> list[Path]:
     if not isinstance(count, int) or count < 1 or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"count must be a whole number above 0 and seed one from 0 up, got {count} and {seed}.")
     if Path(out).suffix:
         raise ValueError(f"out must be a folder, got {out}.")
-    paths = [Path(out) / f"{stem}_{number:03d}{SUFFIX}" for number in range(seed, seed + count)]
+    paths = [Path(out) / f"{stem}_{number:03d}{ending}" for number in range(seed, seed + count)]
     _refuse_existing(paths, overwrite)
     return paths
 
@@ -218,9 +270,10 @@ def main(command: list[str] | None = None) -> None:
     """The command line; mistakes end it with one line and status 1."""
     import fire
 
+    commands = {"sample": sample, "phantom": phantom, "head": head, "fit": fit, "simulate": simulate}
     try:
-        fire.Fire({"sample": sample, "phantom": phantom, "head": head, "fit": fit}, command=command, name="masks")
-    except (ValueError, OSError, RuntimeError) as error:
+        fire.Fire(commands, command=command, name="masks")
+    except (ImportError, ValueError, OSError, RuntimeError) as error:
         sys.exit(f"masks: {error}")
 
 

@@ -39,8 +39,8 @@ def import_checkpoint(
     Convert a checkpoint of the Med-DDPM authors to a plain state dict of our network.
 
     Args:
-        checkpoint: their file, ``model_128.pt`` (for ``paper.json``), ``model_brats.pt`` (for ``brats.json``), or one
-            of a network of the same kind with other channels, levels and blocks.
+        checkpoint: their file, ``model_128.pt`` (for ``paper.json``), ``model_brats.pt`` (for that of
+            ``med_ddpm_brats``), or one of a network of the same kind with other channels, levels and blocks.
         out: the file to write.
         swap_axes: turn their (z, y, x) convolutions for volumes in (x, y, z), as NIfTI files have them.
         entry: the entry of their file; "ema" holds the averaged weights that they sample with.

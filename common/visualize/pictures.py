@@ -185,7 +185,7 @@ def contact_sheet(
 
     Args:
         columns: title -> images (C, X, Y), see ``image_panel``, or volumes (C, X, Y, Z) or files, of which three
-            middle slices of the first channel are shown, see ``slice_panels``.
+            middle slices of each channel are shown, a row a channel, see ``slice_panels``.
         path: PNG to write.
         window: values of 2D images shown black and white.
         caption: written above all.
@@ -198,10 +198,11 @@ def contact_sheet(
         raise ValueError(f"As many images in every column, at least one, were expected, got {lengths}.")
     first = next(iter(columns.values()))[0]
     flat = not isinstance(first, (str, Path)) and first.ndim < 4
-    rows = [
-        [panel for image in case for panel in ([image_panel(image, window)] if flat else _plain_slices(image))]
+    cases = [
+        [[[image_panel(image, window)]] if flat else _plain_slices(image) for image in case]
         for case in zip(*columns.values())
     ]
+    rows = [[panel for row in together for panel in row] for case in cases for together in zip(*case)]
     across = len(rows[0]) // len(columns)
     for index, title in enumerate(columns):
         place = index * across + across // 2
@@ -297,8 +298,8 @@ def _draw_contours(ax: Any, labels: np.ndarray, width: float, height: float) -> 
         ax.contour(x, y, inside, levels=[0.5], colors=[_colour(int(value))], linewidths=1.0)
 
 
-def _plain_slices(volume: Any) -> list[Panel]:
-    return [panel._replace(labels=None, letters="") for panel in slice_panels(volume)[0]]
+def _plain_slices(volume: Any) -> list[list[Panel]]:
+    return [[panel._replace(labels=None, letters="") for panel in row] for row in slice_panels(volume)]
 
 
 def _colour(value: int) -> str:

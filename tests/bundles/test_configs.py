@@ -45,7 +45,7 @@ def test_no_config_is_long_and_no_overlay_is_no_overlay():
     lines = {name: len(path.read_text().splitlines()) for name, path in OWN.items()}
     alone = {name for name, path in OWN.items() if "bundle_root" in json.loads(path.read_text())}
     alone |= {name for name in OWN if name.endswith(("metadata.json", *LARGER))}
-    assert sum(lines.values()) <= 5250
+    assert sum(lines.values()) <= 5850
     assert {name: number for name, number in lines.items() if number > 200} == {}
     assert {name: lines[name] for name in set(OWN) - alone if lines[name] > OVERLAY} == {}
 
@@ -184,9 +184,9 @@ def test_a_network_is_written_once_and_changed_by_the_same_keys():
 
 @pytest.mark.parametrize("name", ["train", "inference"])
 def test_the_four_modalities_go_over_training_and_inference_alike(name):
-    folder = FOLDERS["med_ddpm_3d"]
+    folder = FOLDERS["med_ddpm_brats"]
     parser = ConfigParser()
-    parser.read_config([folder / "configs" / f"{file}.json" for file in (name, "brats")])
+    parser.read_config([folder / "configs" / f"{file}.json" for file in (name, "paper")])
     narrow = {"channels": [8] * 5, "num_head_channels": 8, "norm_num_groups": 4}
     parser.update({"bundle_root": str(folder), **{f"network_def#{key}": value for key, value in narrow.items()}})
     network = parser.get_parsed_content("network_def")

@@ -12,7 +12,7 @@ from tests.networks.paper import config_network
 from tests.networks.released import State, released_forward, released_state
 
 # The paper's networks: whole head, four modalities.
-OVERLAYS = ("paper.json", "brats.json")
+OVERLAYS = ("paper.json", "brats")
 # A tenth of the width, the same levels, blocks and attention.
 NARROW = {"channels": [8, 8, 16, 24, 32], "num_head_channels": [8, 8, 16, 24, 32], "norm_num_groups": 8}
 FP32 = {"precision": "fp32", "memory_format": "contiguous"}

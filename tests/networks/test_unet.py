@@ -84,7 +84,7 @@ def test_converted_weights_run_in_their_own_dtype(dtype):
     assert converted.running_precision() == {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, "fp64")
 
 
-@pytest.mark.parametrize("overlay", ["paper.json", "brats.json"])
+@pytest.mark.parametrize("overlay", ["paper.json", "brats"])
 def test_the_papers_networks_run_in_every_precision_of_the_machine(overlay):
     made = config_network(overlay).eval()
     for parameter in made.parameters():
