@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 ROWS ?= *
 
-.PHONY: help demo test lint format tables numbers bench release clean
+.PHONY: help demo test integration lint format tables numbers bench release clean
 
 help:
 	@$(PYTHON) -m common
@@ -18,6 +18,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# MONAI Label in an environment of its own (.venv-label), asked from the one for development.
+integration: $(VENV)/.installed-dev $(VENV)-label/.installed
+	$(PIP) requests "$$(grep '^playwright' requirements-integration.txt)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration tests/integration
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -53,6 +58,12 @@ $(VENV)/.installed: requirements.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-metrics.txt requirements-dicom.txt requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
+	touch $@
+
+$(VENV)-%/.installed: requirements-%.txt
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $<)"
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 clean:

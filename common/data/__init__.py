@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = exported(
         "lists": ["image_cases", "paired_cases", "slice_cases"],
         "ranges": ["with_ranges"],
         "reader": ["LoadImaged", "LoadSliced", "image_header", "read_image"],
+        "served": ["CheckNumberd", "LabelAsHoled", "StoredTyped"],
         "splits": ["split_cases", "stratified_folds"],
         "writer": ["KeepSeedd", "SaveImaged"],
     },

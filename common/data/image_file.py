@@ -107,6 +107,11 @@ class ImageFile:
         slope = largest / self.limits[1] if largest > 0 else 1.0
         return dataclasses.replace(self, slope=slope, inter=0.0, deviation=True)
 
+    def of_type(self, dtype: Any) -> ImageFile:
+        """As this file for values of another kind, stored as they are, in ``dtype``."""
+        dtype = np.dtype(dtype)
+        return dataclasses.replace(self, dtype=dtype, slope=1.0, inter=0.0, limits=integer_limits(dtype))
+
     def as_text(self) -> str:
         """Everything but the values, as JSON: it goes through MONAI's collation of metadata unchanged."""
         kept = {

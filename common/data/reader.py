@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import LoadImaged as MonaiLoadImaged
 from monai.transforms import MapTransform
 from monai.utils import SpaceKeys
 
@@ -94,12 +93,13 @@ def _named(path: Path, read: Any) -> Any:
         raise ValueError(f"{path}: damaged, cut off, or not {EXPECTED} ({reason}).") from error
 
 
-class LoadImaged(MonaiLoadImaged):
+class LoadImaged(MapTransform):
     """
     Read images by ``read_image``, as (C, X, Y), (C, X, Y, Z), with all that is needed to write others like them.
 
     MONAI's own ``LoadImaged`` tries one reader after the other and hides what each says; none of them turns
-    MONOCHROME1 over or heeds EXIF, and what is lost (bit depth, scale, codes) cannot be written back.
+    MONOCHROME1 over or heeds EXIF, and what is lost (bit depth, scale, codes) cannot be written back. This is no
+    subclass, since MONAI Label sets what is inside of one.
 
     Args:
         keys: a path each, or several, whose images become the channels of one.
@@ -136,7 +136,7 @@ class LoadImaged(MonaiLoadImaged):
         segments: Mapping[str, int] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
+        super().__init__(keys, allow_missing_keys)
         if spatial_dims not in (None, 2, 3) or channels not in (1, 3):
             raise ValueError(f"spatial_dims 2, 3 or None and 1 or 3 channels, got {spatial_dims} and {channels}.")
         self.spatial_dims = spatial_dims
@@ -147,7 +147,7 @@ class LoadImaged(MonaiLoadImaged):
         self._upright = SlicesLastd("image")
         self._noted: set[str] = set()
 
-    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns a copy of ``data`` with the images of its paths."""
         result = dict(data)
         for key in self.key_iterator(result):

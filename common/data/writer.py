@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import uuid
@@ -20,7 +19,7 @@ from monai.transforms import SaveImaged as MonaiSaveImaged
 from .dicom_terms import body_part as defined_part
 from .drawn import FORMATS
 from .finder import MAPS, OutputNames, channel_paths, output_paths, stem_of
-from .image_file import ImageFile, integer_limits, source_record
+from .image_file import ImageFile, source_record
 from .outputs import Output, write_outputs
 
 _GREYS = 255
@@ -204,7 +203,7 @@ class SaveImaged(MonaiSaveImaged):
 
     def _volume(self, source: ImageFile, dtype: np.dtype) -> ImageFile:
         """As ``source``, for a volume of another kind: its place is kept, its scale is not."""
-        new = dataclasses.replace(source, dtype=dtype, slope=1.0, inter=0.0, limits=integer_limits(dtype))
+        new = source.of_type(dtype)
         new.kind, new.shape = "nifti", (0, 0, 0)
         if self.output_format == "dicom":
             new.kind, new.extra = "series", {"body_part": self.body_part}

@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 from ..data.finder import OutputNames
 from ..data.image_file import describe
 from ..data.reader import read_image
+from ..data.served import SERVED
 from ..utils.files import written_whole
 from .pictures import as_bytes, contact_sheet, image_panel, preview_figure, save_figure, tiled
 
@@ -33,7 +34,8 @@ class SavePreviewd(MapTransform):
     Write a PNG beside each generated volume: three orthogonal slices, plain and with the condition's contours.
 
     The name is the one that ``SaveImaged`` with the same ``output_dir``, ``output_postfix`` and ``separate_folder``
-    would use, with the ending .png. A volume whose metadata knows no file is passed on unwritten.
+    would use, with the ending .png. A volume whose metadata knows no file, or that MONAI
+    Label asked for, is passed on unwritten.
 
     Args:
         keys: generated volumes, (C, X, Y, Z), of one case.
@@ -70,6 +72,8 @@ class SavePreviewd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns a copy of ``data``, unchanged."""
         result = dict(data)
+        if SERVED in result:
+            return result
         mask = result.get(self.mask_key) if self.mask_key else None
         for key in self.key_iterator(result):
             meta = {**_meta(mask), **_meta(result[key])}

@@ -1,0 +1,218 @@
+"""MONAI Label 0.8.5: the plain monaibundle app and ours give what ``monai.bundle run`` writes."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import monai.bundle
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.data.reader import read_image
+from tests.bundles.restoration_runs import grey, write_dicom
+from tests.fixtures import REPOSITORY, two_part_mask, write_nifti
+from tests.integration.environments import environment_of, python_of, served
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+requests = pytest.importorskip("requests")
+sys.path.append(str(REPOSITORY / "docs" / "examples" / "label"))
+from client import generate  # noqa: E402
+
+BUNDLES = REPOSITORY / "bundles"
+MASKS, RESTORED = "med_ddpm_3d", ["med_cdiff_xray_denoise", "med_cdiff_mri_superres", "med_cdiff_mri_inpaint"]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A mask, and an image and a hole in each format, oblique where it can be."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_nifti(folder / "mask.nii.gz", two_part_mask())
+    smooth, hole = grey((40, 48)), np.zeros((40, 48), np.uint8)
+    hole[10:20, 12:30] = 255
+    for name, pixels in (("image", smooth), ("hole", hole)):
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        write_dicom(folder / f"{name}.dcm", pixels.astype(np.uint16) * 16)
+        volume = np.stack([pixels.T, pixels.T[::-1]], axis=-1).astype(np.int16)
+        write_nifti(folder / f"{name}.nii.gz", volume)
+    Image.fromarray(smooth).save(folder / "image.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def label(tmp_path_factory):
+    """Starts an app of MONAI Label with bundles and settings; gives its address."""
+    python = python_of("label")
+    environment, folder = environment_of(python), tmp_path_factory.mktemp("label")
+
+    def start(app, *conf):
+        (folder / app.name).mkdir()
+        words = [python, "-m", "monailabel.main", "start_server", "--app", app, "--studies", folder / app.name]
+        words += [word for pair in conf for word in ("--conf", *pair)]
+        return served([*words, "--host", "127.0.0.1", "--port", "PORT"], environment, folder / f"{app.name}.log")
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def plain(label, tmp_path_factory):
+    """The app monaibundle as it is downloaded, with our bundles in its folder."""
+    apps = tmp_path_factory.mktemp("apps")
+    command = [python_of("label"), "-m", "monailabel.main", "apps", "--download", "--name", "monaibundle"]
+    subprocess.run([*command, "--output", apps], check=True, capture_output=True, env=environment_of(command[0]))
+    (apps / "monaibundle" / "model").mkdir(exist_ok=True)
+    names = [MASKS, *RESTORED, "med_vdm_cxr"]
+    for name in names:
+        (apps / "monaibundle" / "model" / name).symlink_to(BUNDLES / name)
+    conf = [("models", ",".join(names)), ("zoo_source", "local"), ("skip_trainers", "true"), ("sam2", "false")]
+    with label(apps / "monaibundle", *conf) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def own(label, tmp_path_factory):
+    """Our app."""
+    app = tmp_path_factory.mktemp("own") / "label"
+    shutil.copytree(REPOSITORY / "docs" / "examples" / "label", app)
+    names = ",".join([MASKS, *RESTORED, "med_vdm_cxr"])
+    with label(app, ("models", names), ("bundles", str(BUNDLES))) as address:
+        yield address
+
+
+def run_bundle(bundle, out, **settings):
+    """What the command writes; the result and its record."""
+    config = str(BUNDLES / bundle / "configs" / "inference.json")
+    monai.bundle.run(config_file=config, logging_file=False, output_dir=str(out), **settings)
+    (record,) = (json.loads(path.read_text()) for path in out.glob("*.json"))
+    return out / record["outputs"]["pred"], record
+
+
+def asked(address, bundle, image, hole=None, **params):
+    """The plain app's answer."""
+    files = {"file": (image.name, image.read_bytes())}
+    if hole is not None:
+        files["label"] = (hole.name, hole.read_bytes())
+    data = {"params": json.dumps(params)}
+    return requests.post(f"{address}/infer/{bundle}?output=image", files=files, data=data, timeout=900)
+
+
+def sources(bundle, image, hole):
+    key = "mask" if bundle == MASKS else "image"
+    return {key: str(image), **({"hole": str(hole)} if bundle == RESTORED[2] else {})}
+
+
+CASES = [(MASKS, "mask.nii.gz"), *((name, f"image{end}") for name in RESTORED for end in (".nii.gz", ".png", ".dcm"))]
+
+
+@pytest.mark.parametrize(("bundle", "name"), [*CASES, (RESTORED[0], "image.jpg")])
+def test_the_plain_app_answers_what_the_command_writes(plain, inputs, tmp_path, bundle, name):
+    image, hole = inputs / name, inputs / name.replace("image", "hole")
+    ending = ".png" if name.endswith(".jpg") else name[name.index(".") :]
+    answer = asked(plain, bundle, image, hole if bundle == RESTORED[2] else None, result_extension=ending)
+    assert answer.status_code == 200, answer.text
+    path, _ = run_bundle(bundle, tmp_path / "run", **sources(bundle, image, hole))
+    (tmp_path / f"served{ending}").write_bytes(answer.content)
+    found, wanted = read_image(tmp_path / f"served{ending}"), read_image(path)
+    np.testing.assert_array_equal(found.values, wanted.values)
+    assert not (BUNDLES / bundle / "output").exists()
+    if ".nii" in ending:
+        np.testing.assert_allclose(found.affine, wanted.affine, atol=1e-4)
+
+
+def test_the_plain_app_has_no_image_for_a_generator(plain, inputs):
+    assert asked(plain, "med_vdm_cxr", inputs / "image.png").status_code == 500
+    log = requests.get(f"{plain}/logs/?lines=200", timeout=60).text
+    assert "no image was expected, since images are drawn from noise alone here" in log
+
+
+@pytest.mark.parametrize(("bundle", "name"), CASES)
+def test_our_app_answers_the_file_that_the_command_writes(own, inputs, tmp_path, bundle, name):
+    image, hole = inputs / name, inputs / name.replace("image", "hole")
+    settings = {"seed": 3, "num_inference_steps": 2}
+    ending, content, record = generate(
+        own, bundle, image, hole if bundle == RESTORED[2] else None, **{k: str(v) for k, v in settings.items()}
+    )
+    path, wanted = run_bundle(bundle, tmp_path / "run", **sources(bundle, image, hole), **settings)
+    (tmp_path / f"served{ending}").write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / f"served{ending}").values, read_image(path).values)
+    names = {"mask", "image", "hole", "outputs"}  # of temporary files on the server
+    assert {k: v for k, v in record.items() if k not in names} == {k: v for k, v in wanted.items() if k not in names}
+    asked_for = record.get("set_seed", record["seed"])  # each mask has a seed of its own, mixed from the run's
+    assert (record["synthetic"], asked_for, record["steps"]) == (True, 3, 2)
+    if ending == ".nii.gz":
+        assert b"synthetic med" in bytes(nib.load(path).header["descrip"])
+
+
+def test_our_app_gives_a_series(own, inputs, tmp_path):
+    ending, content, _ = generate(own, MASKS, inputs / "mask.nii.gz", num_inference_steps=2, output_format="dicom")
+    assert ending == ".zip"
+    zipfile.ZipFile(io.BytesIO(content)).extractall(tmp_path / "series")
+    path, _ = run_bundle(MASKS, tmp_path / "run", mask=str(inputs / "mask.nii.gz"), num_inference_steps=2)
+    found, wanted = (
+        nib.as_closest_canonical(nib.Nifti1Image(i.values[0], i.affine))
+        for i in (read_image(tmp_path / "series"), read_image(path))
+    )
+    np.testing.assert_array_equal(found.get_fdata(), wanted.get_fdata())
+
+
+@pytest.mark.parametrize(
+    ("bundle", "settings", "said"),
+    [
+        (RESTORED[2], {}, "the hole to be filled, as label, was expected"),
+        (RESTORED[0], {"seed": "$print(1)"}, "seed: a number such as 0 was expected"),
+        (RESTORED[0], {"num_inference_steps": 0}, "num_inference_steps"),
+        (RESTORED[0], {"model_filename": "../../x.pt"}, "model_filename: one of"),
+        (MASKS, {}, "a 3D volume was expected"),
+        ("med_vdm_cxr", {}, "draws images from noise alone"),
+    ],
+)
+def test_our_app_says_what_is_wrong(own, inputs, bundle, settings, said):
+    with pytest.raises(RuntimeError, match=r"^400: ") as caught:
+        generate(own, bundle, inputs / "image.png", **settings)
+    assert said in str(caught.value)
+
+
+def test_parallel_requests_get_what_each_asked_for(own, inputs):
+    def one(seed):
+        return generate(own, RESTORED[0], inputs / "image.png", seed=seed % 3, num_inference_steps=1)
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(one, range(20)))
+    assert [record["seed"] for _, _, record in answers] == [seed % 3 for seed in range(20)]
+    assert len({content for _, content, _ in answers}) == 3
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_the_page_shows_the_result(own, inputs):
+    playwright = pytest.importorskip("playwright.sync_api")
+    address = (REPOSITORY / "docs" / "examples" / "label" / "page.html").as_uri()
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"{address}?server={own}")
+        for bundle, name, size in ((MASKS, "mask.nii.gz", [17, 22]), (RESTORED[0], "image.png", [48, 40])):
+            page.select_option("#model", bundle, timeout=60_000)
+            page.set_input_files("#file", str(inputs / name))
+            page.fill("[name=num_inference_steps]", "1")
+            page.click("button")
+            page.wait_for_function("!document.getElementById('state').value", timeout=300_000)
+            assert page.inner_text("#error") == ""
+            assert page.evaluate("[document.all.image.width, document.all.image.height]") == size
+            shown = page.evaluate(
+                "[...document.all.image.getContext('2d').getImageData(0, 0, 17, 22).data].filter((v, i) => i % 4 == 0)"
+            )
+            assert len(set(shown)) > 10
+            assert '"synthetic": true' in page.inner_text("#record")
+        page.select_option("#model", RESTORED[2])
+        page.click("button")
+        page.wait_for_function("document.getElementById('error').textContent", timeout=60_000)
+        assert "the hole to be filled" in page.inner_text("#error")
+        browser.close()
