@@ -19,8 +19,8 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# MONAI Label in an environment of its own (.venv-label), asked from the one for development.
-integration: $(VENV)/.installed-dev $(VENV)-label/.installed
+# MONAI Label and MONAI Deploy, each in an environment of its own (.venv-label, .venv-deploy), asked from the one for development.
+integration: $(VENV)/.installed-dev $(VENV)-label/.installed $(VENV)-deploy/.installed
 	$(PIP) requests "$$(grep '^playwright' requirements-integration.txt)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration tests/integration
 
