@@ -116,7 +116,7 @@ def main(job: str, where: str, moments: str) -> None:
     Args:
         job: a name of ``jobs.JOBS``.
         where: an empty folder.
-        moments: "every", or numbers and times such as "3,17,0.4s", or "some N" for N of both kinds, drawn.
+        moments: "every", or numbers and times such as "3,17,0.4s", or "some N" for N events, drawn.
     """
     from .jobs import JOBS
 
@@ -152,7 +152,7 @@ def _moments(text: str, events: int, took: float) -> list[int | float]:
         return [*range(1, events + 1), *(drawn.uniform(0, took) for _ in range(20))]
     if text.startswith("some "):
         number = int(text.split()[1])
-        return [*sorted(drawn.sample(range(1, events + 1), min(number, events))), drawn.uniform(0, took)]
+        return sorted(drawn.sample(range(1, events + 1), min(number, events)))
     return [float(one[:-1]) if one.endswith("s") else int(one) for one in text.split(",")]
 
 

@@ -39,7 +39,7 @@ def network(use_checkpointing: bool = False, **changes) -> ConditionalDiffusionU
     return ConditionalDiffusionUNet(3, 3, 1, use_checkpointing=use_checkpointing, **{**arguments, **changes})
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_estimates_are_near_the_measured_peaks():
     run = subprocess.run([sys.executable, "-c", STEP], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     for (name, (training, checkpointing)), measured in zip(CASES.items(), map(int, run.stdout.split())):
