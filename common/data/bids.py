@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.files import written_whole
+from .finder import stem_of
+from .image_file import read_record
 
 VERSION = "1.10.0"
 """Of the specification (https://bids-specification.readthedocs.io)."""
@@ -55,8 +57,10 @@ def write_bids(
         raise FileNotFoundError(f"{output}: no generated NIfTI volume with its record (NAME_mr.json) there.")
     names: dict[str, Path] = {}
     for volume in made:
-        place = volume.relative_to(output).parent / volume.name.partition(".")[0].rpartition("_")[0]
-        label = re.sub("[^0-9A-Za-z]", "", str(place))
+        stem = re.sub("_(mr|0000)$", "", stem_of(volume))
+        label = re.sub("[^0-9A-Za-z]", "", str(volume.relative_to(output).parent / stem))
+        if not label:
+            raise ValueError(f"{volume}: a name with letters or digits was expected.")
         if names.setdefault(label, volume) != volume:
             raise ValueError(f"{names[label]} and {volume} would both be sub-{label}: rename a mask.")
     root, written = Path(folder), []
@@ -79,10 +83,11 @@ def _made(output: Path) -> dict[Path, dict[str, Any]]:
     """The records of generated volumes by the path of the volume."""
     found = {}
     for path in sorted(output.rglob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        outputs = record.get("outputs") if isinstance(record, dict) and record.get("synthetic") is True else None
+        record = read_record(path)
+        outputs = None if record is None else record.get("outputs")
         name = outputs.get("pred", "") if isinstance(outputs, dict) else ""
-        if name.endswith(_ENDINGS):
+        inside = isinstance(name, str) and Path(name).name == name and (path.parent / name).is_file()
+        if record is not None and inside and name.endswith(_ENDINGS):
             found[path.parent / name] = record
     return found
 

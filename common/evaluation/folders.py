@@ -16,7 +16,7 @@ from monai.transforms import Resize
 from PIL import Image
 from torch import Tensor
 
-from ..data.finder import ENDINGS, OutputNames, find_images, kind_of, stem_of
+from ..data.finder import ENDINGS, MAPS, OutputNames, find_images, kind_of, stem_of
 from ..data.image_file import ImageFile, ImageHeader
 from ..data.reader import image_header, read_image
 from ..utils.files import sha256_of
@@ -235,7 +235,7 @@ def _own_outputs(folder: Path, files: Sequence[Path]) -> set[Path]:
         except (OSError, ValueError, AttributeError):
             continue  # no record of ours
         if isinstance(outputs, dict):
-            maps |= {str(name) for kind, name in outputs.items() if kind != "pred"}
+            maps |= {str(name) for kind, name in outputs.items() if kind in MAPS}
     return {
         file
         for file in files

@@ -66,20 +66,24 @@ class CheckedSampler(Inferer):
             return images
         plain, seeds = convert_to_tensor(inputs), list(self.sampler.last_seeds)
         drawn = convert_to_tensor(images)
-        kept = [self._best(drawn[[n]], plain[[n]], seeds[n], network) for n in range(len(seeds))]
+        kept = [self._best(drawn[[n]], plain[[n]], seeds[n], network, *args, **kwargs) for n in range(len(seeds))]
         result: Any = with_metadata(torch.cat([image for image, _, _ in kept]), inputs, [seed for _, seed, _ in kept])
         texts = [json.dumps(found) for _, _, found in kept]
         if hasattr(result, "meta"):
             result.meta["quality"] = texts if result.is_batch else texts[0]
         return result
 
-    def _best(self, image: Tensor, mask: Tensor, first: int, network: Any) -> tuple[Tensor, int, dict[str, Any]]:
+    def _best(
+        self, image: Tensor, mask: Tensor, first: int, network: Any, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, int, dict[str, Any]]:
         """Image, seed and findings of the case; the first draw that passes, or else the best."""
         assert self.check is not None
         tried = []
         for number in range(self.tries if self.reject else 1):
             seed = first if number == 0 else sample_seed(first, _APART + number)
-            drawn = image if number == 0 else convert_to_tensor(self.sampler(mask, network, seeds=[seed]))
+            drawn = (
+                image if number == 0 else convert_to_tensor(self.sampler(mask, network, *args, seeds=[seed], **kwargs))
+            )
             found = dict(self.check(drawn, mask)[0])
             tried.append((drawn, seed, found))
             if not found["failed"]:

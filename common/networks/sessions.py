@@ -65,6 +65,9 @@ def _onnxruntime(runtime: str, path: str, shapes: Mapping[str, Any], precision: 
     if runtime == "tensorrt":
         providers.insert(0, ("TensorrtExecutionProvider", {"trt_fp16_enable": precision == "fp16"}))
     session = onnxruntime.InferenceSession(path, options, providers=providers)
+    wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    if session.get_providers()[0] != wanted:
+        raise RuntimeError(f"ONNX Runtime has no {wanted} here; it would compute by {session.get_providers()[0]}.")
     return lambda inputs: session.run(None, dict(inputs))[0]
 
 

@@ -90,7 +90,8 @@ def finish_set(
     save_figure(sheet(panels, width=8.0), Path(output_dir) / "contact_sheet.png")
     manifest = Path(output_dir) / MANIFEST
     with written_whole(manifest) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        columns = list(dict.fromkeys(name for row in rows for name in row))  # a set may be checked in part
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     logger.info(f"Wrote {manifest}: {len(rows)} volumes with their masks")

@@ -59,6 +59,21 @@ def test_the_bids_validator_finds_no_error(output, tmp_path):
 
 def test_labels_that_would_be_alike_are_refused(output, tmp_path):
     (output / "site" / "case_1_mr.json").write_text(json.dumps({**RECORD, "outputs": {"pred": "case_1_mr.nii.gz"}}))
+    (output / "site" / "case_1_mr.nii.gz").touch()
     with pytest.raises(ValueError, match=r"case-1_mr\.nii\.gz and .*case_1_mr\.nii\.gz would both be sub-sitecase1"):
         write_bids(output, tmp_path / "bids")
     assert not (tmp_path / "bids").exists()
+
+
+def test_names_without_a_postfix_and_records_of_others(output, tmp_path):
+    for number in range(2):
+        name = f"head_{number:03d}"
+        (output / f"{name}.json").write_text(json.dumps({**RECORD, "outputs": {"pred": f"{name}.nii.gz"}}))
+        (output / f"{name}.nii.gz").touch()
+    (output / "elsewhere.json").write_text(json.dumps({**RECORD, "outputs": {"pred": "../secret.nii.gz"}}))
+    (output.parent / "secret.nii.gz").touch()
+    (output / "broken.json").write_text("{")
+    written = {path.name.split("_")[0] for path in write_bids(output, output / "bids")}
+    assert {"sub-head000", "sub-head001"} <= written
+    assert not any("secret" in name or "elsewhere" in name for name in written)
+    assert len(write_bids(output, output / "bids")) == len(written), "what it wrote is no source"

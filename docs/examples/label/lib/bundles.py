@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 import threading
 from pathlib import Path
@@ -55,9 +56,10 @@ def numbers_of(request: dict[str, Any], defaults: dict[str, Any]) -> dict[str, A
         value = request.get(name, default)
         try:
             number = type(default)(value)
-        except (TypeError, ValueError):
-            number = None
-        if number is None or isinstance(value, bool) or number != float(value):
+            plain = not isinstance(value, bool) and math.isfinite(float(value)) and number == float(value)
+        except (TypeError, ValueError, OverflowError):
+            plain = False
+        if not plain:
             raise HTTPException(400, f"{name}: a number such as {default} was expected, got {value!r}.")
         found[name] = number
     return found

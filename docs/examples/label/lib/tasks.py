@@ -79,9 +79,10 @@ class GenerateTask(InferTask):
         for name, known in config.items():
             if isinstance(known, list):
                 given = request.get(name, known)
-                chosen[name] = given[0] if isinstance(given, list) else given
-                if chosen[name] not in known:
-                    raise HTTPException(400, f"{name}: one of {known} was expected, got {chosen[name]!r}.")
+                one = given[0] if isinstance(given, list) and given else given
+                if not isinstance(one, str) or one not in known:
+                    raise HTTPException(400, f"{name}: one of {known} was expected, got {one!r}.")
+                chosen[name] = one
         settings = {
             self.source: only_file(request.get("image"), "an image"),
             "weights": str(self.root / "models" / chosen.pop("model_filename")),
