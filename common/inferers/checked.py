@@ -66,7 +66,7 @@ class CheckedSampler(Inferer):
             return images
         plain, seeds = convert_to_tensor(inputs), list(self.sampler.last_seeds)
         drawn = convert_to_tensor(images)
-        kept = [self._best(drawn[[n]], plain[[n]], seeds[n], network, *args, **kwargs) for n in range(len(seeds))]
+        kept = [self._best(drawn[[n]], plain[[n]], seeds[n], network, **kwargs) for n in range(len(seeds))]
         result: Any = with_metadata(torch.cat([image for image, _, _ in kept]), inputs, [seed for _, seed, _ in kept])
         texts = [json.dumps(found) for _, _, found in kept]
         if hasattr(result, "meta"):
@@ -82,7 +82,7 @@ class CheckedSampler(Inferer):
         for number in range(self.tries if self.reject else 1):
             seed = first if number == 0 else sample_seed(first, _APART + number)
             drawn = (
-                image if number == 0 else convert_to_tensor(self.sampler(mask, network, *args, seeds=[seed], **kwargs))
+                image if number == 0 else convert_to_tensor(self.sampler(mask, network, **{**kwargs, "seeds": [seed]}))
             )
             found = dict(self.check(drawn, mask)[0])
             tried.append((drawn, seed, found))
