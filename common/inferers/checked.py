@@ -74,7 +74,7 @@ class CheckedSampler(Inferer):
         return result
 
     def _best(
-        self, image: Tensor, mask: Tensor, first: int, network: Any, *args: Any, **kwargs: Any
+        self, image: Tensor, mask: Tensor, first: int, network: Any, **kwargs: Any
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """Image, seed and findings of the case; the first draw that passes, or else the best."""
         assert self.check is not None
