@@ -45,6 +45,6 @@ def test_the_requirements_are_those_of_the_files(installed):
     (metadata,) = importlib.metadata.distributions(name="conditional-diffusion-bundles", path=[str(installed)])
     lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
     assert {line for line in lines if not line.startswith("#")} == {r for r in metadata.requires if "extra" not in r}
-    assert metadata.metadata.get_all("Provides-Extra") == ["dicom", "metrics"]
+    assert metadata.metadata.get_all("Provides-Extra") == ["dicom", "metrics", "runtimes"]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert metadata.version == project["version"]

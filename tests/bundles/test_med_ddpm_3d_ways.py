@@ -29,6 +29,8 @@ def repository(tmp_path_factory):
     shutil.copytree(BUNDLE.parents[1] / "common", top / "common", ignore=ignored)
     bundle = top / "bundles" / "med_ddpm_3d"
     shutil.copytree(BUNDLE, bundle, symlinks=True, ignore=ignored)
+    linked = ("med_cdiff_xray_denoise", "configs")  # where one of its links leads
+    shutil.copytree(BUNDLE.parent.joinpath(*linked), top.joinpath("bundles", *linked), symlinks=True)
     config = ConfigParser.load_config_file(BUNDLE / CONFIG)
     config["network_def"].update(TINY_NETWORK)
     config["num_inference_steps"] = 2
