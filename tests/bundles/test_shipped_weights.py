@@ -17,6 +17,7 @@ SHIPPED = sorted(path.relative_to(BUNDLES).as_posix() for path in BUNDLES.glob("
 OVERLAYS = {
     "med_ddpm_3d/models/model.pt": (),
     "med_cdiff_mri_inpaint/models/model.pt": (),
+    "med_cdiff_mri_inpaint/models/model_strict.pt": ("evaluate", "strict"),
     "med_cdiff_mri_superres/models/model.pt": (),
     "med_cdiff_xray_denoise/models/model.pt": (),
     "med_vdm_cxr/models/model.pt": (),
