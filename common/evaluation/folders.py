@@ -235,7 +235,8 @@ def _own_outputs(folder: Path, files: Sequence[Path]) -> set[Path]:
         except (OSError, ValueError, AttributeError):
             continue  # no record of ours
         if isinstance(outputs, dict):
-            maps |= {str(name) for kind, name in outputs.items() if kind in MAPS}
+            beside = MAPS if "pred" not in outputs else {*outputs} - {"pred"}  # four modalities have no "pred"
+            maps |= {str(name) for kind, name in outputs.items() if kind in beside}
     return {
         file
         for file in files
