@@ -63,8 +63,15 @@ def check_runtime(runtime: str, device: torch.device | str = "cpu") -> str | Non
     needed = {"openvino": "cpu", "tensorrt": "cuda"}.get(runtime)
     if needed not in (None, torch.device(device).type):
         raise ValueError(f"runtime {runtime} runs on {needed} alone, the device is {torch.device(device)}.")
-    _require(PACKAGES.get(runtime, ()), f"runtime {runtime}", ", or --runtime torch")
+    needs = _packages(runtime, device) if runtime != "auto" else ()
+    _require(needs, f"runtime {runtime}", ", or --runtime torch")
     return None if runtime == "torch" else runtime
+
+
+def _packages(runtime: str, device: torch.device | str) -> tuple[str, ...]:
+    """What a runtime needs; ONNX Runtime has a package of its own for GPUs."""
+    on_gpu = runtime == "onnxruntime" and torch.device(device).type == "cuda"
+    return PACKAGES["tensorrt" if on_gpu else runtime]
 
 
 def on_runtime(
@@ -168,7 +175,7 @@ class RuntimeNetwork(nn.Module):
 
     def _tell(self, found: Mapping[str, tuple[float, float]]) -> None:
         runtime = str(self.chosen)
-        self.record["runtime"] = " ".join([runtime, _version(PACKAGES[runtime][0]) or ""])
+        self.record["runtime"] = self._name(runtime)
         if runtime == "torch":
             return
         self.record.update({"precision": self._precision(runtime), "difference": float(f"{found[runtime][1]:.1e}")})
@@ -183,7 +190,7 @@ class RuntimeNetwork(nn.Module):
             path, arrays = self._file(inputs), _arrays(inputs)
             known = path.with_name(f"{path.stem}_tried.json")
             tried = json.loads(known.read_text()) if known.is_file() else {}
-            machine = f"{runtime} {_version(PACKAGES[runtime][0])} {platform.node()} {torch.get_num_threads()}"
+            machine = f"{self._name(runtime)} {platform.node()} {torch.get_num_threads()}"
             if machine not in tried:
                 output, tried[machine] = try_out(arrays, path=path, **self._options(runtime))
                 _check(torch.from_numpy(output), expected, self._precision(runtime))
@@ -225,6 +232,11 @@ class RuntimeNetwork(nn.Module):
         cuda = runtime == "onnxruntime" and next(self.module.parameters()).is_cuda
         name = "onnxruntime-cuda" if cuda else runtime
         return {"runtime": name, "precision": self._precision(runtime), "threads": torch.get_num_threads()}
+
+    def _name(self, runtime: str) -> str:
+        """With the version of its package."""
+        device = next((one.device for one in self.module.parameters()), torch.device("cpu"))
+        return f"{runtime} {_version(_packages(runtime, device)[0])}"
 
     def _precision(self, runtime: str) -> str:
         running = getattr(self.module, "running_precision", lambda: "fp32")()

@@ -26,12 +26,14 @@ _SHOWN = 20  # cases of the sheet
 logger = logging.getLogger(__name__)
 
 
-def places(output_dir: str | Path, layout: str = "plain") -> dict[str, str]:
+def places(
+    output_dir: str | Path, layout: str = "plain", output_format: str = "nifti", anonymous_names: bool = False
+) -> dict[str, str]:
     """
     Where a set lies: "images", "labels" and the "postfix" of volumes.
 
     Raises:
-        ValueError: for an unknown layout.
+        ValueError: for an unknown layout, and for volumes that would not be NIfTI files named as their masks.
 
     Example:
         >>> places("out", "nnunet")["images"]
@@ -39,6 +41,8 @@ def places(output_dir: str | Path, layout: str = "plain") -> dict[str, str]:
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {sorted(LAYOUTS)}, got {layout!r}.")
+    if output_format != "nifti" or anonymous_names:
+        raise ValueError("A set has NIfTI volumes named as their masks: leave out output_format and anonymous_names.")
     images, labels, postfix = LAYOUTS[layout]
     return {"images": str(Path(output_dir) / images), "labels": str(Path(output_dir) / labels), "postfix": postfix}
 

@@ -129,8 +129,8 @@ class ByNetwork:
         key: of its input, (C, *spatial), scaled as for the diffusion network.
         scale_key: of the numbers that ``MeasuredScaled`` left in the case; None where the scale is that of the clean
             image.
-        hole_key: of a hole, (1, H, W), not 0 inside: outside of it the result is the clean image, "label"; None to
-            keep all of the restoration.
+
+    Where the case has a "hole", (1, H, W), not 0 inside, the result outside of it is the clean image, "label".
 
     Example:
         >>> ByNetwork(nn.Identity())({"image": torch.ones(1, 1, 2), "measured_scale": torch.tensor([0.5, -0.25])})
@@ -143,13 +143,11 @@ class ByNetwork:
         inferer: Inferer | None = None,
         key: str = "image",
         scale_key: str | None = "measured_scale",
-        hole_key: str | None = None,
     ) -> None:
         self.network = network.eval()
         self.inferer = inferer or SimpleInferer()
         self.key = key
         self.scale_key = scale_key
-        self.hole_key = hole_key
 
     @torch.no_grad()
     def __call__(self, case: Case) -> Tensor:
@@ -161,9 +159,9 @@ class ByNetwork:
         if self.scale_key is not None:
             gain, offset = (float(number) for number in case[self.scale_key])
             restored = restored * gain + offset
-        if self.hole_key is None:
+        if "hole" not in case:
             return restored
-        return torch.where(convert_to_tensor(case[self.hole_key]) > 0, restored, convert_to_tensor(case["label"]))
+        return torch.where(convert_to_tensor(case["hole"]) > 0, restored, convert_to_tensor(case["label"]))
 
 
 class MethodImagesd(Transform):

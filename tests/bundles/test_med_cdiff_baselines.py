@@ -87,8 +87,7 @@ def test_it_trains_and_its_weights_are_a_row_of_the_table(method, bundle, data, 
     psnr = {name: row["metrics"]["psnr"]["value"] for name, row in rows.items() if name != "original"}
     assert psnr[method] > psnr.get(DEGRADED.get(bundle), 10)
     (tmp_path / "run" / "model.pt").rename(tmp_path / "run" / f"{method}.pt")
-    place = f"methods#{method}#network#network#"
-    own = {place + key.removeprefix("network_def#"): value for key, value in network.items()}
+    own = {"baselines#settings": f"${ {method: {key.replace('#', '::'): value for key, value in network.items()}} }"}
     given = {**TINY, **own, "baseline_dir": str(tmp_path / "run"), "weights": tiny_weights(bundle, tmp_path)}
     more = evaluated("baselines.json", bundle, data, tmp_path, **given)
     assert {method, "med_cdiff"} <= set(more), "the same row beside the diffusion model's"

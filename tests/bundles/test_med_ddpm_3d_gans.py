@@ -106,9 +106,8 @@ def test_the_table_has_a_row_a_method(data, runs, tmp_path):
     }
     for method, (_, output) in runs.items():
         shutil.copy(output / "model.pt", tmp_path / f"{method}.pt")
-        own = {key.replace("#", "::"): value for key, value in OWN[method].items()}
-        weights_at = f"weights=@baseline_dir + '/{method}.pt'"
-        given[f"methods#{method}#network#given"] = f"$dict(@given, {weights_at}, **{own})"
+    sizes = {m: {key.replace("#", "::"): value for key, value in own.items()} for m, own in OWN.items()}
+    given["baselines#settings"] = f"${sizes}"
     inference_workflow("evaluate.json", "baselines.json", **given, **TINY).run()
     result = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert list(result["methods"]) == ["med_ddpm", *METHODS, "original"]

@@ -90,6 +90,13 @@ def test_layout_of_nnunet(weights, tmp_path):
     assert ImageFolder(root).names == ["a_005_0000", "a_006_0000"]
 
 
+@pytest.mark.parametrize("given", [{"output_format": "dicom"}, {"anonymous_names": True}])
+def test_volumes_that_would_not_be_found_by_their_masks_are_refused_before_any_is_drawn(given, weights, tmp_path):
+    with refused(ValueError, "leave out output_format and anonymous_names"):
+        generate(tmp_path / "set", weights, **given)
+    assert not (tmp_path / "set").exists()
+
+
 def test_masks_of_another_draw_are_refused(tmp_path):
     (path,) = mask_set(tmp_path, 1, seed=3, model=MODEL)
     shutil.copy(path, tmp_path / "mask_004.nii.gz")

@@ -156,6 +156,8 @@ def test_what_cannot_run_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(runtimes, "_version", lambda name: None if "onnx" in name else "1")
     with pytest.raises(ImportError, match=r"onnxruntime needs onnxruntime and onnx: pip install -r requirements-runt"):
         check_runtime("onnxruntime")
+    with pytest.raises(ImportError, match="onnxruntime needs onnxruntime-gpu and onnx"):
+        check_runtime("onnxruntime", "cuda")
     with pytest.raises(ImportError, match="An export needs onnx"):
         export(random_network(), "unused")
     with pytest.raises(ValueError, match="Identity takes more than tensors"):
