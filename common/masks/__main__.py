@@ -10,19 +10,17 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..data.finder import find_images, stem_of
 from ..data.reader import LoadImaged, read_image
 from ..transforms.checks import CheckImaged
-from ..utils.files import written_whole, written_whole_folder
+from ..utils.files import written_whole_folder
 from .editor import EditLabels
+from .files import SUFFIX, write_mask
 from .heads import TissueMaps, draw_head
 from .mr_signal import MODALITIES, scan
 from .phantom import FIELD_OF_VIEW, head_mask_from_image, head_phantom
 from .shape_model import ShapeModel, centred_affine
-
-SUFFIX = ".nii.gz"
 
 
 def sample(
@@ -223,20 +221,6 @@ def edit(
     for path, mask in zip(paths, edited):
         write_mask(path, mask[0].numpy(), np.asarray(mask.affine))
     return [str(path) for path in paths]
-
-
-def write_mask(
-    path: str | Path, mask: np.ndarray, affine: np.ndarray, dtype: DTypeLike = np.uint8, about: str = ""
-) -> Path:
-    """Write a label map as NIfTI in millimetres; it appears under ``path`` only when it is complete."""
-    image = nib.Nifti1Image(mask.astype(dtype), affine)
-    image.header["descrip"] = about
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    with written_whole(path) as temporary:
-        nib.save(image, temporary)
-    return Path(path)
 
 
 def _numbered(out: str | Path, stem: str, count: int, seed: int, overwrite: bool, ending: str = SUFFIX) -> list[Path]:

@@ -12,7 +12,7 @@ from monai.transforms import Compose
 from ..data.finder import find_images, stem_of
 from ..data.reader import LoadImaged, read_image
 from ..transforms.checks import CheckImaged
-from .__main__ import SUFFIX, write_mask
+from .files import SUFFIX, write_mask
 from .shape_model import ShapeModel, centred_affine
 
 
@@ -64,18 +64,10 @@ def mask_set(
         else:
             source = sources[(number - seed) % len(sources)]
             edited = change.set_random_state(seed=number)({"mask": source})["mask"]  # type: ignore[index]
-            name, mask = f"{stem_of(source)}_{number:03d}", _labels(np.asarray(edited[0]), source)
+            name, mask = f"{stem_of(source)}_{number:03d}", np.asarray(edited[0])
             affine = np.asarray(edited.affine)
         paths.append(_written(Path(out) / f"{name}{SUFFIX}", mask, affine, overwrite))
     return paths
-
-
-def _labels(values: np.ndarray, source: str) -> np.ndarray:
-    """Eight bits a voxel, of values that fit."""
-    labels = values.astype(np.uint8)
-    if not np.array_equal(labels, values):
-        raise ValueError(f"{source}: whole numbers from 0 to 255 were expected as labels, after the edits too.")
-    return labels
 
 
 def _written(path: Path, mask: np.ndarray, affine: np.ndarray, overwrite: bool) -> str:

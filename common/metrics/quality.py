@@ -45,7 +45,7 @@ def quality_scores(images: Tensor, masks: Tensor, segmenter: Segmenter) -> list[
     device = segmenter.device
     read = mask_dice(plain.to(device), masks.to(device), segmenter.network, segmenter.divisor).cpu()
     values = {
-        "dice": read.nanmean(1),
+        "dice": read.nanmean(1).nan_to_num(nan=1.0),  # nothing to be read, and nothing read
         "worst_dice": torch.nan_to_num(read, nan=1.0).amin(1),
         "mean": plain.flatten(1).mean(1),
         "spread": plain.flatten(1).std(1),

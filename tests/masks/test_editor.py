@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 
 from common.masks.__main__ import edit
 from common.masks.editor import ChangedRegiond, InsertLesiond, MoveLabelsd, RemoveLabelsd, ScaleLabelsd
+from common.masks.files import write_mask
 from tests.fixtures import oblique_affine, write_nifti
 
 
@@ -114,3 +115,10 @@ def test_files_are_edited_all_or_none(tmp_path):
     np.testing.assert_array_equal(np.asarray(result.dataobj), np.minimum(head(), 2))
     with pytest.raises(FileExistsError):
         edit([str(good)], tmp_path / "out", edits)
+
+
+def test_what_eight_bits_cannot_hold_is_not_written(tmp_path):
+    for value in (257, -1, 0.5):
+        with pytest.raises(ValueError, match=r"a\.nii\.gz: values that uint8 holds were expected"):
+            write_mask(tmp_path / "a.nii.gz", np.full((2, 2, 2), value), np.eye(4))
+    assert list(tmp_path.iterdir()) == []
