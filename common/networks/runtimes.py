@@ -31,7 +31,7 @@ PACKAGES = {
 }
 """What each runtime needs; onnx writes the file that they read. "compile" is ``torch.compile``."""
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 5e-2}
-"""How much the output may differ from PyTorch's: RMS of the difference over PyTorch's standard deviation."""
+"""How much an output may differ from PyTorch's in its precision: RMS of the difference over PyTorch's deviation."""
 FORMATS = ("onnx", "openvino")
 _OPSET = 18
 _KEPT = 4  # sizes that stay compiled
@@ -193,11 +193,11 @@ class RuntimeNetwork(nn.Module):
             machine = f"{self._name(runtime)} {platform.node()} {torch.get_num_threads()}"
             if machine not in tried:
                 output, tried[machine] = try_out(arrays, path=path, **self._options(runtime))
-                _check(torch.from_numpy(output), expected, self._precision(runtime))
+                _check(torch.from_numpy(output), expected, self._running())
                 with written_whole(known) as temporary:
                     temporary.write_text(json.dumps(tried, indent=1))
             seconds = tried[machine]
-        return seconds, _check(self._compute(runtime, inputs), expected, self._precision(runtime))
+        return seconds, _check(self._compute(runtime, inputs), expected, self._running())
 
     def _compute(self, runtime: str, inputs: dict[str, Tensor]) -> Tensor:
         if runtime == "torch":
@@ -238,8 +238,12 @@ class RuntimeNetwork(nn.Module):
         device = next((one.device for one in self.module.parameters()), torch.device("cpu"))
         return f"{runtime} {_version(_packages(runtime, device)[0])}"
 
+    def _running(self) -> str:
+        """What PyTorch computes in, whose rounding is in any difference from it."""
+        return getattr(self.module, "running_precision", lambda: "fp32")()
+
     def _precision(self, runtime: str) -> str:
-        running = getattr(self.module, "running_precision", lambda: "fp32")()
+        running = self._running()
         can = {"openvino": ("bf16",), "tensorrt": ("fp16",), "compile": ("bf16", "fp16")}.get(runtime, ())
         return running if running in can else "fp32"
 

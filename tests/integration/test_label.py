@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,9 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.data.finder import stem_of
 from common.data.reader import read_image
+from common.utils.files import sha256_of
 from tests.bundles.restoration_runs import grey, write_dicom
-from tests.fixtures import REPOSITORY, two_part_mask, write_nifti
+from tests.fixtures import REPOSITORY, two_part_mask, write_dataset, write_nifti
 from tests.integration.environments import environment_of, python_of, served
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -48,16 +51,22 @@ def inputs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def label(tmp_path_factory):
+def logs(tmp_path_factory):
+    """Folder of what the apps print, as NAME.log."""
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def label(logs):
     """Starts an app of MONAI Label with bundles and settings; gives its address."""
     python = python_of("label")
-    environment, folder = environment_of(python), tmp_path_factory.mktemp("label")
+    environment = environment_of(python)
 
     def start(app, *conf):
-        (folder / app.name).mkdir()
-        words = [python, "-m", "monailabel.main", "start_server", "--app", app, "--studies", folder / app.name]
+        (logs / app.name).mkdir()
+        words = [python, "-m", "monailabel.main", "start_server", "--app", app, "--studies", logs / app.name]
         words += [word for pair in conf for word in ("--conf", *pair)]
-        return served([*words, "--host", "127.0.0.1", "--port", "PORT"], environment, folder / f"{app.name}.log")
+        return served([*words, "--host", "127.0.0.1", "--port", "PORT"], environment, logs / f"{app.name}.log")
 
     return start
 
@@ -78,13 +87,42 @@ def plain(label, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def own(label, tmp_path_factory):
+def copies(tmp_path_factory):
+    """Copies of the bundles, to be trained."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for name in [MASKS, *RESTORED, "med_vdm_cxr"]:
+        shutil.copytree(
+            BUNDLES / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "output", "train_output")
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own(label, copies, tmp_path_factory):
     """Our app."""
     app = tmp_path_factory.mktemp("own") / "label"
     shutil.copytree(REPOSITORY / "docs" / "examples" / "label", app)
-    names = ",".join([MASKS, *RESTORED, "med_vdm_cxr"])
-    with label(app, ("models", names), ("bundles", str(BUNDLES))) as address:
+    names = ",".join(path.name for path in copies.iterdir())
+    with label(app, ("models", names), ("bundles", str(copies))) as address:
         yield address
+
+
+@pytest.fixture
+def stored(own):
+    """Puts an image, and a label for it, into the datastore of our app for the time of a test."""
+    names = []
+
+    def put(name, image, label=None):
+        where = f"{own}/datastore"
+        for kind, path in (("image", image), *([("label", label)] if label else [])):
+            files = {"file" if kind == "image" else "label": (path.name, path.read_bytes())}
+            answer = requests.put(f"{where}/{kind}?image={name}", files=files, timeout=60)
+            assert answer.status_code == 200, answer.text
+        names.append(name)
+
+    yield put
+    for name in names:
+        requests.delete(f"{own}/datastore/image?id={name}", timeout=60)
 
 
 def run_bundle(bundle, out, **settings):
@@ -127,10 +165,10 @@ def test_the_plain_app_answers_what_the_command_writes(plain, inputs, tmp_path, 
         np.testing.assert_allclose(found.affine, wanted.affine, atol=1e-4)
 
 
-def test_the_plain_app_has_no_image_for_a_generator(plain, inputs):
+def test_the_plain_app_has_no_image_for_a_generator(plain, logs, inputs):
     assert asked(plain, "med_vdm_cxr", inputs / "image.png").status_code == 500
-    log = requests.get(f"{plain}/logs/?lines=200", timeout=60).text
-    assert "no image was expected, since images are drawn from noise alone here" in log
+    said = (logs / "monaibundle.log").read_text()
+    assert "no image was expected, since images are drawn from noise alone here" in said
 
 
 @pytest.mark.parametrize(("bundle", "name"), CASES)
@@ -166,7 +204,7 @@ def test_our_app_gives_a_series(own, inputs, tmp_path):
 @pytest.mark.parametrize(
     ("bundle", "settings", "said"),
     [
-        (RESTORED[2], {}, "the hole to be filled, as label, was expected"),
+        (RESTORED[2], {}, "label: the hole to be filled was expected"),
         (RESTORED[0], {"seed": "$print(1)"}, "seed: a number such as 0 was expected"),
         (RESTORED[0], {"num_inference_steps": 0}, "num_inference_steps"),
         (RESTORED[0], {"model_filename": "../../x.pt"}, "model_filename: one of"),
@@ -178,6 +216,63 @@ def test_our_app_says_what_is_wrong(own, inputs, bundle, settings, said):
     with pytest.raises(RuntimeError, match=r"^400: ") as caught:
         generate(own, bundle, inputs / "image.png", **settings)
     assert said in str(caught.value)
+
+
+def test_our_app_reads_the_datastore_and_what_is_sent_and_no_other_file(own, inputs, stored):
+    image, hole = inputs / "image.png", inputs / "hole.png"
+    stored("known", image)
+
+    def asked_for(where="", files=None, **params):
+        data = {"params": json.dumps({"num_inference_steps": 1, **params})}
+        return requests.post(f"{own}/infer/{RESTORED[2]}{where}", files=files, data=data, timeout=900)
+
+    sent = {"label": (hole.name, hole.read_bytes())}
+    assert asked_for("?image=known", sent).status_code == 200
+    both = {**sent, "file": (image.name, image.read_bytes())}
+    others = [(f"?image={image}", sent, {}), ("?image=unknown", sent, {}), ("?image=..", sent, {})]
+    others += [("", both, {"image": str(image)}), ("", both, {"image": 3}), ("", both, {"label": str(hole)})]
+    for where, files, params in others:
+        answer = asked_for(where, files, **params)
+        assert answer.status_code == 400, (where, params, answer.text)
+        assert "a file that is sent, or one of the datastore, was expected, got" in answer.text
+
+
+def trained(own, bundle, **settings):
+    """Have a bundle trained on the datastore; the status when it has ended, and its last lines."""
+    assert requests.post(f"{own}/train/{bundle}", json=settings, timeout=60).status_code == 200
+    end = time.monotonic() + 900
+    while (task := requests.get(f"{own}/train/", timeout=60).json())["status"] in ("SUBMITTED", "RUNNING"):
+        assert time.monotonic() < end, task
+        time.sleep(1)
+    return task["status"], "\n".join(task["details"])
+
+
+@pytest.mark.parametrize("bundle", [MASKS, RESTORED[0]])
+def test_a_training_is_served_beside_the_shipped_weights(own, copies, inputs, stored, tmp_path, bundle):
+    models, name = copies / bundle / "models", "mask.nii.gz" if bundle == MASKS else "image.png"
+    if bundle == MASKS:
+        for label in sorted((write_dataset(tmp_path, 5) / "labels").iterdir()):
+            stored(stem_of(label), tmp_path / "images" / label.name, label)
+        stored("without_label", inputs / name)
+    else:
+        for number in range(6):
+            Image.fromarray(grey((40, 48), seed=number)).save(tmp_path / f"{number}.png")
+            stored(f"case_{number}", tmp_path / f"{number}.png")
+    shipped = {path.name: sha256_of(path) for path in models.iterdir()}
+    settings = {"max_epochs": 1, "publish_as": "mine"}
+    status, said = trained(own, bundle, **settings)
+    assert status == "DONE", said
+    offered = requests.get(f"{own}/info/", timeout=60).json()["models"][bundle]["config"]["model_filename"]
+    assert offered == ["model.pt", "label_mine.pt"]
+    assert {path.name for path in models.iterdir()} == {*shipped, "label_mine.pt", "label_mine.json"}
+    assert {name: sha256_of(models / name) for name in shipped} == shipped
+
+    answers = [generate(own, bundle, inputs / name, num_inference_steps=1, model_filename=one) for one in offered]
+    assert [record["weights_sha256"] for *_, record in answers] == [sha256_of(models / one) for one in offered]
+    assert answers[0][1] != answers[1][1]
+    status, said = trained(own, bundle, **settings)
+    assert status == "ERROR"
+    assert "label_mine is there already; another name was expected" in said
 
 
 def test_parallel_requests_get_what_each_asked_for(own, inputs):

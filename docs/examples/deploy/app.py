@@ -45,7 +45,8 @@ class FloatBundleOperator(MonaiBundleInferenceOperator):
     """
     The SDK's operator for bundles, which reads by the bundle's own loader and passes results on as they are.
 
-    The SDK's reader and its cast to 8 bits would lose the place and the scale of an image.
+    The SDK's reader and its cast to 8 bits would lose the place and the scale of an image. The network is the one that
+    ``app_context.models`` holds.
 
     Args:
         parser: of the bundle's inference config.
@@ -54,6 +55,8 @@ class FloatBundleOperator(MonaiBundleInferenceOperator):
     def __init__(self, *args: Any, parser: ConfigParser, **kwargs: Any) -> None:
         self._of_bundle = parser
         super().__init__(*args, **kwargs)
+        self._init_config(self._bundle_config_names.config_names)
+        self._init_completed = True
 
     def _init_config(self, config_names: list[str]) -> None:
         super()._init_config(config_names)
@@ -101,11 +104,12 @@ class BundleApp(Application):
     def compose(self) -> None:
         """Connect the operators."""
         context: AppContext = Application.init_app_context(self.argv)
-        context.models = None  # the operator loads the weights: the SDK's factory looks for TorchScript
         parser = opened(BUNDLE_PATH, str(context.input_path), str(context.output_path))
+        for step in ("provenance", "check", "checkpointloader"):  # refuse what cannot be run, before any work
+            parser.get_parsed_content(step)
+        # the SDK would look for TorchScript, or load models/model.pt whatever "weights" and "runtime" say
+        context.models = {"": parser.get_parsed_content("running_network").eval()}
         files = parser.get_parsed_content("masks" if "masks" in parser else "images")
-        if not files:
-            raise FileNotFoundError(f"{context.input_path}: nothing that {BUNDLE_PATH.name} takes was found.")
         source = FilesOperator(self, CountCondition(self, len(files)), files=files, name="files")
         maps = [[IOMapping(key, torch.Tensor, IOType.IN_MEMORY)] for key in ("image", "pred")]
         bundle = FloatBundleOperator(

@@ -1,8 +1,9 @@
-"""Running a bundle inside MONAI Label's process: its own code, and nothing but numbers from a request."""
+"""Running a bundle inside MONAI Label's process: its own code, and nothing but numbers and choices from a request."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import sys
 import threading
@@ -12,18 +13,24 @@ from typing import Any
 import monai.bundle
 from fastapi import HTTPException
 from monailabel.utils.others.class_utils import unload_module
+from monailabel.utils.others.generic import name_to_device
 
 _LOCK = threading.Lock()
 _MISTAKES = (ValueError, KeyError, FileNotFoundError, ImportError, MemoryError)
 
 
-def run_bundle(root: Path, config: str, **settings: Any) -> None:
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a config or a record."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def run_bundle(root: Path, *configs: str, **settings: Any) -> None:
     """
-    Run a config of a bundle as ``python -m monai.bundle run`` does.
+    Run configs of a bundle as ``python -m monai.bundle run`` does.
 
     Args:
         root: folder of the bundle.
-        config: file in its ``configs``.
+        configs: files in its ``configs``, each over those before it.
         settings: values of the config. Texts that begin with "$" would be run as code: pass none from a request.
 
     Raises:
@@ -34,7 +41,8 @@ def run_bundle(root: Path, config: str, **settings: Any) -> None:
         before = list(sys.path)  # MONAI adds to it as well
         sys.path.insert(0, str(root))
         try:
-            monai.bundle.run(config_file=str(root / "configs" / config), logging_file=False, **settings)
+            files = [str(root / "configs" / config) for config in configs]
+            monai.bundle.run(config_file=files, logging_file=False, **settings)
         except Exception as error:
             utils = importlib.import_module("scripts.utils")
             if isinstance(utils.root_cause(error), _MISTAKES):
@@ -42,6 +50,11 @@ def run_bundle(root: Path, config: str, **settings: Any) -> None:
             raise
         finally:
             sys.path[:] = before
+
+
+def own_numbers(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The settings among ``names`` that a config has as a number."""
+    return {name: config[name] for name in names if isinstance(config.get(name), (int, float))}
 
 
 def numbers_of(request: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -65,9 +78,23 @@ def numbers_of(request: dict[str, Any], defaults: dict[str, Any]) -> dict[str, A
     return found
 
 
-def only_file(value: Any, what: str) -> str:
-    """The absolute path of a file or folder that a request names; absolute, so that it is never taken for code."""
-    path = Path(str(value)).resolve()
-    if value is None or not path.exists():
-        raise HTTPException(400, f"{what} was expected, got {value!r}.")
-    return str(path)
+def chosen_of(request: dict[str, Any], choices: dict[str, list[str]]) -> dict[str, str]:
+    """
+    Those settings of a request that are a choice, the first of each where it makes none.
+
+    Raises:
+        HTTPException: 400 for what is no such choice.
+    """
+    chosen = {}
+    for name, known in choices.items():
+        given = request.get(name, known)
+        one = given[0] if isinstance(given, list) and given else given
+        if not isinstance(one, str) or one not in known:
+            raise HTTPException(400, f"{name}: one of {known} was expected, got {one!r}.")
+        chosen[name] = one
+    return chosen
+
+
+def torch_device(name: str) -> str:
+    """What a config is given for a device that MONAI Label lists."""
+    return f"$torch.device({name_to_device(name)!r})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
@@ -11,20 +10,12 @@ from typing import Any
 
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
-from monailabel.utils.others.generic import device_list, name_to_device
+from monailabel.utils.others.generic import device_list
 
-from .bundles import numbers_of, only_file, run_bundle
+from .bundles import chosen_of, numbers_of, own_numbers, read_json, run_bundle, torch_device
+from .files import weights_of
 
 OF_A_REQUEST = ("seed", "num_inference_steps", "guidance_scale")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _own(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The settings among ``names`` that a config has as a number."""
-    return {name: config[name] for name in names if isinstance(config.get(name), (int, float))}
 
 
 class GenerateTask(InferTask):
@@ -37,7 +28,7 @@ class GenerateTask(InferTask):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.inference, about = (_json(root / "configs" / name) for name in ("inference.json", "metadata.json"))
+        self.inference, about = (read_json(root / "configs" / name) for name in ("inference.json", "metadata.json"))
         self.source = next((key for key in ("mask", "image") if key in self.inference), None)
         dimension = len(about["network_data_format"]["inputs"]["image"]["spatial_shape"]) if self.is_valid() else 2
         super().__init__(InferType.OTHERS, [], dimension, about["description"])
@@ -48,10 +39,9 @@ class GenerateTask(InferTask):
 
     def config(self) -> dict[str, Any]:
         """What a request may set, with the defaults; of a list, the first."""
-        weights = sorted(path.name for path in (self.root / "models").glob("label_*.pt"))
         formats = {"output_format": ["nifti", "dicom"]} if "output_format" in self.inference else {}
-        chosen = {"device": device_list(), "model_filename": ["model.pt", *weights], **formats}
-        return {**chosen, **_own(self.inference, OF_A_REQUEST)}
+        chosen = {"device": device_list(), "model_filename": weights_of(self.root), **formats}
+        return {**chosen, **own_numbers(self.inference, OF_A_REQUEST)}
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Returns a file that belongs to the caller, and the record of its making."""
@@ -65,7 +55,7 @@ class GenerateTask(InferTask):
         with tempfile.TemporaryDirectory() as folder:
             run_bundle(self.root, "inference.json", output_dir=folder, **self._settings(request))
             (record_path,) = Path(folder).glob("*.json")
-            record = _json(record_path)
+            record = read_json(record_path)
             made = Path(folder, record["outputs"]["pred"])
             # zipped where it is a folder: a DICOM series
             file = Path(shutil.make_archive(str(made), "zip", made)) if made.is_dir() else made
@@ -74,22 +64,17 @@ class GenerateTask(InferTask):
         return kept.name, {"record": record, "label_names": {}, "latencies": {"total": round(time.time() - started, 2)}}
 
     def _settings(self, request: dict[str, Any]) -> dict[str, Any]:
-        config = self.config()
-        chosen = {}
-        for name, known in config.items():
-            if isinstance(known, list):
-                given = request.get(name, known)
-                one = given[0] if isinstance(given, list) and given else given
-                if not isinstance(one, str) or one not in known:
-                    raise HTTPException(400, f"{name}: one of {known} was expected, got {one!r}.")
-                chosen[name] = one
-        settings = {
-            self.source: only_file(request.get("image"), "an image"),
+        choices = {name: known for name, known in self.config().items() if isinstance(known, list)}
+        chosen = chosen_of(request, choices)
+        files = {self.source: request["image"]}
+        if "hole" in self.inference:
+            if not request.get("label"):
+                raise HTTPException(400, "label: the hole to be filled was expected.")
+            files["hole"] = request["label"]
+        return {
+            **files,
             "weights": str(self.root / "models" / chosen.pop("model_filename")),
-            "device": f"$torch.device({name_to_device(chosen.pop('device'))!r})",
-            **numbers_of(request, _own(self.inference, OF_A_REQUEST)),
+            "device": torch_device(chosen.pop("device")),
+            **numbers_of(request, own_numbers(self.inference, OF_A_REQUEST)),
             **chosen,
         }
-        if "hole" in self.inference:
-            settings["hole"] = only_file(request.get("label"), "the hole to be filled, as label,")
-        return settings
