@@ -46,22 +46,30 @@ def nifti_shape(path: Path) -> tuple[int, ...]:
     return tuple(int(side) for side in nib.load(path).shape)  # type: ignore[attr-defined]
 
 
-def read_nifti_slice(path: Path, axis: int, index: int, channel: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def read_nifti_slice(
+    path: Path, axis: int, index: int | None, channel: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """
     One slice of a volume, read alone (of a compressed file, what lies before it too).
 
     Args:
         path: of a 3D file, or of a 4D one where ``channel`` is given.
         axis: of the stored array that the slices are stacked along.
-        index: of the slice.
+        index: of the slice; None for all.
         channel: of a 4D file.
 
     Returns:
         The slice, 3D with one entry along ``axis``, float32, and the affine of the file.
+
+    Raises:
+        Unsuitable: for a file of other dimensions, or without such a channel.
     """
     file: Any = nib.load(path)  # type: ignore[attr-defined]
+    if len(file.shape) != (3 if channel is None else 4) or not 0 <= (channel or 0) < (*file.shape, 1)[3]:
+        expected = "a 3D volume" if channel is None else f"a 4D file with channel {channel}"
+        raise Unsuitable(f"{path}: {expected} was expected, got shape {tuple(file.shape)}.")
     place: list[Any] = [slice(None)] * 3
-    place[axis] = slice(index, index + 1)
+    place[axis] = slice(None) if index is None else slice(index, index + 1)
     return np.array(
         file.dataobj[(*place, *([] if channel is None else [channel]))], dtype=np.float32
     ), file.affine.copy()

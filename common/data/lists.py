@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 def paired_cases(
-    dataset_dir: str | Path, folders: dict[str, str], group_of: str | Callable[[str], object] = "file"
+    dataset_dir: str | Path,
+    folders: dict[str, str],
+    group_of: str | Callable[[str], object] = "file",
+    had_at: str | None = None,
 ) -> list[Case]:
     """
     One case for each stem that stands in every folder, sorted by name.
@@ -29,6 +32,7 @@ def paired_cases(
         dataset_dir: the folder that holds ``folders``.
         folders: key of the case -> folder of NIfTI files, e.g. ``{"image": "images", "label": "labels"}``.
         group_of: stem -> what it must not be split from (the subject), see ``subject_rule``.
+        had_at: which data are meant and where they are had, for the error that says that a folder is missing.
 
     Returns:
         ``{key: path, …, "case": stem, "group": group}`` a case.
@@ -43,6 +47,7 @@ def paired_cases(
         if not path.is_dir():
             raise FileNotFoundError(
                 f"No folder {path}: set dataset_dir to a folder that holds {sorted(folders.values())}."
+                + (f" It is {had_at}." if had_at else "")
             )
         found = find_images(path, kinds=("nifti",))
         if not found:

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import SpaceKeys
 
-from ..transforms.geometry import SlicesLastd
+from ..transforms.geometry import SlicesLastd, plane_of
 from ..utils.files import sha256_of
 from . import dicom, dicom_volumes
 from .finder import EXPECTED, kind_of
@@ -213,21 +213,37 @@ class LoadSliced(MapTransform):
     It lies as in print, x to the right and y down, as inference takes slices (``SlicesLastd``).
 
     Args:
-        keys: path of a NIfTI file; the case has "axis", "slice" and "channel" (-1 for a 3D file) as well.
+        keys: path of a NIfTI file; the case has "axis", "slice" and "channel" (-1 for a 3D file) as well. Where
+            "slice" is -1, the whole stack is read, slices last.
+        of_one_channel: keys of 3D files, such as label maps, beside the 4D files of a case.
+
+    Raises:
+        ValueError: (when called) for a file that cannot be read or has other dimensions, by name.
 
     Example:
         >>> LoadSliced("image").keys
         ('image',)
     """
 
+    def __init__(
+        self, keys: KeysCollection, of_one_channel: Sequence[str] = (), allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.of_one_channel = tuple(of_one_channel)
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Returns the case with (1, X, Y) float32 images."""
+        """Returns the case with (1, X, Y) float32 images, or whole stacks (1, X, Y, Z) with their affines."""
         result = dict(data)
         for key in self.key_iterator(result):
-            channel = data["channel"] if data["channel"] >= 0 else None
-            values, affine = read_nifti_slice(Path(result[key]), data["axis"], data["slice"], channel)
+            channel = None if data["channel"] < 0 or key in self.of_one_channel else data["channel"]
+            index = data["slice"] if data["slice"] >= 0 else None
+            place = (data["axis"], index, channel)
+            values, affine = _named(Path(result[key]), lambda path, place=place: read_nifti_slice(path, *place))
             meta = {"filename_or_obj": str(result[key])}
             volume = MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(affine), meta=meta)
-            shown = SlicesLastd("image")({"image": volume})["image"]
-            result[key] = MetaTensor(shown.as_tensor()[..., 0].contiguous(), meta={**meta})
+            plane = plane_of(volume.narrow(1 + data["axis"], 0, 1))  # type: ignore[arg-type]
+            shown = SlicesLastd("image", plane)({"image": volume})["image"]
+            if index is not None:
+                shown = MetaTensor(shown.as_tensor()[..., 0].contiguous(), meta={**meta})
+            result[key] = shown
         return result

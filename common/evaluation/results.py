@@ -174,7 +174,7 @@ def markdown_table(content: Mapping[str, Any]) -> str:
         methods = content["methods"].values()
         columns = list(dict.fromkeys(name for row in methods for name in row["metrics"]))
         head = ["method", *columns]
-        rows = [[row["title"], *(_cell(row["metrics"].get(name)) for name in columns)] for row in methods]
+        rows = [[row["title"], *(cell(row["metrics"].get(name)) for name in columns)] for row in methods]
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines) + "\n"
 
@@ -184,7 +184,8 @@ def _interval(entry: Mapping[str, Any]) -> str:
     return f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else ""
 
 
-def _cell(entry: Mapping[str, Any] | None) -> str:
+def cell(entry: Mapping[str, Any] | None) -> str:
+    """Value and interval of an entry as text; a dash where there is none."""
     if entry is None or entry["value"] is None:
         return "–"
     interval = _interval(entry)

@@ -64,10 +64,23 @@ class WholeVolumeInferer(Inferer):
         return [-side % self.divisor for side in inputs.shape[2:]]
 
 
-def build_segmenter(num_labels: int = 2, spatial_dims: int = 3, channels: tuple[int, ...] = (16, 32, 64, 128)) -> UNet:
-    """The small U-Net that configs/train_segmenter.json trains: background and ``num_labels`` output channels."""
-    strides = (2,) * (len(channels) - 1)
-    return UNet(spatial_dims, 1, 1 + num_labels, channels, strides, num_res_units=2, norm="instance")
+def build_segmenter(
+    num_labels: int = 2,
+    spatial_dims: int = 3,
+    channels: Sequence[int] = (16, 32, 64, 128),
+    strides: Sequence[int | Sequence[int]] | None = None,
+) -> UNet:
+    """
+    The small U-Net that a bundle's segmenter config trains.
+
+    Args:
+        num_labels: the network has an output channel for the background and one a label.
+        spatial_dims: 2 or 3.
+        channels: a level.
+        strides: from level to level; 2 by default. Thick slices take (2, 2, 1).
+    """
+    steps = (2,) * (len(channels) - 1) if strides is None else tuple(strides)
+    return UNet(spatial_dims, 1, 1 + num_labels, channels, steps, num_res_units=2, norm="instance")  # type: ignore
 
 
 class Segmenter:
@@ -80,6 +93,7 @@ class Segmenter:
         divisor: sides that the network sees are multiples of it.
         device: to compute on.
         labels: names that the network was trained to read, in the order of its channels; None where unknown.
+        made_by: config that trains it, for the error that says that there are no weights.
 
     Raises:
         FileNotFoundError: when there are no weights.
@@ -99,10 +113,11 @@ class Segmenter:
         divisor: int = 8,
         device: str | torch.device = "cpu",
         labels: Sequence[str] | None = None,
+        made_by: str = "configs/train_segmenter.json",
     ) -> None:
         self.weights = Path(weights)
         if not self.weights.is_file():
-            raise FileNotFoundError(f"No segmenter at {weights}: train it with configs/train_segmenter.json.")
+            raise FileNotFoundError(f"No segmenter at {weights}: train it with {made_by}.")
         self.network = load_weights(network, self.weights).to(device).eval()
         self.device = torch.device(device)
         self.divisor = divisor

@@ -1,4 +1,4 @@
-"""Masks to generate from, and simulated heads: ``python -m common.masks sample|phantom|head|fit|simulate --help``."""
+"""Masks to generate from, and simulated volumes: ``python -m common.masks sample|phantom|head|simulate --help``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from .files import SUFFIX, write_mask
 from .heads import TissueMaps, draw_head
 from .mr_signal import MODALITIES, scan
 from .phantom import FIELD_OF_VIEW, head_mask_from_image, head_phantom
+from .prostate import prostate_phantom
 from .shape_model import ShapeModel, centred_affine
 
 
@@ -124,6 +125,39 @@ def simulate(
                     folder / f"{path.name}_{name}{SUFFIX}", values, affine, values.dtype, "simulated: no patient"
                 )
     return [str(path) for path in paths]
+
+
+def prostate(
+    out: str | Path,
+    count: int = 1,
+    size: Sequence[int] = (128, 128, 16),
+    spacing: Sequence[float] = (1.0, 1.0, 3.6),
+    seed: int = 0,
+    overwrite: bool = False,
+) -> list[str]:
+    """
+    Simulate prostates with their zones, in the folders and with the channels and labels of Task05_Prostate.
+
+    Args:
+        out: folder; prostate number ``seed + i`` is written to ``imagesTr/prostate_<seed + i>.nii.gz`` (T2, ADC) and
+            ``labelsTr/prostate_<seed + i>.nii.gz`` (1 peripheral, 2 transition zone).
+        count: how many.
+        size: voxels, three.
+        spacing: mm, three.
+        seed: of the first one.
+        overwrite: replace what is there already.
+
+    Returns:
+        The images.
+    """
+    images, labels = (
+        _numbered(Path(out) / folder, "prostate", count, seed, overwrite) for folder in ("imagesTr", "labelsTr")
+    )
+    for number, paths in enumerate(zip(images, labels), start=seed):
+        affine = centred_affine(tuple(size), tuple(spacing))
+        for path, values in zip(paths, prostate_phantom(size, spacing, number)):
+            write_mask(path, values, affine, values.dtype, "simulated: no patient")
+    return [str(path) for path in images]
 
 
 def head(image: str | Path, out: str | Path, lesion: str | Path | None = None, overwrite: bool = False) -> str:
@@ -254,7 +288,14 @@ def main(command: list[str] | None = None) -> None:
     """The command line; mistakes end it with one line and status 1."""
     import fire
 
-    commands = {"sample": sample, "phantom": phantom, "head": head, "fit": fit, "simulate": simulate}
+    commands = {
+        "sample": sample,
+        "phantom": phantom,
+        "prostate": prostate,
+        "head": head,
+        "fit": fit,
+        "simulate": simulate,
+    }
     try:
         fire.Fire(commands, command=command, name="masks")
     except (ImportError, ValueError, OSError, RuntimeError) as error:

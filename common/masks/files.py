@@ -21,7 +21,7 @@ def write_mask(
 
     Args:
         path: it appears there only when it is complete.
-        mask: (X, Y, Z).
+        mask: (X, Y, Z), or (X, Y, Z, C) for a volume of several channels.
         affine: (4, 4), voxel to mm.
         dtype: of the file.
         about: for its description.

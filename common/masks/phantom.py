@@ -56,9 +56,9 @@ def head_phantom(
     points = np.stack(np.meshgrid(*ticks, indexing="ij"))
     skull, brain = _skull(points, rng)
     neck_centre, neck_radii = _NECK
-    neck = _level(points[:2], neck_centre[:2], np.array(neck_radii) * rng.uniform(0.9, 1.1, 2)) < 1
+    neck = level(points[:2], neck_centre[:2], np.array(neck_radii) * rng.uniform(0.9, 1.1, 2)) < 1
     neck &= points[2] < neck_centre[2] + 40
-    features = [_level(points, c, np.array(r) * rng.uniform(0.8, 1.05)) < 1 for c, r in (_NOSE, _CHIN)]
+    features = [level(points, c, np.array(r) * rng.uniform(0.8, 1.05)) < 1 for c, r in (_NOSE, _CHIN)]
     parts = (skull | neck | features[0] | features[1]).astype(np.float32)
     # Rounds the creases where the parts meet.
     rounded = ndimage.gaussian_filter(parts, _ROUNDING / step, mode="nearest") > 0.5
@@ -126,12 +126,12 @@ def _checked_lesion(lesion: np.ndarray, head: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _level(points: np.ndarray, centre: Any, radii: Any) -> np.ndarray:
+def level(points: np.ndarray, centre: Any, radii: Any) -> np.ndarray:
     """Distance from ``centre`` in units of the half axes: below 1 inside the ellipsoid."""
     return np.sqrt(np.sum([((p - c) / r) ** 2 for p, c, r in zip(points, centre, radii)], axis=0))
 
 
-def _bumps(points: np.ndarray, centre: Any, rng: np.random.Generator, amplitude: float) -> np.ndarray:
+def bumps(points: np.ndarray, centre: Any, rng: np.random.Generator, amplitude: float) -> np.ndarray:
     """Smooth relative change of a radius over the directions from ``centre``, within about ``amplitude``."""
     directions = np.stack([p - c for p, c in zip(points, centre)])
     directions /= np.maximum(np.linalg.norm(directions, axis=0), 1e-6)
@@ -142,9 +142,9 @@ def _bumps(points: np.ndarray, centre: Any, rng: np.random.Generator, amplitude:
 def _skull(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Skull with scalp, and the brain in its upper part."""
     centre, radii = np.array(_SKULL[0]), np.array(_SKULL[1]) * rng.uniform(0.93, 1.03, 3)
-    level = _level(points, centre, radii) / (1 + _bumps(points, centre, rng, 0.06))
-    brain = (level < 1 - _SCALP / radii.min()) & (points[2] > centre[2] - 0.45 * radii[2])
-    return level < 1, brain
+    away = level(points, centre, radii) / (1 + bumps(points, centre, rng, 0.06))
+    brain = (away < 1 - _SCALP / radii.min()) & (points[2] > centre[2] - 0.45 * radii[2])
+    return away < 1, brain
 
 
 def draw_lesion(
@@ -181,5 +181,5 @@ def draw_lesion(
         depth = ndimage.distance_transform_edt(inside, steps)
         deep = depth[tuple(centres.T)] >= min(0.7 * radii.max(), 0.8 * depth.max())
         centre = points[(slice(None), *rng.choice(centres[deep]))]
-    level = _level(points, centre, radii) / (1 + _bumps(points, centre, rng, 0.3))
-    return get_largest_connected_component_mask((level < 1) & inside, connectivity=1)
+    away = level(points, centre, radii) / (1 + bumps(points, centre, rng, 0.3))
+    return get_largest_connected_component_mask((away < 1) & inside, connectivity=1)

@@ -203,9 +203,10 @@ class MaskDice(CaseMetric):
         segmenter: trained on real volumes that are not among these.
         labels: names of the mask's channels.
         of: "generated" or "real", which volumes it is called with; stands in the label.
+        only: one of the labels, whose Dice alone counts; None for the mean over all.
 
     Raises:
-        ValueError: for another ``of``, or labels other than those that the segmenter was trained to read.
+        ValueError: for another ``of`` or ``only``, or labels other than those that the segmenter was trained to read.
 
     >>> class Bright:
     ...     divisor, device, describe = 1, "cpu", dict
@@ -218,9 +219,17 @@ class MaskDice(CaseMetric):
     {'lesion': 1.0}
     """
 
-    def __init__(self, segmenter: Segmenter, labels: list[str] | dict[str, int], of: str = "generated") -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        labels: list[str] | dict[str, int],
+        of: str = "generated",
+        only: str | None = None,
+    ) -> None:
         super().__init__()
-        self.segmenter, self.labels, self.of = segmenter, list(labels), side_of(of)
+        self.segmenter, self.labels, self.of, self.only = segmenter, list(labels), side_of(of), only
+        if only is not None and only not in self.labels:
+            raise ValueError(f"only must be one of {self.labels}, got {only!r}.")
         known = getattr(segmenter, "labels", None)
         if known is not None and known != self.labels:
             raise ValueError(
@@ -230,16 +239,19 @@ class MaskDice(CaseMetric):
 
     @property
     def label(self) -> str:
-        """``mask_dice`` or ``mask_dice_real``."""
+        """``mask_dice`` or ``mask_dice_real``; of one label such as ``dice[PZ]``."""
+        if self.only is not None:
+            return f"dice[{self.only}]"
         return "mask_dice" if self.of == "generated" else "mask_dice_real"
 
     def _values(self, y_pred: Tensor, y: Tensor | None) -> Tensor:
         if y is None:
             raise ValueError("Mask consistency needs the masks.")
         device = self.segmenter.device
-        return mask_dice(y_pred.to(device), y.to(device), self.segmenter.network, self.segmenter.divisor)
+        dice = mask_dice(y_pred.to(device), y.to(device), self.segmenter.network, self.segmenter.divisor)
+        return dice if self.only is None else dice[:, [self.labels.index(self.only)]]
 
     def report(self) -> dict[str, Any]:
         """What stands beside the mean and its interval: the Dice of each label, and the segmenter."""
-        means = zip(self.labels, self.rows().nanmean(0))
+        means = zip([self.only] if self.only is not None else self.labels, self.rows().nanmean(0))
         return {"per_label": {name: float(value) for name, value in means}, "segmenter": self.segmenter.describe()}

@@ -23,7 +23,7 @@ def downsampled(image: Tensor, factor: float, mode: str = "bilinear") -> Tensor:
     ``image`` on a grid ``factor`` times coarser an axis, and back on its own grid.
 
     Args:
-        image: (C, H, W), float.
+        image: (C, H, W), or a stack of slices (C, H, W, Z), of which each is brought to it; float.
         factor: at least 1, need not be whole; the coarse sides are rounded.
         mode: of the way back, "bilinear" or "bicubic". The way down is bicubic with anti-aliasing.
 
@@ -37,10 +37,12 @@ def downsampled(image: Tensor, factor: float, mode: str = "bilinear") -> Tensor:
     """
     if factor < 1:
         raise ValueError(f"The factor must be at least 1, got {factor}.")
-    size = image.shape[1:]
+    size = image.shape[1:3]
     coarse = [max(1, round(side / factor)) for side in size]
-    small = F.interpolate(image[None], coarse, mode="bicubic", antialias=True)
-    return F.interpolate(small, size, mode=mode)[0]
+    slices = image[None] if image.ndim == 3 else image.permute(3, 0, 1, 2)
+    small = F.interpolate(slices, coarse, mode="bicubic", antialias=True)
+    fine = F.interpolate(small, size, mode=mode)
+    return fine[0] if image.ndim == 3 else fine.permute(1, 2, 3, 0).contiguous()
 
 
 def noisy(image: Tensor, sigma: float, share: float, random: np.random.RandomState) -> Tensor:
@@ -75,6 +77,8 @@ class _Degraded(RandomizableTransform, MapTransform):
     without, every call draws anew.
     """
 
+    dimensions: tuple[int, ...] = (3,)  # axes that an image may have
+
     def __init__(self, keys: KeysCollection, result_key: str, seed: int | None) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
@@ -87,7 +91,7 @@ class _Degraded(RandomizableTransform, MapTransform):
         """Returns the case with the degraded image and its parameters added."""
         image = convert_to_tensor(data[self.keys[0]])
         name = str(data.get("case") or name_of(data[self.keys[0]]))
-        if image.ndim != 3:
+        if image.ndim not in self.dimensions:
             raise ValueError(f"{name}: a 2D image (C, H, W) was expected, got shape {tuple(image.shape)}.")
         degraded, parameters = self.degrade(image.float(), self._random(name))
         return {**data, self.result_key: degraded, f"{self.result_key}_parameters": parameters}
@@ -108,7 +112,7 @@ class RandDownsampled(_Degraded):
     ``downsampled`` with a factor from a list.
 
     Args:
-        keys: the image, (C, H, W).
+        keys: the image, (C, H, W), or a stack of slices, (C, H, W, Z), all with one factor.
         result_key: for the degraded image.
         factors: one is drawn; a single one is fixed. The paper's are 2√2, 4, 4√2, 8, 8√2 and 16.
         mode: see ``downsampled``.
@@ -118,6 +122,8 @@ class RandDownsampled(_Degraded):
         >>> RandDownsampled("image", factors=[2, 4], seed=0)({"image": torch.ones(1, 8, 8)})["condition_parameters"]
         {'factor': 4.0}
     """
+
+    dimensions = (3, 4)
 
     def __init__(
         self,

@@ -5,7 +5,8 @@ from ..utils import exported
 __getattr__, __dir__, __all__ = exported(
     __name__,
     {
-        "pictures": ["Panel", "contact_sheet", "image_panel", "preview_figure", "sheet", "slice_panels", "thumbnail"],
+        "pictures": ["Panel", "image_panel", "preview_figure", "sheet", "slice_panels", "thumbnail"],
+        "plots": ["curve_panels"],
         "previews": ["SamplePreviews", "SampleSheet", "SavePreviewd"],
     },
 )

@@ -42,6 +42,7 @@ class Panel(NamedTuple):
         letters: at the left, right, upper and lower edge.
         title: written above.
         frame: colour of a frame and of the title; None for no frame and a white title.
+        name: of the row, written at its left side.
 
     Example:
         >>> Panel(np.zeros((8, 16)), (16.0, 8.0)).window
@@ -55,6 +56,7 @@ class Panel(NamedTuple):
     letters: str = ""
     title: str = ""
     frame: str | None = None
+    name: str = ""
 
 
 def slice_panels(volume: Any, mask: Any = None, affine: np.ndarray | None = None) -> list[list[Panel]]:
@@ -99,7 +101,7 @@ def slice_panels(volume: Any, mask: Any = None, affine: np.ndarray | None = None
     return rows
 
 
-def image_panel(image: Any, window: tuple[float, float] = (-1, 1), upright: bool = False) -> Panel:
+def image_panel(image: Any, window: tuple[float, float] = (-1, 1), upright: bool = False, mask: Any = None) -> Panel:
     """
     A 2D image, a unit a pixel.
 
@@ -107,6 +109,7 @@ def image_panel(image: Any, window: tuple[float, float] = (-1, 1), upright: bool
         image: (C, X, Y) in MONAI's order of axes; three channels are a colour image, otherwise the first is shown.
         window: values shown black and white.
         upright: the image is (C, rows, columns).
+        mask: label map (1, X, Y), or one channel a label, above 0 inside, whose contours are drawn; None for none.
 
     Raises:
         ValueError: for another number of axes.
@@ -116,7 +119,9 @@ def image_panel(image: Any, window: tuple[float, float] = (-1, 1), upright: bool
         raise ValueError(f"2D images (C, X, Y) were expected, got shape {array.shape}.")
     array = array if upright else array.swapaxes(1, 2)
     pixels = np.moveaxis(array, 0, -1) if len(array) == 3 else array[0]
-    return Panel(pixels, (float(array.shape[2]), float(array.shape[1])), window)
+    labels = None if mask is None else _as_label_map(convert_to_numpy(mask))
+    labels = labels if labels is None or upright else labels.T
+    return Panel(pixels, (float(array.shape[2]), float(array.shape[1])), window, labels)
 
 
 def sheet(
@@ -175,39 +180,6 @@ def preview_figure(
     names = {value: name for name, value in (labels or {}).items()}
     legend = {names.get(value, f"label {value}"): _colour(value) for value in values}
     return sheet(plain, title, legend, width=2.0 * len(plain[0]))
-
-
-def contact_sheet(
-    columns: Mapping[str, Sequence[Any]], path: str | Path, window: tuple[float, float] = (-1, 1), caption: str = ""
-) -> Path:
-    """
-    Images or volumes of the same cases in columns, such as condition, generated and real; a row a case.
-
-    Args:
-        columns: title -> images (C, X, Y), see ``image_panel``, or volumes (C, X, Y, Z) or files, of which three
-            middle slices of each channel are shown, a row a channel, see ``slice_panels``.
-        path: PNG to write.
-        window: values of 2D images shown black and white.
-        caption: written above all.
-
-    Raises:
-        ValueError: when the columns differ in length, are empty, or hold something other than images.
-    """
-    lengths = {title: len(images) for title, images in columns.items()}
-    if not lengths or len(set(lengths.values())) != 1 or not next(iter(lengths.values())):
-        raise ValueError(f"As many images in every column, at least one, were expected, got {lengths}.")
-    first = next(iter(columns.values()))[0]
-    flat = not isinstance(first, (str, Path)) and first.ndim < 4
-    cases = [
-        [[[image_panel(image, window)]] if flat else _plain_slices(image) for image in case]
-        for case in zip(*columns.values())
-    ]
-    rows = [[panel for row in together for panel in row] for case in cases for together in zip(*case)]
-    across = len(rows[0]) // len(columns)
-    for index, title in enumerate(columns):
-        place = index * across + across // 2
-        rows[0][place] = rows[0][place]._replace(title=title)
-    return save_figure(sheet(rows, caption, width=(2.0 if flat else 4.5) * len(columns)), path)
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
@@ -280,6 +252,7 @@ def _draw(ax: Any, panel: Panel, size: Sequence[float]) -> None:
     ax.set_xlim((width - size[0]) / 2, (width + size[0]) / 2)
     ax.set_ylim((height + size[1]) / 2, (height - size[1]) / 2)
     ax.set(xticks=[], yticks=[], facecolor="black")
+    ax.set_ylabel(panel.name, color="white", fontsize=7)
     for spine in ax.spines.values():
         spine.set(color=panel.frame or "black", linewidth=2 if panel.frame else 0)
     ax.set_title(panel.title, color=panel.frame or "white", fontsize=8)
@@ -296,10 +269,6 @@ def _draw_contours(ax: Any, labels: np.ndarray, width: float, height: float) -> 
     for value in np.unique(labels[labels > 0]):
         inside = np.pad(labels == value, 1).astype(float)
         ax.contour(x, y, inside, levels=[0.5], colors=[_colour(int(value))], linewidths=1.0)
-
-
-def _plain_slices(volume: Any) -> list[list[Panel]]:
-    return [[panel._replace(labels=None, letters="") for panel in row] for row in slice_panels(volume)]
 
 
 def _colour(value: int) -> str:
@@ -320,7 +289,11 @@ def _label_map(mask: MetaTensor, image: MetaTensor) -> np.ndarray:
     """(X, Y, Z) whole numbers on the grid of ``image``; later channels lie over earlier ones."""
     if mask.shape[1:] != image.shape[1:] or not torch.allclose(mask.affine, image.affine, rtol=0, atol=1e-3):
         mask = ResampleToMatch(mode="nearest", padding_mode="zeros")(mask, image)  # type: ignore[assignment]
-    array = mask.numpy()
+    return _as_label_map(mask.numpy())
+
+
+def _as_label_map(array: np.ndarray) -> np.ndarray:
+    """(C, *spatial), a label map or one channel a label, as whole numbers (*spatial)."""
     if len(array) == 1:
         return np.maximum(np.rint(array[0]), 0).astype(np.int64)
     return np.max([(channel > 0) * (index + 1) for index, channel in enumerate(array)], axis=0)

@@ -21,7 +21,8 @@ from ..data.image_file import describe
 from ..data.reader import read_image
 from ..data.served import SERVED
 from ..utils.files import written_whole
-from .pictures import as_bytes, contact_sheet, image_panel, preview_figure, save_figure, tiled
+from .pictures import as_bytes, image_panel, preview_figure, save_figure, tiled
+from .sheets import contact_sheet
 
 _CAPTION = "Synthetic, epoch {epoch}. Early: noise or blur. Then shapes; detail last, as the rate falls."
 _TITLES = {"image": "condition", "pred": "generated", "label": "real"}
@@ -99,6 +100,9 @@ class SamplePreviews:
         name: of the PNG without its ending; ``{epoch}`` is filled in.
         max_cases: the first so many cases are shown; None for all.
         keys: of a case, in the order of the columns of ``contact_sheet``.
+        mask_key: of what is outlined in every column; None for nothing.
+        stacked: volumes are stacks of slices as in print, see ``contact_sheet``.
+        titles: key -> title of its column.
 
     Example:
         >>> SamplePreviews("previews", name="epoch_{epoch:04d}", keys=["image", "pred", "label"]).path(7).name
@@ -113,6 +117,9 @@ class SamplePreviews:
         name: str = "previews/epoch_{epoch:04d}",
         max_cases: int | None = None,
         keys: Sequence[str] = ("pred", "label"),
+        mask_key: str | None = None,
+        stacked: bool = False,
+        titles: Mapping[str, str] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.writer = writer
@@ -120,6 +127,8 @@ class SamplePreviews:
         self.name = name
         self.max_cases = max_cases
         self.keys = tuple(keys)
+        self.mask_key, self.stacked = mask_key, stacked
+        self.titles = {**_TITLES, **(titles or {})}
         self.by_class = False
         self._cases: list[dict[str, Any]] = []
         self._epoch = 0
@@ -132,12 +141,14 @@ class SamplePreviews:
 
     def collect(self, engine: Any) -> None:
         """Keep the images of a decollated batch until the next evaluation."""
-        batch = engine.state.batch if self.by_class else [{}] * len(engine.state.output)
-        for given, output in zip(batch, engine.state.output):
-            kind = given.get("class")
+        batch = engine.state.batch
+        known = isinstance(batch, list) and len(batch) == len(engine.state.output)
+        for given, output in zip(batch if known else [{}] * len(engine.state.output), engine.state.output):
+            kind = given.get("class") if self.by_class else None
             if self.max_cases is None or sum(case["class"] == kind for case in self._cases) < self.max_cases:
-                images = {key: torch.as_tensor(output[key]).detach().cpu() for key in self.keys}
-                self._cases.append({"class": kind, **images})
+                keys = [*self.keys, *filter(None, [self.mask_key])]
+                images = {key: torch.as_tensor({**given, **output}[key]).detach().cpu() for key in keys}
+                self._cases.append({"class": kind, "name": str(given.get("case", "")), **images})
 
     def path(self, epoch: int) -> Path:
         """The PNG of an evaluation."""
@@ -156,8 +167,15 @@ class SamplePreviews:
 
     def draw(self, path: Path) -> None:
         """Write the collected cases to ``path``."""
-        columns = {_TITLES.get(key, key): [case[key] for case in self._cases] for key in self.keys}
-        contact_sheet(columns, path, caption=_CAPTION.format(epoch=self._epoch) if "{epoch" in self.name else "")
+        columns = {self.titles.get(key, key): [case[key] for case in self._cases] for key in self.keys}
+        contact_sheet(
+            columns,
+            path,
+            caption=_CAPTION.format(epoch=self._epoch) if "{epoch" in self.name else "",
+            names=[case["name"] for case in self._cases],
+            masks=None if self.mask_key is None else [case[self.mask_key] for case in self._cases],
+            stacked=self.stacked,
+        )
 
 
 class SampleSheet(SamplePreviews):

@@ -14,7 +14,6 @@ from PIL import Image
 from common.visualize.pictures import (
     COLOURS,
     Panel,
-    contact_sheet,
     image_panel,
     preview_figure,
     sheet,
@@ -22,6 +21,7 @@ from common.visualize.pictures import (
     thumbnail,
     tiled,
 )
+from common.visualize.sheets import contact_sheet
 from tests.fixtures import image_of, oblique_affine, two_part_mask, write_nifti
 
 
@@ -164,3 +164,16 @@ def test_a_thumbnail_keeps_proportions_and_colour_images_their_colours():
     image = np.arange(18.0).reshape(3, 3, 2)
     np.testing.assert_array_equal(image_panel(image).pixels, image.transpose(2, 1, 0))
     np.testing.assert_array_equal(image_panel(image[:1], upright=True).pixels, image[0])
+
+
+def test_a_row_has_its_name_and_a_stack_shows_the_slice_with_the_mask(tmp_path):
+    stack, mask = np.zeros((1, 20, 20, 5), np.float32) - 1, np.zeros((1, 20, 20, 5), np.float32)
+    stack[..., 4], mask[0, 5:15, 5:15, 4] = 1, 1
+    plain = contact_sheet({"a": [stack]}, tmp_path / "plain.png", stacked=True)
+    outlined = contact_sheet({"a": [stack]}, tmp_path / "mask.png", names=["case_7"], masks=[mask], stacked=True)
+    middle, chosen = (imread(path)[..., :3].mean(-1) for path in (plain, outlined))
+    assert (chosen > 0.95).mean() > (middle > 0.95).mean() + 0.3, "the bright slice, where the mask is"
+    colours = imread(outlined)[..., :3]
+    assert (np.abs(colours - to_rgb(COLOURS[0])).max(-1) < 0.1).sum() > 20, "its contour"
+    narrow = contact_sheet({"a": [stack]}, tmp_path / "unnamed.png", masks=[mask], stacked=True)
+    assert not np.array_equal(imread(narrow), imread(outlined)), "the name"
