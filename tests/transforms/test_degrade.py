@@ -72,9 +72,19 @@ def test_a_seed_fixes_the_degradation_by_case(kind, key, parameters):
 
 
 @pytest.mark.parametrize(("kind", "key", "parameters"), TRANSFORMS)
-def test_without_a_seed_the_random_state_decides_and_volumes_are_refused_by_name(kind, key, parameters):
+def test_without_a_seed_the_random_state_decides_and_what_is_no_image_is_refused_by_name(kind, key, parameters):
     one, two = (kind("image").set_random_state(seed=3) for _ in range(2))
     for _ in range(2):
         assert torch.equal(one({"image": image()})[key], two({"image": image()})[key])
     with pytest.raises(ValueError, match=r"patient7.*2D"):
-        kind("image")({"image": torch.zeros(1, 8, 8, 8), "case": "patient7"})
+        kind("image")({"image": torch.zeros(8, 8), "case": "patient7"})
+    if kind is not RandDownsampled:
+        with pytest.raises(ValueError, match=r"patient7.*2D"):
+            kind("image")({"image": torch.zeros(1, 8, 8, 8), "case": "patient7"})
+
+
+def test_a_stack_is_brought_to_the_coarse_grid_slice_by_slice():
+    stack = torch.rand(1, 16, 12, 3, generator=torch.Generator().manual_seed(0))
+    coarse = RandDownsampled("image", factors=[4])({"image": stack})["condition"]
+    for index in range(3):
+        torch.testing.assert_close(coarse[..., index], downsampled(stack[..., index], 4))
