@@ -24,6 +24,8 @@ def mask_set(
     masks_dir: str | Path | None = None,
     edits: Sequence[Callable[..., Any]] = (),
     overwrite: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> list[str]:
     """
     Write the masks that are missing in a folder, each from a seed of its own: ``seed``, ``seed`` + 1, ….
@@ -36,12 +38,14 @@ def mask_set(
         masks_dir: a folder of NIfTI masks instead, taken in turns and edited.
         edits: transforms of "mask" that change it; random ones of MONAI draw from the mask's seed.
         overwrite: replace masks that are there and differ.
+        rank: of this process, in [0, ``world_size``); it writes every ``world_size``-th mask, from that of its number.
+        world_size: processes that draw the set together.
 
     Returns:
-        All files, in the order of their seeds.
+        All files, also those of other processes, in the order of their seeds.
 
     Raises:
-        ValueError: for no mask to begin with, or an edit that is impossible, by file.
+        ValueError: for no mask to begin with, more processes than masks, or an edit that is impossible, by file.
         FileExistsError: when a mask is there that was drawn otherwise.
 
     Example:
@@ -51,6 +55,8 @@ def mask_set(
     """
     if not isinstance(count, int) or count < 1 or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"count must be a whole number above 0 and seed one from 0 up, got {count} and {seed}.")
+    if not 0 <= rank < world_size <= count:
+        raise ValueError(f"At most as many processes as masks were expected, got {world_size} (rank {rank}), {count}.")
     sources = find_images(masks_dir, kinds=("nifti",), recursive=True) if masks_dir else []
     if masks_dir and not sources:
         raise ValueError(f"{masks_dir}: a folder of NIfTI masks was expected.")
@@ -58,20 +64,23 @@ def mask_set(
     change = Compose([LoadImaged("mask", spatial_dims=3), CheckImaged("mask", whole_numbers=True), *edits])
     paths = []
     for number in range(seed, seed + count):
+        source = sources[(number - seed) % len(sources)] if sources else ""
+        path = Path(out) / f"{stem_of(source) if source else 'mask'}_{number:03d}{SUFFIX}"
+        paths.append(str(path))
+        if (number - seed) % world_size != rank:
+            continue
         if shapes is not None:
-            name, mask = f"mask_{number:03d}", shapes.sample(number)
+            mask = shapes.sample(number)
             affine = centred_affine(mask.shape, shapes.spacing)
         else:
-            source = sources[(number - seed) % len(sources)]
             edited = change.set_random_state(seed=number)({"mask": source})["mask"]  # type: ignore[index]
-            name, mask = f"{stem_of(source)}_{number:03d}", np.asarray(edited[0])
-            affine = np.asarray(edited.affine)
-        paths.append(_written(Path(out) / f"{name}{SUFFIX}", mask, affine, overwrite))
+            mask, affine = np.asarray(edited[0]), np.asarray(edited.affine)
+        _write_missing(path, mask, affine, overwrite)
     return paths
 
 
-def _written(path: Path, mask: np.ndarray, affine: np.ndarray, overwrite: bool) -> str:
-    """The path of a mask that is there now; one that is cut off is written again."""
+def _write_missing(path: Path, mask: np.ndarray, affine: np.ndarray, overwrite: bool) -> None:
+    """Write a mask that is not there; one that is cut off is written again."""
     try:
         found = read_image(path)
     except (FileNotFoundError, ValueError):
@@ -79,8 +88,8 @@ def _written(path: Path, mask: np.ndarray, affine: np.ndarray, overwrite: bool) 
     if found is not None and not overwrite:
         values = found.values[0]
         if values.shape == mask.shape and (values == mask).all() and np.allclose(found.affine, affine, atol=1e-4):
-            return str(path)
+            return
         raise FileExistsError(
             f"{path} is another mask than this run draws: choose another output_dir, or --overwrite True."
         )
-    return str(write_mask(path, mask, affine))
+    write_mask(path, mask, affine)

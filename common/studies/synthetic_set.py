@@ -177,7 +177,10 @@ class SyntheticSet:
         Returns:
             Its path, or None where images are missing still.
         """
-        missing = [image_name(case["class"], case["number"]) for case in self.every if not self._is_done(case)]
+        # the last of several processes alone reads them all
+        lacking = [case for case in self.every if not self.path(case).is_file()]
+        lacking = lacking or [case for case in self.every if not self._is_done(case)]
+        missing = [image_name(case["class"], case["number"]) for case in lacking]
         if missing:
             logger.info(
                 f"{len(missing)} of {len(self.every)} images are missing in {self.folder}, such as {missing[0]}."

@@ -72,7 +72,9 @@ def finish_set(
     """
     where = places(output_dir, layout)
     volumes = [output_paths(mask, where["images"], where["postfix"], ending=".nii.gz")["pred"] for mask in masks]
-    missing = [v for v, m in zip(volumes, masks) if not is_done(v, (), provenance, {"mask": m})]
+    # the last of several processes alone reads them all
+    missing = [volume for volume in volumes if not volume.is_file()]
+    missing = missing or [v for v, m in zip(volumes, masks) if not is_done(v, (), provenance, {"mask": m})]
     if missing:
         logger.info(f"{len(missing)} of {len(masks)} volumes are missing, such as {missing[0]}.")
         return None

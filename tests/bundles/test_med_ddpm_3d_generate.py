@@ -70,6 +70,20 @@ def test_a_set_that_was_killed_becomes_the_same_set(generated, weights, tmp_path
         generate(half, weights, num_inference_steps=3)
 
 
+def test_processes_that_share_a_set_draw_the_same_set(generated, weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (1, 0):
+        assert not (tmp_path / "set" / "manifest.csv").exists()
+        monkeypatch.setenv("RANK", str(rank))
+        generate(tmp_path / "set", weights)
+        drawn = [path.name for path in sorted((tmp_path / "set" / "images").glob("*.nii.gz"))]
+        assert drawn == ["mask_000.nii.gz", "mask_001.nii.gz"][rank:]
+    assert bytes_of(tmp_path / "set") == bytes_of(generated)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with refused(ValueError, "At most as many processes as masks"):
+        generate(tmp_path / "more", weights)
+
+
 def test_layout_of_nnunet(weights, tmp_path):
     masks = tmp_path / "masks"
     write_nifti(masks / "a.nii.gz", two_part_mask(), np.eye(4))
