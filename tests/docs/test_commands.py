@@ -18,7 +18,18 @@ from tests.docs.test_pages import BUNDLE_OF, BUNDLES, PAGES, text_of
 from tests.fixtures import REPOSITORY
 
 OWN = ("python", "python3", "torchrun", "make")
-OTHERS = ("pip", "cp", "git", "tar", "export", "curl", "mkdir", "monailabel", "monai-deploy", "sbatch")  # not of this project
+OTHERS = (
+    "pip",
+    "cp",
+    "git",
+    "tar",
+    "export",
+    "curl",
+    "mkdir",
+    "monailabel",
+    "monai-deploy",
+    "sbatch",
+)  # not of this project
 MONAI = ("config_file", "tracking", "args_file", "run_id", "logging_file", "meta_file", "init_id", "final_id")
 # Every external command is unknown there, and is written down with its arguments instead of being run.
 SHELL = r"""
