@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_tensor
 from skimage.draw import disk
 
-from .checks import CheckSameGridd
+from .checks import CheckSameGridd, name_of
 from .geometry import like
 
 KINDS = ("boxes", "strokes")
@@ -52,7 +52,7 @@ class CheckHoled(MapTransform):
         image = data[self.image_key]
         for key in self.key_iterator(result):
             mask = data[key]
-            name, other = (str(item.meta["filename_or_obj"]) for item in (mask, image))
+            name, other = name_of(mask, str(key)), name_of(image, self.image_key)
             if mask.shape != image.shape:
                 sizes = [" x ".join(str(side) for side in item.shape[1:]) for item in (image, mask)]
                 raise ValueError(f"{name}: a hole of the size of {other}, {sizes[0]}, was expected, got {sizes[1]}.")
