@@ -77,7 +77,7 @@ def compare(
     write_report(content, markdown_table(content), folder)
     with written_whole(folder / "index.html") as path:
         worst = folder / "worst_pairs.png" if comparison.audit else None
-        path.write_text(page(content, chosen.real, chosen.fake, worst), encoding="utf-8")
+        path.write_text(page(content, chosen.real, chosen.fake, worst, comparison.features()), encoding="utf-8")
     _print_results(content, shown=len(chosen.notices))
     print(f"\nReport: {folder / 'index.html'}, metrics.md, metrics.json")
     return comparison.audit.exit_code if comparison.audit else 0

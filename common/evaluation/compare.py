@@ -93,6 +93,14 @@ class Comparison:
         content = {"metrics": results, "notices": notices}
         return document(content, self._context(), self.options.seed, self._started, over="images")
 
+    def features(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """After ``run``: label of each network -> features of the generated and of the real images, one a row."""
+        return {
+            found["fake"].network.label: (found["fake"].tensor(), found["real"].tensor())
+            for (_, equalised), found in self._features.items()
+            if not equalised
+        }
+
     def _prepare(self) -> None:
         plan = self.plan
         for name in plan.metrics:

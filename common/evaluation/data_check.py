@@ -96,7 +96,7 @@ def _pictures(found: Survey) -> list[str]:
         except (OSError, ValueError, KeyError):
             continue  # it stands among the errors
         plain = [panel._replace(labels=None, letters="") for panel in panels]
-        figures.append(figure(thumbnail(plain), str(row["case"]), len(panels) > 1))
+        figures.append(figure(thumbnail(plain), str(row["case"]), "wide" * (len(panels) > 1)))
     return figures
 
 

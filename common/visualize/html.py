@@ -20,7 +20,8 @@ table { border-collapse: collapse; margin: .5em 0; } td, th { padding: .25em .9e
 .copies { background: #fde8e0; border-left: 4px solid #d55e00; padding: .4em .8em; white-space: pre-line; }
 .clean { background: #e6f4ee; border-left: 4px solid #009e73; padding: .4em .8em; white-space: pre-line; }
 .row { display: flex; flex-wrap: wrap; gap: 6px; margin: .3em 0; } figure { margin: 0; width: 120px; }
-figure.wide { width: 258px; } figure img { width: 100%; display: block; background: #000; image-rendering: auto; }
+figure.wide { width: 258px; } figure.plot { width: 500px; }
+figure img { width: 100%; display: block; background: #000; image-rendering: auto; }
 figcaption { font-size: 11px; color: #555; overflow-wrap: anywhere; } code { font-size: .9em; overflow-wrap: anywhere; }
 .audit { max-width: 100%; }
 """
@@ -65,12 +66,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
-def figure(png: bytes, caption: str, wide: bool = False) -> str:
-    """A picture over its caption."""
+def figure(png: bytes, caption: str, kind: str = "") -> str:
+    """A picture over its caption, of the kind "wide" (three slices) or "plot"; "" for a small one."""
     text = safe(caption)
-    return (
-        f'<figure{_kind("wide" * wide)}><img alt="{text}" src="{address(png)}"><figcaption>{text}</figcaption></figure>'
-    )
+    return f'<figure{_kind(kind)}><img alt="{text}" src="{address(png)}"><figcaption>{text}</figcaption></figure>'
 
 
 def side_by_side(figures: Iterable[str]) -> str:

@@ -75,6 +75,23 @@ def slice_panels(volume: Any, mask: Any = None, affine: np.ndarray | None = None
     Raises:
         ValueError: when ``volume`` is not 3D.
     """
+    image, labels = _with_labels(volume, mask, affine)
+    centre = _centre(labels)
+    return [
+        [_slice(channel, labels, plane, centre[plane[1][0]], image.affine) for plane in _PLANES]
+        for channel in np.nan_to_num(image.numpy())
+    ]
+
+
+def stack_panels(volume: Any, mask: Any = None, affine: np.ndarray | None = None) -> list[Panel]:
+    """Every axial slice of the first channel, from the feet up; arguments as of ``slice_panels``."""
+    image, labels = _with_labels(volume, mask, affine)
+    channel = np.nan_to_num(image.numpy()[0])
+    return [_slice(channel, labels, _PLANES[0], index, image.affine) for index in range(channel.shape[2])]
+
+
+def _with_labels(volume: Any, mask: Any, affine: np.ndarray | None) -> tuple[MetaTensor, np.ndarray]:
+    """Volume (C, X, Y, Z), RAS, and the label map (X, Y, Z) on its grid, 0 everywhere without a mask."""
     if isinstance(volume, (str, Path)):
         file = read_image(volume)
         volume, affine = file.values, file.affine
@@ -83,22 +100,20 @@ def slice_panels(volume: Any, mask: Any = None, affine: np.ndarray | None = None
         mask = MetaTensor(torch.as_tensor(file.values), affine=torch.as_tensor(file.affine))
     matrix = getattr(volume, "affine", np.eye(4)) if affine is None else affine
     image = _ras(volume, matrix)
-    labels = np.zeros(image.shape[1:], dtype=np.int64)
-    if mask is not None:
-        alike = mask.shape[-3:] == volume.shape[-3:]
-        labels = _label_map(_ras(mask, getattr(mask, "affine", matrix if alike else np.eye(4))), image)
-    spacing = affine_to_spacing(image.affine)
-    centre = _centre(labels)
-    rows = []
-    for channel in np.nan_to_num(image.numpy()):
-        low, high = np.percentile(channel, (0.5, 99.5))
-        row = []
-        for _, (axis, across, down), letters in _PLANES:
-            size = (float(labels.shape[across] * spacing[across]), float(labels.shape[down] * spacing[down]))
-            pixels, contours = (np.flip(np.take(item, centre[axis], axis), (0, 1)).T for item in (channel, labels))
-            row.append(Panel(pixels, size, (float(low), float(high if high > low else low + 1)), contours, letters))
-        rows.append(row)
-    return rows
+    if mask is None:
+        return image, np.zeros(image.shape[1:], dtype=np.int64)
+    alike = mask.shape[-3:] == volume.shape[-3:]
+    return image, _label_map(_ras(mask, getattr(mask, "affine", matrix if alike else np.eye(4))), image)
+
+
+def _slice(channel: np.ndarray, labels: np.ndarray, plane: Any, index: int, affine: Any) -> Panel:
+    """A slice of a RAS volume, in mm, black and white at percentiles 0.5 and 99.5 of the volume."""
+    _, (axis, across, down), letters = plane
+    spacing = affine_to_spacing(affine)
+    low, high = np.percentile(channel, (0.5, 99.5))
+    size = (float(labels.shape[across] * spacing[across]), float(labels.shape[down] * spacing[down]))
+    pixels, contours = (np.flip(np.take(item, index, axis), (0, 1)).T for item in (channel, labels))
+    return Panel(pixels, size, (float(low), float(high if high > low else low + 1)), contours, letters)
 
 
 def image_panel(image: Any, window: tuple[float, float] = (-1, 1), upright: bool = False, mask: Any = None) -> Panel:

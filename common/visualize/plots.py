@@ -1,12 +1,14 @@
-"""Plots of numbers: curves with intervals."""
+"""Plots of numbers: curves with intervals, histograms, features in the plane."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from .pictures import COLOURS, save_figure
@@ -72,3 +74,56 @@ def root_two(value: float) -> str:
         whole = 2 ** (round(half) // 2)
         return f"{whole:g}" if round(half) % 2 == 0 else f"{whole:g}√2" if whole != 1 else "√2"
     return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def histogram_plot(sets: Mapping[str, np.ndarray], x_label: str) -> bytes:
+    """
+    Histograms of several sets of values over one another, as a PNG.
+
+    Args:
+        sets: title -> values, any shape.
+        x_label: of the horizontal axis.
+    """
+    figure, ax = _single()
+    low, high = (float(end([end(values) for values in sets.values()])) for end in (np.min, np.max))
+    bins = np.linspace(low, high if high > low else low + 1, 65)
+    for (title, values), colour in zip(sets.items(), COLOURS):
+        ax.hist(np.ravel(values), bins, density=True, histtype="step", linewidth=1.6, color=colour, label=title)
+    ax.set(xlabel=x_label, ylabel="share", yticks=[])
+    ax.legend(fontsize=8)
+    return _png(figure)
+
+
+def scatter_plot(sets: Mapping[str, np.ndarray]) -> bytes:
+    """
+    Feature vectors of several sets in the plane of their two main directions, as a PNG.
+
+    Args:
+        sets: title -> (n, d), at least two vectors in all and d of at least 2.
+
+    Source: principal component analysis, Pearson 1901, of all sets together.
+    """
+    every = np.concatenate([np.asarray(vectors, dtype=np.float64) for vectors in sets.values()])
+    centred = every - every.mean(0)
+    directions = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    power = float((centred @ directions.T).var(0).sum() / max(centred.var(0).sum(), 1e-30))
+    figure, ax = _single()
+    start = 0
+    for (title, vectors), colour, marker in zip(sets.items(), COLOURS, "o^sD"):
+        place = centred[start : start + len(vectors)] @ directions.T
+        ax.scatter(*place.T, s=14, alpha=0.6, color=colour, marker=marker, label=title, linewidths=0)
+        start += len(vectors)
+    ax.set(xticks=[], yticks=[], xlabel=f"two main directions, {100 * power:.0f} % of the variance")
+    ax.legend(fontsize=8)
+    return _png(figure)
+
+
+def _single() -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.2, 3.6), dpi=100, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

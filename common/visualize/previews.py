@@ -21,8 +21,9 @@ from ..data.image_file import describe
 from ..data.reader import read_image
 from ..data.served import SERVED
 from ..utils.files import written_whole
-from .pictures import as_bytes, image_panel, preview_figure, save_figure, tiled
-from .sheets import contact_sheet
+from .pictures import as_bytes, image_panel, preview_figure, save_figure
+from .scroll import slice_scroll
+from .sheets import captioned, contact_sheet
 
 _CAPTION = "Synthetic, epoch {epoch}. Early: noise or blur. Then shapes; detail last, as the rate falls."
 _TITLES = {"image": "condition", "pred": "generated", "label": "real"}
@@ -46,6 +47,7 @@ class SavePreviewd(MapTransform):
         separate_folder: a folder a case, as in ``SaveImaged`` (there the default).
         labels: name -> value, for the legend.
         output_names: as in ``SaveImaged``, instead of ``separate_folder``; None for the file's own name.
+        scroll: also write an animation through the slices, of the same name, ending in .webp.
 
     Example:
         >>> save = SavePreviewd("pred", mask_key="image", output_dir="previews", labels={"tumour": 1})
@@ -62,10 +64,12 @@ class SavePreviewd(MapTransform):
         separate_folder: bool = False,
         labels: Mapping[str, int] | None = None,
         output_names: OutputNames | None = None,
+        scroll: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.output_names = output_names
+        self.scroll = scroll
         self.mask_key = mask_key
         self.labels = dict(labels or {})
         self.layout = FolderLayout(str(output_dir), output_postfix, ".png", parent=separate_folder)
@@ -85,7 +89,9 @@ class SavePreviewd(MapTransform):
             path = Path(self.layout.filename(subject=subject, idx=meta.get("patch_index")))
             if self.output_names is not None:
                 path = path.parent / f"{self.output_names.of(subject)}_{self.layout.postfix}.png"
-            save_figure(preview_figure(result[key], mask, labels=self.labels, title=path.stem), path)
+            save_figure(preview_figure(result[key], mask, labels=self.labels, title=f"{path.stem} (synthetic)"), path)
+            if self.scroll:
+                slice_scroll(result[key], path.with_suffix(".webp"), mask, "synthetic")
         return result
 
 
@@ -195,6 +201,8 @@ class SampleSheet(SamplePreviews):
         files: 8-bit images, one or several a case, that are shown instead of those sampled, once they are written: also
             those of earlier runs. With ``by_class`` the files of each class; those that are missing are left out.
         inputs: dataset of the cases of ``files``, whose images under the further ``keys`` stand beside them.
+        heads: of the columns, taken in turns.
+        title: written above all.
 
     Example:
         >>> SampleSheet("images", max_cases=8, by_class=True).path(1)
@@ -214,8 +222,11 @@ class SampleSheet(SamplePreviews):
         writer: Any = None,
         files: Sequence[str | Path | Sequence[str]] | Mapping[str, Sequence[str | Path]] | None = None,
         inputs: Any = None,
+        heads: Sequence[str] = (),
+        title: str = "",
     ) -> None:
         super().__init__(output_dir, writer, "generated", name, max_cases, keys)
+        self.heads, self.title = tuple(heads), title
         self.files, self.inputs = files, inputs
         self.columns = columns
         self.window = window
@@ -248,7 +259,9 @@ class SampleSheet(SamplePreviews):
         about = PngImagePlugin.PngInfo()
         about.add_text("Description", describe(self.provenance))
         with written_whole(path) as temporary:
-            Image.fromarray(tiled(self._rows())).save(temporary, format="PNG", pnginfo=about)
+            names = list(dict.fromkeys(case["class"] for case in self._cases)) if self.by_class else []
+            sheet = captioned(self._rows(), [str(name) for name in names], self.heads, self.title)
+            Image.fromarray(sheet).save(temporary, format="PNG", pnginfo=about)
 
     def _rows(self) -> list[list[np.ndarray]]:
         if self.by_class:

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 from monai.utils import convert_to_numpy
+from PIL import Image, ImageDraw, ImageFont
 
-from .pictures import Panel, image_panel, save_figure, sheet, slice_panels
+from .pictures import Panel, image_panel, save_figure, sheet, slice_panels, tiled
+
+_SHOWN = 20  # masks of a sheet
 
 
 def contact_sheet(
@@ -72,3 +75,69 @@ def _cell(image: Any, mask: Any, window: tuple[float, float], flat: bool, stacke
     inside = None if mask is None else (convert_to_numpy(mask) > 0).sum((0, 1, 2))
     chosen = image.shape[-1] // 2 if inside is None or not inside.any() else int(np.argmax(inside))
     return [[image_panel(image[..., chosen], window, mask=None if mask is None else mask[..., chosen])]]
+
+
+def mask_sheet(masks: Sequence[str | Path], path: str | Path) -> Path:
+    """
+    Label maps in three planes with the outlines of their labels, a row a mask; the first 20.
+
+    Args:
+        masks: files, at least one.
+        path: PNG to write.
+    """
+    shown = [str(mask) for mask in masks[:_SHOWN]]
+    names = [Path(mask).name.partition(".")[0] for mask in shown]
+    caption = f"{len(shown)} of {len(masks)} masks" if len(masks) > _SHOWN else ""
+    rows = [[panel._replace(window=(0.0, max(1.0, panel.window[1]))) for panel in slice_panels(m, m)[0]] for m in shown]
+    rows = [[row[0]._replace(name=name), *row[1:]] for row, name in zip(rows, names)]
+    return save_figure(sheet(rows, caption, width=6.0), path)
+
+
+def captioned(
+    rows: Sequence[Sequence[np.ndarray]],
+    names: Sequence[str] = (),
+    heads: Sequence[str] = (),
+    title: str = "",
+    gap: int = 1,
+) -> np.ndarray:
+    """
+    Images pixel by pixel (``tiled``), with names left of their rows, heads above their columns and a title above all.
+
+    Args:
+        rows: see ``tiled``.
+        names: of the rows; none for no margin.
+        heads: of the columns, taken in turns; none for no band.
+        title: "" for none.
+        gap: see ``tiled``.
+
+    Returns:
+        The sheet, uint8, grey or in colour as the images; as wide as its longest line.
+
+    Example:
+        >>> captioned([[np.zeros((4, 6), np.uint8)]]).shape
+        (4, 6)
+    """
+    pixels = tiled(rows, gap)
+    font = ImageFont.load_default(size=11)
+    line = 14
+    left = max((round(font.getlength(name)) + 6 for name in names), default=0)
+    top = line * (bool(title) + bool(heads))
+    wide = max(left + pixels.shape[1], round(font.getlength(title)) + 4 if title else 0)
+    canvas = np.zeros((top + pixels.shape[0], wide, *pixels.shape[2:]), np.uint8)
+    canvas[top:, left : left + pixels.shape[1]] = pixels
+    if not (names or heads or title):
+        return canvas
+    picture = Image.fromarray(canvas)
+    draw, white = ImageDraw.Draw(picture), 255 if canvas.ndim == 2 else (255, 255, 255)
+    draw.text((2, 0), title, white, font)
+    widths = [max(row[c].shape[1] for row in rows if c < len(row)) for c in range(max(map(len, rows)))]
+    for column, width in enumerate(widths if heads else ()):
+        head = heads[column % len(heads)]
+        place = left + sum(widths[:column]) + gap * column + max(0, (width - font.getlength(head)) / 2)
+        draw.text((place, top - line), head, white, font)
+    down = top
+    for row, name in zip(rows, names):
+        height = max(image.shape[0] for image in row)
+        draw.text((2, down + max(0, (height - line) // 2)), name, white, font)
+        down += height + gap
+    return np.asarray(picture)

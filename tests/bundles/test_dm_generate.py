@@ -68,7 +68,8 @@ def test_it_trains_on_the_share_alone_and_previews(trained, data, bundle):
     names |= {"progress.csv", "progress.png"}
     assert {path.name for path in folder.iterdir()} == names
     with Image.open(folder / "previews" / "epoch_0002.png") as sheet:
-        assert (sheet.mode, sheet.size) == ("RGB" if bundle == SMEAR else "L", (2 * 17 - 1, 4 * 17 - 1))
+        assert (sheet.mode, sheet.height) == ("RGB" if bundle == SMEAR else "L", 4 * 17 - 1)
+        assert sheet.width > 2 * 17 - 1, "the names of the classes stand at the left"
     null = torch.load(folder / "model.pt", weights_only=True)["class_embedding.weight"]
     assert len(null) == 5, "four classes and none"
 
@@ -126,7 +127,8 @@ def test_a_class_is_drawn_on_request_and_all_go_on_a_sheet(trained, tmp_path):
     written = {f"pre/pre_{number:05d}.png" for number in range(3)}
     assert set(content(tmp_path)) == {*written, "contact_sheet.png"}
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
-        assert (sheet.mode, sheet.size) == ("RGB", (3 * 17 - 1, 16))
+        assert (sheet.mode, sheet.height) == ("RGB", 16)
+        assert sheet.width > 3 * 17 - 1
         assert sheet.info["Description"].startswith("synthetic dm_leukemia_smear")
     first = np.asarray(Image.open(tmp_path / "pre" / "pre_00000.png")).astype(int)
     assert first.shape == (16, 16, 3)

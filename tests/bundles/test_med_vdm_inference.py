@@ -108,7 +108,9 @@ def test_classes_take_turns_or_one_is_asked_for(weights, tmp_path):
 def test_nothing_changes_where_nothing_is_noised(weights, data, tmp_path):
     own = {"dataset_dir": str(data / "normal"), "start": 0.0, "num_samples": 3}
     run(tmp_path, weights["conv.json"], "reconstruct.json", "conv.json", **own)
-    assert Image.open(tmp_path / "reconstructions.png").size == (6 * 17 - 1, 16)
+    width, height = Image.open(tmp_path / "reconstructions.png").size
+    assert width >= 6 * 17 - 1
+    assert height == 16 + 2 * 14, "a title, heads, images pixel by pixel"
     for n in range(3):
         given = np.asarray(Image.open(data / "normal" / f"normal_{n:02d}.png").resize((16, 16), Image.Resampling.BOX))
         found = np.asarray(Image.open(tmp_path / f"normal_{n:02d}_reconstructed.png"))
@@ -150,7 +152,7 @@ def test_interpolation_begins_and_ends_with_the_pair(weights, data, tmp_path):
         a = np.asarray(Image.open(tmp_path / "i" / f"normal_00_interpolated_{end}.png")).astype(int)
         b = np.asarray(Image.open(tmp_path / "r" / f"{name}_reconstructed.png")).astype(int)
         assert np.abs(a - b).max() <= 2
-    assert Image.open(tmp_path / "i" / "interpolations.png").size == (5 * 17 - 1, 2 * 17 - 1)
+    assert Image.open(tmp_path / "i" / "interpolations.png").size[1] == 2 * 17 - 1 + 2 * 14
     record = json.loads((tmp_path / "i" / "normal_00_interpolated.json").read_text())
     assert len(record["outputs"]) == 5
 

@@ -21,7 +21,8 @@ from common.visualize.pictures import (
     thumbnail,
     tiled,
 )
-from common.visualize.sheets import contact_sheet
+from common.visualize.scroll import slice_scroll
+from common.visualize.sheets import captioned, contact_sheet, mask_sheet
 from tests.fixtures import image_of, oblique_affine, two_part_mask, write_nifti
 
 
@@ -177,3 +178,44 @@ def test_a_row_has_its_name_and_a_stack_shows_the_slice_with_the_mask(tmp_path):
     assert (np.abs(colours - to_rgb(COLOURS[0])).max(-1) < 0.1).sum() > 20, "its contour"
     narrow = contact_sheet({"a": [stack]}, tmp_path / "unnamed.png", masks=[mask], stacked=True)
     assert not np.array_equal(imread(narrow), imread(outlined)), "the name"
+
+
+def test_captions_leave_the_pixels_as_they_are():
+    row = [np.full((20, 30), value, np.uint8) for value in (50, 90)]
+    found = captioned(
+        [row, row], names=["glioma", "none"], heads=["given", "rebuilt"], title="what it is, in more words"
+    )
+    tiles = tiled([row, row])
+    top, left = found.shape[0] - tiles.shape[0], next(k for k in range(60) if (found[-20:, k] == 50).all())
+    np.testing.assert_array_equal(found[top:, left : left + tiles.shape[1]], tiles)
+    assert top == 28
+    assert found[:14].any(), "the title"
+    assert found[14:28, left:].any(), "heads"
+    assert found[top : top + 20, :left].any(), "names"
+    np.testing.assert_array_equal(captioned([row]), tiled([row]))
+
+
+def test_a_sheet_of_masks_has_a_row_a_mask(tmp_path):
+    files = [write_nifti(tmp_path / f"m{index}.nii.gz", two_part_mask(seed=index), np.eye(4)) for index in range(2)]
+    one, two = (imread(mask_sheet(files[:count], tmp_path / f"{count}.png")).shape for count in (1, 2))
+    assert two[1] == one[1]
+    assert 1.6 < two[0] / one[0] < 2.2
+
+
+@pytest.mark.parametrize("ending", ["webp", "gif"])
+def test_an_animation_scrolls_through_the_slices_from_the_feet(tmp_path, ending):
+    volume, mask = np.zeros((1, 12, 10, 5), np.float32), np.zeros((1, 12, 10, 5), np.uint8)
+    volume[..., 4], mask[0, 4:8, 3:7, 2] = 1, 1
+    path = slice_scroll(MetaTensor(volume, affine=np.eye(4)), tmp_path / f"a.{ending}", mask, width=96)
+    with Image.open(path) as file:
+        assert (file.n_frames, file.size) == (2 * 5 - 2, (192, 80))
+        frames = []
+        for index in range(5):
+            file.seek(index)
+            frames.append(np.asarray(file.convert("RGB")).astype(float))
+    assert frames[0][20:].mean() < 20
+    assert frames[4][20:].mean() > 230, "the head last"
+    assert np.ptp(frames[2][20:, 96:], axis=-1).max() > 60, "outlined in colour"
+    assert np.ptp(frames[2][20:, :96], axis=-1).max() < 40
+    with pytest.raises(ValueError, match=r"ends in \.webp or \.gif"):
+        slice_scroll(volume, tmp_path / "a.mp4")
