@@ -11,8 +11,8 @@ import pytest
 from common.data.image_file import read_record
 from common.data.reader import read_image
 from tests.bundles.restoration_runs import grey, write_dicom
-from tests.data.test_dicom_volumes import segmentation
-from tests.fixtures import REPOSITORY, oblique_affine, two_part_mask
+from tests.data.test_dicom_volumes import lopsided_mask, segmentation
+from tests.fixtures import REPOSITORY, oblique_affine
 from tests.integration.environments import environment_of, python_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -25,7 +25,7 @@ DENOISE, MASKS = "med_cdiff_xray_denoise", "med_ddpm_3d"
 def study_of(bundle, folder):
     folder.mkdir()
     if bundle == MASKS:
-        segmentation(folder / "mask.dcm", two_part_mask(), oblique_affine())
+        segmentation(folder / "mask.dcm", lopsided_mask(), oblique_affine())
     else:
         for number in range(2):
             write_dicom(folder / f"{number}.dcm", grey((40, 48), seed=number).astype(np.uint16) * 16)
