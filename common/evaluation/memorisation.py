@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
 from ..metrics.intervals import binomial_interval, binomial_p_value
 from .nearest import Comparison, Matches, comparable, comparison_of, flips, nearest, nearest_features
@@ -16,6 +17,7 @@ from .nearest import Comparison, Matches, comparable, comparison_of, flips, near
 COPIES_FOUND = 3
 LEAST_CONTROLS = 10
 _SETS = ("synthetic", "train", "held_out")
+_PART = 256  # synthetic images in memory at once
 _TIE = 1e-5  # of squared distances: the rounding of correlations in float32
 
 
@@ -196,17 +198,17 @@ def audit(
     settings = settings or AuditSettings()
     sets = (synthetic, train, held_out)
     how = comparison_of(_checked_shapes(sets, features), settings.fit, settings.longest_side)
-    on_grid = [comparable(images, how, name) for name, images in zip(_SETS, sets)]
-    channels = {images.shape[1] for images in on_grid}
+    references = [comparable(images, how, name) for name, images in zip(_SETS[1:], sets[1:])]
+    channels = {images.shape[1] for images in references} | {len(synthetic[0])}
     if len(channels) > 1:
         raise ValueError(f"Images of {sorted(channels)} channels; the three sets must have the same.")
     of = [_names(names[i] if names else None, images) for i, images in enumerate(sets)]
-
-    def match(a: int, b: int) -> Matches:
-        near = None if features is None else (features[a], _unflipped(features[b]))
-        return nearest(on_grid[a], on_grid[b], near, settings.shift, settings.candidates)
-
-    to_train, to_held_out, control_distances = match(0, 1), match(0, 2), match(2, 1).distance
+    near = [(None, None)] * 2 if features is None else [(features[0], _unflipped(features[i])) for i in (1, 2)]
+    to_train, to_held_out = _matches(synthetic, how, references, near, settings)
+    control_features = None if features is None else (features[2], _unflipped(features[1]))
+    control_distances = nearest(
+        references[1], references[0], control_features, settings.shift, settings.candidates
+    ).distance
     control = copy_threshold(control_distances.numpy(), len(synthetic), settings)
     pairs = [
         AuditPair(i, of[0][i], one, _match(to_held_out, i, of[2]), one.distance < control.threshold)
@@ -223,6 +225,24 @@ def audit(
         comparison=how,
         settings=settings,
     )
+
+
+def _matches(
+    synthetic: Sequence[Tensor],
+    how: Comparison,
+    references: Sequence[Tensor],
+    features: Sequence[tuple[Tensor | None, Tensor | None]],
+    settings: AuditSettings,
+) -> list[Matches]:
+    """The nearest of each set of references; images are read in parts, so memory does not grow with their number."""
+    found: list[list[Matches]] = [[] for _ in references]
+    for start in range(0, len(synthetic), _PART):
+        rows = range(start, min(start + _PART, len(synthetic)))
+        queries = comparable(Subset(synthetic, rows), how, _SETS[0], start)  # type: ignore[arg-type]
+        for matches, reference, (own, other) in zip(found, references, features):
+            near = None if own is None or other is None else (own[..., rows.start : rows.stop, :], other)
+            matches.append(nearest(queries, reference, near, settings.shift, settings.candidates))
+    return [Matches.joined(parts) for parts in found]
 
 
 def _match(matches: Matches, i: int, names: Sequence[str]) -> Match:

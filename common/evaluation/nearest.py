@@ -70,6 +70,18 @@ class Matches:
     unmoved_index: Tensor
     unmoved: Tensor
 
+    @classmethod
+    def joined(cls, parts: Sequence[Matches]) -> Matches:
+        """Those of consecutive queries in one."""
+        return cls(
+            index=torch.cat([part.index for part in parts]),
+            distance=torch.cat([part.distance for part in parts]),
+            flip=[flip for part in parts for flip in part.flip],
+            shift=[shift for part in parts for shift in part.shift],
+            unmoved_index=torch.cat([part.unmoved_index for part in parts]),
+            unmoved=torch.cat([part.unmoved for part in parts]),
+        )
+
 
 def flips(spatial_dims: int) -> list[tuple[int, ...]]:
     """All sets of spatial axes, none first: 4 in 2D, 8 in 3D."""
@@ -109,7 +121,7 @@ def comparison_of(
     return Comparison(fit, smallest, grid, fine=0.7, coarse=max(2.0, max(grid) / 16))
 
 
-def comparable(images: Sequence[Tensor], how: Comparison, name: str = "images") -> Tensor:
+def comparable(images: Sequence[Tensor], how: Comparison, name: str = "images", first: int = 0) -> Tensor:
     """
     Images on one grid, band-passed, of mean 0 and length 1, so that a product of two is their correlation.
 
@@ -120,6 +132,7 @@ def comparable(images: Sequence[Tensor], how: Comparison, name: str = "images") 
         images: (C, *spatial) each, in [-1, 1].
         how: grid and band.
         name: of the set, for the message.
+        first: number of the first image in the set, likewise.
 
     Returns:
         (N, C, *grid), float32. An image without structure in this band becomes 0 and is at distance sqrt(2) of all.
@@ -133,7 +146,9 @@ def comparable(images: Sequence[Tensor], how: Comparison, name: str = "images") 
         image = torch.as_tensor(images[index]).detach().cpu().float()
         if len(image) != result.shape[1] or not bool(torch.isfinite(image).all()):
             wrong = "holds NaN or infinity" if len(image) == result.shape[1] else f"has {len(image)} channels"
-            raise ValueError(f"Image {index} of the set {name} {wrong}; {result.shape[1]} finite channels expected.")
+            raise ValueError(
+                f"Image {first + index} of the set {name} {wrong}; {result.shape[1]} finite channels expected."
+            )
         result[index] = pool((centre_crop(image, how.size) if how.fit == "crop" else image)[None], how.grid)[0]
     for part in result.split(256):
         axes = range(2, part.ndim)

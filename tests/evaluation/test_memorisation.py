@@ -49,6 +49,25 @@ def check_planted(result, planted: dict[int, tuple[int, tuple[int, ...]]]) -> No
     assert f"COPIES FOUND: {len(planted)} of {result.n['synthetic']}" in verdict(result)
 
 
+def test_parts_of_a_set_are_compared_as_the_whole(monkeypatch):
+    train, held_out, drawn = images(40, 1), images(20, 2), images(23, 3)
+    features = tuple(one.flatten(1)[:, ::9] for one in (drawn, train, held_out))
+    whole = audit(drawn, train, held_out, features)
+    monkeypatch.setattr("common.evaluation.memorisation._PART", 7)
+    parts = audit(drawn, train, held_out, features)
+    assert [pair.index for pair in parts.pairs] == [pair.index for pair in whole.pairs]
+    assert [pair.train.name for pair in parts.pairs] == [pair.train.name for pair in whole.pairs]
+    np.testing.assert_allclose(
+        [(pair.train.distance, pair.held_out.distance) for pair in parts.pairs],
+        [(pair.train.distance, pair.held_out.distance) for pair in whole.pairs],
+        atol=1e-6,
+    )
+    assert (parts.closer, parts.share, parts.p_value) == (whole.closer, whole.share, whole.p_value)
+    broken = [*drawn[:20], drawn[20] * float("nan")]
+    with pytest.raises(ValueError, match="Image 20 of the set synthetic holds NaN"):
+        audit(broken, train, held_out)
+
+
 def test_every_planted_copy_is_found_flips_included_and_none_of_500_clean_images():
     train, held_out, clean = images(400, 1), images(200, 2), images(500, 3)
     result = audit(clean, train, held_out)
