@@ -45,7 +45,7 @@ def main(numbers: Sequence[str]) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{numbers[1]} images: {peak:.2f} GiB, {time.process_time() - start:.0f} s, {len(result.copies)} copies")
         return
-    print(hardware(torch.device("cpu")))
+    print(hardware("cpu"))
     for number in numbers or ["10000", "100000"]:
         subprocess.run([sys.executable, "-W", "ignore", "-m", "benchmarks.audit_memory", "one", number], check=True)
 
