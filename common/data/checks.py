@@ -148,6 +148,7 @@ def check_run(
     argument: str = "image",
     skip_bad: bool = False,
     names: OutputNames | None = None,
+    batch_size: int = 1,
 ) -> int:
     """
     Look at everything that a run needs before it starts: its inputs, one by one, and its output folder.
@@ -163,6 +164,7 @@ def check_run(
         skip_bad: leave out inputs that cannot be used, and list them in ``output_dir``/skipped.csv, file and reason;
             ``dataset.finish`` then ends the run with a status of its own.
         names: of outputs, whose table is written; None for the stems of ``files``.
+        batch_size: cases that the network sees at once, for the estimate.
 
     Returns:
         The number of cases to be done.
@@ -188,7 +190,7 @@ def check_run(
         _write_skipped(Path(dataset.listed_in), dataset.skipped, names)
     if network is not None:
         try:
-            check_inference(network, [shape[: spatial_dims + 1] for shape in shapes])
+            check_inference(network, [shape[: spatial_dims + 1] for shape in shapes], batch_size=batch_size)
         except MemoryError as error:
             raise MemoryError(f"{dataset.largest}: {error}") from error
     skipped = [Path(file).name for file in files if file not in pending]

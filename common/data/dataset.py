@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from monai.data import CacheDataset, Dataset
 from monai.data.utils import list_data_collate
 from monai.utils import convert_to_tensor
 from torch import Tensor
+from torch.utils.data import Sampler
 
 from ..utils import message_of
 
@@ -37,6 +38,7 @@ class CheckedDataset(Dataset):
         skipped: reason of each file that ``check`` left out.
         listed_in: file that lists them, for the message of ``finish``.
         largest: file of the case with the most voxels.
+        sizes: shapes of the images of each case, once they are checked.
 
     Example:
         >>> dataset = CheckedDataset([{"image": 1}, {"image": -1}], lambda case: 1 / max(0, case["image"]))
@@ -51,6 +53,7 @@ class CheckedDataset(Dataset):
         self.keep_bytes = keep_bytes
         self.skipped: dict[str, str] = {}
         self.largest = ""
+        self.sizes: list[tuple[tuple[int, ...], ...]] = []
         self.listed_in = "skipped"
         self._kept: dict[int, Any] = {}
 
@@ -70,6 +73,7 @@ class CheckedDataset(Dataset):
         problems: dict[int, str] = {}
         shapes: list[tuple[int, ...]] = []
         room, most = self.keep_bytes, 0
+        self.sizes = [()] * len(self.data)
         for index, case in enumerate(self.data):
             try:
                 transformed = super()._transform(index)
@@ -78,7 +82,8 @@ class CheckedDataset(Dataset):
                 continue
             if not isinstance(transformed, Mapping):
                 continue
-            shapes.extend(tuple(transformed[key].shape) for key in case)
+            self.sizes[index] = tuple(tuple(transformed[key].shape) for key in case)
+            shapes.extend(self.sizes[index])
             voxels = max((math.prod(shape) for shape in shapes[-len(case) :]), default=0)
             if voxels > most:
                 most, self.largest = voxels, next(iter(_files(case)), str(index))
@@ -109,9 +114,49 @@ class CheckedDataset(Dataset):
         good = [index for index in range(len(self.data)) if index not in problems]
         self._kept = {new: self._kept[old] for new, old in enumerate(good) if old in self._kept}
         self.data = [self.data[index] for index in good]
+        self.sizes = [self.sizes[index] for index in good]
 
     def _transform(self, index: int) -> Any:
         return self._kept.pop(index) if index in self._kept else super()._transform(index)
+
+
+class EqualBatches(Sampler[list[int]]):
+    """
+    Batches of cases of one size, as a data loader's ``batch_sampler``, in the order in which a size first appears.
+
+    Args:
+        dataset: its ``sizes`` are looked at when the batches are asked for; unchecked cases count as equal.
+        batch_size: cases of a batch at most.
+
+    Raises:
+        ValueError: for a batch of none.
+
+    Example:
+        >>> from torch import zeros
+        >>> dataset = CheckedDataset([{"n": 4}, {"n": 8}, {"n": 4}], lambda case: {"n": zeros(1, case["n"])})
+        >>> _ = dataset.check()
+        >>> list(EqualBatches(dataset, 2))
+        [[0, 2], [1]]
+    """
+
+    def __init__(self, dataset: CheckedDataset, batch_size: int = 1) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number above 0, got {batch_size!r}.")
+        self.dataset, self.batch_size = dataset, batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches())
+
+    def __len__(self) -> int:
+        return len(self._batches())
+
+    def _batches(self) -> list[list[int]]:
+        sizes = getattr(self.dataset, "sizes", None) or [()] * len(self.dataset)
+        alike: dict[Any, list[int]] = {}
+        for index, size in enumerate(sizes):
+            alike.setdefault(size, []).append(index)
+        n = self.batch_size
+        return [indices[i : i + n] for indices in alike.values() for i in range(0, len(indices), n)]
 
 
 class CheckedCacheDataset(CacheDataset):

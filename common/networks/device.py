@@ -187,7 +187,9 @@ def available_memory(device: torch.device | str) -> int | None:
     return psutil.virtual_memory().available if device.type == "cpu" and _HAS_PSUTIL else None
 
 
-def check_inference(network: Any, shapes: Iterable[Sequence[int]], image_channels: int = 1) -> None:
+def check_inference(
+    network: Any, shapes: Iterable[Sequence[int]], image_channels: int = 1, batch_size: int = 1
+) -> None:
     """
     Log what the largest volume to be generated will need, where that is much.
 
@@ -195,12 +197,13 @@ def check_inference(network: Any, shapes: Iterable[Sequence[int]], image_channel
         network: called as ``network(x, timesteps=t)``, on its device; sides are padded to its ``divisor``.
         shapes: (C, *spatial) of each condition.
         image_channels: of what is generated, concatenated with the condition.
+        batch_size: cases at once.
 
     Raises:
         MemoryError: when it needs more than is free.
     """
     divisor = getattr(network, "divisor", 1)
-    inputs = [(1, image_channels + s[0], *(-(-side // divisor) * divisor for side in s[1:])) for s in shapes]
+    inputs = [(batch_size, image_channels + s[0], *(-(-side // divisor) * divisor for side in s[1:])) for s in shapes]
     if not inputs:
         return
     largest = max(inputs, key=_voxels)

@@ -144,3 +144,19 @@ def test_metadata_names_keys_and_labels_of_the_config():
     assert formats["inputs"]["image"]["num_channels"] == 1 + len(read_config("inference.json")["labels"])
     written = formats["post_processed_outputs"]["pred"]
     assert written["value_range"] == read_config("inference.json")["intensity_range"]
+
+
+def test_masks_of_one_size_are_drawn_together_as_alone(tmp_path, weights):
+    for name, roll in (("a", 0), ("c", 1)):
+        write_nifti(tmp_path / "masks" / f"{name}.nii.gz", np.roll(two_part_mask(), roll, 0), np.eye(4))
+    write_nifti(tmp_path / "masks" / "b.nii.gz", two_part_mask()[:-4], np.eye(4))
+    for size in (1, 2):
+        run_inference(
+            dataset_dir=str(tmp_path / "masks"), weights=weights, output_dir=str(tmp_path / str(size)), batch_size=size
+        )
+    for name in "abc":
+        alone, together = (nib.load(tmp_path / size / f"{name}_mr.nii.gz") for size in "12")
+        np.testing.assert_allclose(together.get_fdata(), alone.get_fdata(), atol=1)
+        np.testing.assert_array_equal(together.affine, alone.affine)
+        records = [json.loads((tmp_path / size / f"{name}_mr.json").read_text()) for size in "12"]
+        assert records[0]["seed"] == records[1]["seed"]
