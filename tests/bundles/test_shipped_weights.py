@@ -19,6 +19,7 @@ OVERLAYS = {
     "med_cdiff_mri_inpaint/models/model.pt": (),
     "med_cdiff_mri_inpaint/models/model_strict.pt": ("evaluate", "strict"),
     "med_cdiff_mri_superres/models/model.pt": (),
+    "med_cdiff_mri_superres/models/model_strict.pt": ("evaluate", "strict"),
     "med_cdiff_xray_denoise/models/model.pt": (),
     "med_vdm_cxr/models/model.pt": (),
     "med_vdm_cxr/models/conv.pt": ("conv",),
