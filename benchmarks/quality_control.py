@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def spoilt(kind: str, image: Tensor, mask: Tensor, other: Tensor, rng: np.random
     if kind == "wrong mask":  # of another subject, in the middle of this volume
         return image, ResizeWithPadOrCrop(mask.shape[1:], mode="constant", value=float(mask.min()))(other)  # type: ignore[return-value]
     image = image.clone()  # a third to two thirds of the volume are black
-    axis = int(rng.integers(1, 4))
+    axis = int(rng.integers(1, image.ndim))
     length = round(image.shape[axis] * rng.uniform(1 / 3, 2 / 3))
     start = 0 if rng.random() < 0.5 else image.shape[axis] - length
     image.narrow(axis, start, length).fill_(-1)
@@ -82,8 +83,13 @@ def main() -> None:
             count += bool(found["failed"])
             rejected.update(found["failed"])
         rows[kind], reasons[kind] = (count, len(chosen)), rejected
-    bad = [sum(rows[kind][i] for kind in rows if kind != "good") for i in (0, 1)]
-    print("| volumes | rejected | of | by |\n| --- | --- | --- | --- |")
+    print_table(rows, reasons)
+
+
+def print_table(rows: Mapping[str, tuple[int, int]], reasons: Mapping[str, Counter[str]]) -> None:
+    """Kind -> rejected and all, and which scores rejected how many, as Markdown."""
+    bad = [sum(rows[kind][i] for kind in rows if not kind.startswith(("good", "generated"))) for i in (0, 1)]
+    print("| images | rejected | of | by |\n| --- | --- | --- | --- |")
     for kind, (count, of) in rows.items():
         by = ", ".join(f"{name} {times}" for name, times in reasons[kind].most_common())
         print(f"| {kind} | {count} | {of} | {by} |")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_tensor
 from torch import Tensor
@@ -29,8 +30,8 @@ class CheckedSampler(Inferer):
 
     Args:
         sampler: of one sample a case.
-        check: called with images (N, C, *spatial) in [-1, 1] and conditions (N, C', *spatial); a mapping a case, whose
-            "failed" names what failed. None for no check.
+        check: called with images (N, C, *spatial) in [-1, 1], conditions (N, C', *spatial) and, where the sampler is
+            told them, ``class_labels`` (N,); a mapping a case, whose "failed" names what failed. None for no check.
         reject: whether a case that fails is drawn anew.
         tries: draws of a case at most; of several that all fail, the one with the fewest failures is kept, with a
             warning.
@@ -50,7 +51,7 @@ class CheckedSampler(Inferer):
     def __init__(
         self,
         sampler: DiffusionSampler,
-        check: Callable[[Tensor, Tensor], Sequence[dict[str, Any]]] | None = None,
+        check: Callable[..., Sequence[dict[str, Any]]] | None = None,
         reject: bool = False,
         tries: int = 4,
     ) -> None:
@@ -60,17 +61,25 @@ class CheckedSampler(Inferer):
         self.sampler, self.check, self.reject, self.tries = sampler, check, reject, tries
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
-        """As ``DiffusionSampler``; the metadata has "quality", JSON of the check's result and "draws"."""
+        """
+        As ``DiffusionSampler``, with arguments by name; the result is a ``MetaTensor`` whose metadata has "quality",
+        JSON of the check's result and "draws", a case each.
+        """
         images = self.sampler(inputs, network, *args, **kwargs)
         if self.check is None:
             return images
         plain, seeds = convert_to_tensor(inputs), list(self.sampler.last_seeds)
         drawn = convert_to_tensor(images)
-        kept = [self._best(drawn[[n]], plain[[n]], seeds[n], network, **kwargs) for n in range(len(seeds))]
+        if not isinstance(inputs, MetaTensor):
+            inputs = MetaTensor(plain, affine=torch.eye(4).repeat(len(plain), 1, 1))
+            inputs.is_batch = True
+        own = [
+            {key: value[[n]] for key, value in kwargs.items() if isinstance(value, Tensor)} for n in range(len(seeds))
+        ]
+        kept = [self._best(drawn[[n]], plain[[n]], seeds[n], network, **own[n]) for n in range(len(seeds))]
         result: Any = with_metadata(torch.cat([image for image, _, _ in kept]), inputs, [seed for _, seed, _ in kept])
         texts = [json.dumps(found) for _, _, found in kept]
-        if hasattr(result, "meta"):
-            result.meta["quality"] = texts if result.is_batch else texts[0]
+        result.meta["quality"] = texts if result.is_batch else texts[0]
         return result
 
     def _best(
@@ -78,18 +87,19 @@ class CheckedSampler(Inferer):
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """Image, seed and findings of the case; the first draw that passes, or else the best."""
         assert self.check is not None
+        told = {key: value for key, value in kwargs.items() if key == "class_labels"}
         tried = []
         for number in range(self.tries if self.reject else 1):
             seed = first if number == 0 else sample_seed(first, _APART + number)
             drawn = (
                 image if number == 0 else convert_to_tensor(self.sampler(mask, network, **{**kwargs, "seeds": [seed]}))
             )
-            found = dict(self.check(drawn, mask)[0])
+            found = dict(self.check(drawn, mask, **told)[0])
             tried.append((drawn, seed, found))
             if not found["failed"]:
                 break
         best = min(tried, key=lambda one: len(one[2]["failed"]))
         if best[2]["failed"]:
             what = f"fails in {', '.join(best[2]['failed'])}" + f" after {len(tried)} draws" * (len(tried) > 1)
-            logger.warning(f"A volume {what}: its record and manifest.csv say how.")
+            logger.warning(f"An image {what}: its record and manifest.csv say how.")
         return best[0], best[1], {**best[2], "failed": " ".join(best[2]["failed"]), "draws": len(tried)}

@@ -1,4 +1,4 @@
-"""Quality control of a generated volume: what a segmenter reads in it, and its grey values, against real volumes."""
+"""Quality control of generated images: what a network reads in them, and their grey values, against real images."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from ..utils.images import plain_images
 from .consistency import mask_dice
 from .sharpness import acutance, grain
 
-ONE_SIDED = {"dice": "low", "worst_dice": "low", "flat": "high"}
+ONE_SIDED = {"dice": "low", "worst_dice": "low", "flat": "high", "margin": "low", "band": "high"}
 """Scores of which one end alone is bad."""
 
 _QUANTILES = (1.0, 99.0)
+_DOUBTFUL = 4.0
 _MARGIN = 0.5  # of the distance of the quantiles, beyond them: training volumes are read a little too well
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,13 @@ def quality_scores(images: Tensor, masks: Tensor, segmenter: Segmenter) -> list[
         "grain": grain(plain),
         "flat": _flat(plain),
     }
-    return [{name: round(float(column[n]), 5) for name, column in values.items()} for n in range(len(plain))]
+    return by_case(values)
+
+
+def by_case(values: Mapping[str, Tensor]) -> list[dict[str, float]]:
+    """Name -> (N,) as a mapping of rounded numbers a case."""
+    count = len(next(iter(values.values())))
+    return [{name: round(float(column[n]), 5) for name, column in values.items()} for n in range(count)]
 
 
 def _flat(images: Tensor) -> Tensor:
@@ -83,9 +90,7 @@ class QualityCheck:
     """
 
     def __init__(self, ranges: str | Path, segmenter: Segmenter, labels: Mapping[str, int]) -> None:
-        if not Path(ranges).is_file():
-            raise FileNotFoundError(f"No {ranges}: fit_quality.json makes it from the training volumes.")
-        content = json.loads(Path(ranges).read_text(encoding="utf-8"))
+        content = read_ranges(ranges)
         found = (content["labels"], content["segmenter_sha256"])
         if found != (dict(labels), sha256_of(segmenter.weights)):
             raise ValueError(
@@ -107,7 +112,7 @@ class QualityCheck:
         out = []
         for name, (low, high) in ranges.items():
             side = ONE_SIDED.get(name)
-            if (side != "high" and scores[name] < low) or (side != "low" and scores[name] > high):
+            if name in scores and ((side != "high" and scores[name] < low) or (side != "low" and scores[name] > high)):
                 out.append(name)
         return out
 
@@ -134,20 +139,51 @@ def fit_quality(
     Raises:
         ValueError: for fewer than 20 cases, whose percentiles say nothing.
     """
-    if len(cases) < 20:
-        raise ValueError(f"{len(cases)} training volumes give no range; at least 20 were expected.")
-    rows = []
+    rows: list[dict[str, float]] = []
     for case in cases:
         loaded = transform(dict(case))
         rows += quality_scores(loaded["image"][None], loaded["label"][None], segmenter)
+    ranges, digest = ranges_of(rows), sha256_of(segmenter.weights)
+    return write_ranges({"ranges": ranges, "labels": dict(labels), "segmenter_sha256": digest, "n": len(rows)}, out)
+
+
+def ranges_of(rows: Sequence[Mapping[str, float]], margin: float = _MARGIN) -> dict[str, list[float]]:
+    """
+    The range of each score: percentile 1 to 99, and a share of its width more on each side.
+
+    A "margin" of a classifier has no such room, since its long tail would hide every other class: it is low below 0, or
+    below percentile 4 of real images where the classifier takes more of them for another class.
+
+    Args:
+        rows: scores of real images, at least 20.
+        margin: that share.
+
+    Raises:
+        ValueError: for fewer images, whose percentiles say nothing.
+    """
+    if len(rows) < 20:
+        raise ValueError(f"{len(rows)} training images give no range; at least 20 were expected.")
     ranges = {}
     for name in rows[0]:
-        low, high = np.percentile([row[name] for row in rows], _QUANTILES)
-        room = _MARGIN * (high - low)
+        values = [row[name] for row in rows]
+        low, high = np.percentile(values, _QUANTILES)
+        room = margin * (high - low)
+        if name == "margin":
+            low, room = min(0.0, float(np.percentile(values, _DOUBTFUL))), 0.0
         ranges[name] = [round(float(low - room), 5), round(float(high + room), 5)]
-    digest = sha256_of(segmenter.weights)
-    content = {"ranges": ranges, "labels": dict(labels), "segmenter_sha256": digest, "n": len(rows)}
+    return ranges
+
+
+def read_ranges(ranges: str | Path) -> dict[str, Any]:
+    """The content of a file of ranges; raises FileNotFoundError where there is none."""
+    if not Path(ranges).is_file():
+        raise FileNotFoundError(f"No {ranges}: fit_quality.json makes it from the training images.")
+    return json.loads(Path(ranges).read_text(encoding="utf-8"))
+
+
+def write_ranges(content: Mapping[str, Any], out: str | Path) -> Path:
+    """Write a file of ranges, whole."""
     with written_whole(out) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    logger.info(f"Wrote {out}: ranges of {len(rows)} volumes")
+    logger.info(f"Wrote {out}: ranges of {content['n']} training images")
     return Path(out)

@@ -84,9 +84,11 @@ def write_manifest(folder: str | Path, paths: Iterable[str]) -> Path:
         if record is None:
             raise ValueError(f"{folder / path}: a generated image with its record was expected.")
         told = {name: record[name] for name in RECORDED}
-        rows.append({"path": path, **told, _MARK: True, "sha256": sha256_of(folder / path)})
+        found = {f"quality_{name}": value for name, value in (record.get("quality") or {}).items()}
+        rows.append({"path": path, **told, _MARK: True, "sha256": sha256_of(folder / path), **found})
     with written_whole(folder / MANIFEST) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))  # checked in part, or not
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return folder / MANIFEST

@@ -19,8 +19,8 @@ from ..data.splits import by_key
 from ..data.writer import in_unit_range
 from .synthetic import image_name, synthetic_record, write_manifest, write_synthetic
 
-# the sample is that of the weights, whose record may have been left behind when they were moved
-_FREE = ("sample",)
+# the sample is that of the weights, whose record may have been left behind when they were moved; the quality follows
+_FREE = ("sample", "quality")
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,9 @@ class SyntheticSet:
         if int(case.get("missing", 1)):
             path = self.path(case)
             pixels = np.rint(255 * in_unit_range(image, str(path))).astype(np.uint8).transpose(1, 2, 0)
-            write_synthetic(path, pixels[..., 0] if pixels.shape[-1] == 1 else pixels, self.record(case))
+            record, checked = self.record(case), getattr(image, "meta", {}).get("quality")
+            record |= {} if checked is None else {"quality": json.loads(checked)}
+            write_synthetic(path, pixels[..., 0] if pixels.shape[-1] == 1 else pixels, record)
 
     def pending(self, rank: int = 0, world_size: int = 1) -> list[dict[str, Any]]:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import shutil
@@ -328,3 +329,39 @@ def test_what_cannot_be_trained_on_is_named(data, trained, tmp_path):
     draw(BRAIN, tmp_path / "set", folder / "model.pt", "generate", per_class=4)
     with refused(ValueError, "16 of 16 images that should be real are synthetic"):
         train(BRAIN, tmp_path / "set", tmp_path / "out2")
+
+
+@pytest.mark.parametrize("bundle", [BRAIN, SMEAR])
+def test_images_are_scored_and_what_fails_is_drawn_anew_and_recorded(trained, data, tmp_path, bundle):
+    _, folder = trained[bundle]
+    classes = config(bundle, "inference")["classes"]
+    ranges = {key: {"log_grain": [-99, 99]} for key in classes[1:]} | {classes[0]: {"log_grain": [-99, -98]}}
+    content_of = {"ranges": ranges, "classes": classes, "spatial_size": [16, 16], "classifier_sha256": None}
+    (tmp_path / "quality.json").write_text(json.dumps(content_of))
+    given = {"per_class": 2, "batch_size": 3, "quality": str(tmp_path / "quality.json")}
+    out = {name: tmp_path / name for name in ("plain", "checked", "rejected")}
+    draw(bundle, out["plain"], folder / "model.pt", "generate", **given)
+    draw(bundle, out["checked"], folder / "model.pt", "generate", check_quality=True, **given)
+    draw(bundle, out["rejected"], folder / "model.pt", "generate", reject=True, tries=2, **given)
+    rows = {name: list(csv.DictReader((path / MANIFEST).open())) for name, path in out.items()}
+    assert "quality_draws" not in rows["plain"][0]
+    assert [row["quality_draws"] for row in rows["rejected"]] == ["2"] * 2 + ["1"] * 2 * (len(classes) - 1)
+    assert [row["quality_failed"] for row in rows["checked"]] == ["log_grain"] * 2 + [""] * 2 * (len(classes) - 1)
+    images = {name: [np.asarray(Image.open(path / row["path"])) for row in rows[name]] for name, path in out.items()}
+    assert all((a == b).all() for a, b in zip(images["plain"], images["checked"])), "a look changes nothing"
+    same = [(a == b).all() for a, b in zip(images["plain"], images["rejected"])]
+    assert same[2:] == [True] * len(same[2:])
+    before = content(out["rejected"])
+    (out["rejected"] / rows["rejected"][0]["path"]).unlink()
+    draw(bundle, out["rejected"], folder / "model.pt", "generate", reject=True, tries=2, **given)
+    assert content(out["rejected"]) == before, "a redraw is the same after a stop"
+    with refused(ValueError, r"3 training images give no range"):
+        train(bundle, data[bundle], tmp_path / "fit", "fit_quality", quality=str(tmp_path / "new.json"))
+    with refused(FileNotFoundError, r"fit_quality\.json makes it"):
+        draw(
+            bundle,
+            tmp_path / "none",
+            folder / "model.pt",
+            "generate",
+            **{**given, "reject": True, "quality": "none.json"},
+        )

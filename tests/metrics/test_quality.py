@@ -12,8 +12,10 @@ from monai.data import MetaTensor
 from common.diffusion.schedules import NoiseSchedule
 from common.inferers.checked import CheckedSampler
 from common.inferers.sampler import DiffusionSampler
+from common.metrics.class_quality import ClassQualityCheck, class_scores, fit_class_quality
 from common.metrics.quality import QualityCheck, fit_quality
 from tests.fixtures import two_part_mask
+from tests.masks.phantom2d import chest_picture, head_slice
 
 LABELS = {"anterior": 1, "posterior": 2}
 
@@ -131,3 +133,75 @@ def test_without_rejection_failures_are_recorded_and_after_the_last_try_the_best
     assert "after 3 draws" in caplog.text
     with pytest.raises(ValueError, match="A check of single samples"):
         CheckedSampler(sampler(), None, reject=True)
+
+
+def picture(name, seed):
+    """A phantom of a class, (1, 32, 32) in [-1, 1]."""
+    made = (head_slice if name == "head" else chest_picture)(32, seed=seed)
+    return torch.as_tensor(made.astype(float) / 127.5 - 1).float()[None]
+
+
+class Darkness(torch.nn.Module):
+    """Heads have black corners, chests have not."""
+
+    def forward(self, images):
+        corner = images[:, 0, -8:, :8].mean((1, 2))
+        return torch.stack([-20 * corner - 10, 20 * corner + 10], dim=1)
+
+
+CLASSES = ["head", "chest"]
+
+
+@pytest.fixture(scope="module")
+def class_check(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranges")
+    (folder / "judge.pt").write_bytes(b"judge")
+    cases = [{"image": seed, "class": name} for name in CLASSES for seed in range(25)]
+    out = folder / "quality.json"
+    fit_class_quality(
+        cases, lambda one: {"image": picture(one["class"], one["image"])}, CLASSES, out, Darkness(), folder / "judge.pt"
+    )
+    return ClassQualityCheck(out, CLASSES, (32, 32), Darkness(), folder / "judge.pt")
+
+
+def test_good_images_pass_and_each_kind_of_bad_one_fails_by_its_score(class_check):
+    def of(image, label=0):
+        (found,) = class_check(image[None], None, torch.tensor([label]))
+        return found["failed"]
+
+    good = [(picture(name, seed), k) for k, name in enumerate(CLASSES) for seed in range(100, 120)]
+    assert sum(bool(of(*one)) for one in good) <= 4
+    image = good[0][0]
+    noise = 0.5 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    assert "log_grain" in of((image + noise).clamp(-1, 1))
+    blurred = torch.nn.functional.avg_pool2d(image, 5, 1, 2)
+    assert {"log_grain", "log_acutance"} & set(of(blurred))
+    cut = image.clone()
+    cut[:, :16] = -1
+    assert "band" in of(cut)
+    assert "margin" in of(image, 1)
+    assert "margin" not in class_scores(image[None], torch.tensor([1]))[0]
+
+
+def test_ranges_of_images_of_another_size_class_or_classifier_are_refused(class_check, tmp_path):
+    judge = tmp_path / "other.pt"
+    judge.write_bytes(b"other")
+    path = tmp_path / "quality.json"
+    fit_class_quality(
+        [{"image": n, "class": "head"} for n in range(20)],
+        lambda one: {"image": picture("head", one["image"])},
+        ["head"],
+        path,
+    )
+    ClassQualityCheck(path, ["head"], (32, 32), only="head")(picture("head", 1)[None])
+    for classes, size, given in (
+        (CLASSES, (32, 32), {}),
+        (["head"], (64, 64), {}),
+        (["head"], (32, 32), {"classifier": Darkness(), "weights": judge}),
+    ):
+        with pytest.raises(ValueError, match=r"--check_quality False"):
+            ClassQualityCheck(path, classes, size, **given)
+    with pytest.raises(ValueError, match="The class of each image"):
+        ClassQualityCheck(path, ["head"], (32, 32))(picture("head", 1)[None])
+    with pytest.raises(ValueError, match="at least 20"):
+        fit_class_quality([{"image": 1, "class": "head"}], lambda one: {"image": picture("head", 1)}, ["head"], path)
