@@ -162,12 +162,12 @@ class LastLine:
             try:
                 Path(folder).mkdir(parents=True, exist_ok=True)
                 path = Path(folder).resolve() / "error.log"
-                path.write_text(text, encoding="utf-8")
+                path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names need not be UTF-8
                 return path
             except OSError:
                 pass
-        with tempfile.NamedTemporaryFile("w", prefix="error_", suffix=".log", delete=False, encoding="utf-8") as file:
-            file.write(text)
+        with tempfile.NamedTemporaryFile(prefix="error_", suffix=".log", delete=False) as file:
+            file.write(text.encode(errors="backslashreplace"))
         return Path(file.name)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..networks.device import check_inference
-from ..utils.files import sha256_of, written_whole
+from ..utils.files import NAME_BYTES, sha256_of, written_whole
 from .dataset import CheckedDataset
 from .dicom_volumes import is_whole
-from .finder import EXPECTED, MAPS, OutputNames, channel_paths, find_partner, output_paths, stem_of
+from .finder import EXPECTED, MAPS, OutputNames, channel_paths, find_partner, name_table, output_paths, stem_of
 from .image_file import Unsuitable, check_same, read_record, source_record
 from .reader import read_image
 
@@ -60,6 +60,7 @@ def pending_cases(
 
     Raises:
         FileExistsError: when an output is there that was made from another input, or with other weights or settings.
+        ValueError: when the name of an output would be too long, or a case has several partners.
     """
     names = names or OutputNames()
     cases = []
@@ -69,12 +70,14 @@ def pending_cases(
         paths = output_paths(file, output_dir, postfix, MAPS if num_samples > 1 else (), ending, names)
         others = [path for name, path in paths.items() if name != "pred"]
         others += [paths["pred"].with_name(f"{stem_of(paths['pred'])}{end}") for end in also]
+        record = paths["pred"].with_name(f"{stem_of(paths['pred'])}.json")
+        if max(len(os.fsencode(path.name)) for path in (paths["pred"], record, *others)) > NAME_BYTES:
+            raise ValueError(f"{file}: the name of its result is too long: rename it, or --anonymous_names True.")
         # a missing file is named by check_run
         if overwrite or not all(Path(value).exists() for value in case.values()):
             cases.append(case)
             continue
         sources = {source_name if key == "image" else key: value for key, value in case.items()}
-        record = paths["pred"].with_name(f"{stem_of(paths['pred'])}.json")
         first, *rest = channel_paths(paths["pred"], channels) or [paths["pred"]]
         if not is_done(first, [*rest, *others], provenance or {}, sources, names.anonymous, record):
             cases.append(case)
@@ -210,7 +213,7 @@ def _write_skipped(path: Path, skipped: Mapping[str, str], names: OutputNames) -
             for file, reason in skipped.items()
         }
     if skipped:
-        with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with written_whole(path) as temporary, name_table(temporary) as file:
             csv.writer(file).writerows([("file", "reason"), *skipped.items()])
 
 

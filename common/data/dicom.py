@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import mmap
 import os
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 
 from .formats import AS_SHOWN
 from .image_file import ImageFile, ImageHeader, Unsuitable
+from .notices import noted
 
 SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.1": "CR",
@@ -23,6 +26,7 @@ SOP_CLASSES = {
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
+logger = logging.getLogger(__name__)
 _DECODERS = "python-gdcm (Apache-2.0) or pylibjpeg pylibjpeg-libjpeg (GPL-3.0)"
 
 
@@ -38,7 +42,7 @@ def import_pydicom() -> Any:
 
 def read_dataset(path: str | Path, **options: Any) -> Any:
     """``pydicom.dcmread``, which by itself asks for as much memory as a damaged length says, beyond the file's end."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, noted():
         return import_pydicom().dcmread(content, **options)
 
 
@@ -85,14 +89,15 @@ def read_dicom(path: Path) -> ImageFile:
     if "PixelData" not in source:
         raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
     stored = decoded(path, source)
+    _note_unused_bits(path, source)
     if source.PhotometricInterpretation in _YBR and int(pydicom.__version__.split(".")[0]) < 3:
         from pydicom.pixel_data_handlers.util import convert_color_space  # pydicom 3 has done it
 
         stored = convert_color_space(stored, source.PhotometricInterpretation, "RGB")
     bits, signed = int(source.BitsStored), int(source.PixelRepresentation)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    slope = float(source.get("RescaleSlope") or 1.0)
-    inter = float(source.get("RescaleIntercept") or 0.0)
+    slope = _number(path, source, "RescaleSlope") or 1.0
+    inter = _number(path, source, "RescaleIntercept") or 0.0
     if source.PhotometricInterpretation == "MONOCHROME1":
         slope, inter = -slope, inter + slope * (low + high)
     channels = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
@@ -106,8 +111,11 @@ def is_dicom(path: str | Path) -> bool:
     """Whether it is a file with DICOM's mark, "DICM" after 128 bytes."""
     if not os.path.isfile(path):
         return False
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except PermissionError:  # the reader says so, of each such file
+        return False
 
 
 def decoded(path: Path, source: Any) -> np.ndarray:
@@ -140,6 +148,27 @@ def _decoders_of(syntax: Any) -> tuple[str, ...] | None:
     return () if found == ("pillow",) and syntax == "1.2.840.10008.1.2.4.51" else found  # Pillow knows its 8 bits alone
 
 
+def _number(path: Path, source: Any, name: str) -> float:
+    """A number of the header; 0 where it is missing or empty."""
+    try:
+        value = float(source.get(name) or 0.0)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise Unsuitable(f"{path}: one number was expected as {name}, got {source.get(name)}.")
+    return value
+
+
+def _note_unused_bits(path: Path, source: Any) -> None:
+    """Say that bits above those in use are set, which are left out: an overlay of old scanners, or a wrong header."""
+    bits, allocated = int(source.BitsStored), int(source.BitsAllocated)
+    if bits == allocated or int(source.PixelRepresentation) or source.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    order = "<" if source.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    if int(np.frombuffer(source.PixelData, f"{order}u{allocated // 8}").max()) >> bits:
+        logger.warning("%s: bits above the %d of BitsStored are set (an overlay?); they are left out.", path, bits)
+
+
 def _leave_out_padding(image: ImageFile, source: Any, stored: np.ndarray) -> None:
     """Give pixels in which nothing was measured the smallest measured value, and note where they are."""
     if "PixelPaddingValue" not in source or stored.ndim != 2:
@@ -162,10 +191,23 @@ def _check(path: Path, source: Any) -> None:
     missing = [name for name in _REQUIRED if source.get(name) in (None, "")]
     if missing:
         raise Unsuitable(f"{path}: a DICOM image needs {', '.join(missing)}; the file is damaged or incomplete.")
+    allocated, stored = int(source.BitsAllocated), int(source.BitsStored)
+    if (
+        allocated not in (8, 16, 32)
+        or not 1 <= stored <= allocated
+        or int(source.get("HighBit", stored - 1)) + 1 != stored
+    ):
+        found = f"{allocated}, {stored} and {source.get('HighBit')}"
+        expected = "8, 16 or 32 bits of which the lowest are used were expected"
+        raise Unsuitable(f"{path}: {expected}, got BitsAllocated, BitsStored and HighBit {found}.")
     if int(source.get("NumberOfFrames") or 1) != 1:
         raise Unsuitable(f"{path}: one frame was expected, got {source.NumberOfFrames}; export them one by one.")
     if source.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2", "RGB", *_YBR):
         found = source.PhotometricInterpretation
         raise Unsuitable(f"{path}: MONOCHROME1, MONOCHROME2, RGB or YBR was expected, got {found}.")
+    samples = 1 if source.PhotometricInterpretation.startswith("MONO") else 3
+    if int(source.get("SamplesPerPixel", 1)) != samples:
+        found = f"{source.get('SamplesPerPixel')} with {source.PhotometricInterpretation}"
+        raise Unsuitable(f"{path}: {samples} for SamplesPerPixel was expected, got {found}.")
     if "ModalityLUTSequence" in source:
         raise Unsuitable(f"{path}: RescaleSlope and RescaleIntercept were expected, got a ModalityLUTSequence.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -64,7 +65,7 @@ def safe_values(source: Any) -> dict[str, Any]:
         Keyword to value, of those that are there: numbers, and codes among the standard's defined terms. A text that
         is none of them, which could be a name, is left out.
     """
-    taken = {name: source.get(name) for name in _NUMBERS if name in source}
+    taken = {name: source.get(name) for name in _NUMBERS if name in source and _is_numbers(source.get(name))}
     for name, terms in _TERMS.items():
         if name in source:
             values = [str(value) for value in _listed(source.get(name))]
@@ -74,6 +75,13 @@ def safe_values(source: Any) -> dict[str, Any]:
     if directions and all(_DIRECTION.fullmatch(value) for value in directions):
         taken["PatientOrientation"] = source.get("PatientOrientation")
     return taken
+
+
+def _is_numbers(value: Any) -> bool:
+    try:
+        return all(math.isfinite(float(one)) for one in _listed(value))
+    except (TypeError, ValueError):
+        return False
 
 
 def body_part(name: str) -> str:

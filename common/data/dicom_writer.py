@@ -10,6 +10,7 @@ import numpy as np
 
 from .dicom import SOP_CLASSES, import_pydicom, read_dataset
 from .dicom_terms import REGIONS, VIEWS, image_type, safe_values
+from .notices import noted
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -48,7 +49,8 @@ def write_dicom(
             (SourceImageSequence), so that an archive can file it.
     """
     source = read_dataset(source_path, stop_before_pixels=True)
-    write_instance(path, pixels, source, record, description, rescale, link_to_patient)
+    with noted():
+        write_instance(path, pixels, source, record, description, rescale, link_to_patient)
 
 
 def write_instance(
@@ -214,7 +216,7 @@ def _add_geometry(new: Any, source: Any, rows: int, columns: int) -> None:
     for name in ("PixelSpacing", "ImagerPixelSpacing"):
         if name in new:
             setattr(new, name, [f"{float(size) * f:.10g}" for size, f in zip(source.get(name), finer)])
-    if all(name in source for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
+    if all(name in new for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
         across, down = np.reshape([float(v) for v in source.ImageOrientationPatient], (2, 3))
         height, width = (float(v) for v in source.PixelSpacing)
         first = np.array([float(v) for v in source.ImagePositionPatient])

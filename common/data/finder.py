@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from ..utils.files import written_whole
 from .dicom import has_pixels, is_dicom
@@ -102,8 +103,13 @@ def find_images(
         leave_out: files and sub-folders that hold no inputs.
         series: whether the DICOM slices of a folder are one volume, given as that folder; segmentations stay files.
 
+    Sub-folders behind links are searched too, each once; one that cannot be read is named in a notice.
+
     Returns:
         The paths.
+
+    Raises:
+        OSError: when the folder itself cannot be read.
     """
     if only:
         return [str(path) for path in ([only] if isinstance(only, (str, Path)) else only)]
@@ -125,42 +131,72 @@ def _visible(folder: Path, recursive: bool, leave_out: Sequence[str | Path | Non
     root = Path(os.path.abspath(folder))
     left = {path for path in (Path(os.path.abspath(one)) for one in leave_out if one) if root in path.parents}
     inside = []
-    for path in folder.glob("**/*" if recursive else "*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or (path.is_dir() and (recursive or not ending_of(path))):
-            continue
-        where = Path(os.path.abspath(path))
-        if not left.intersection((where, *where.parents)):
-            inside.append(path)
+    for place in _folders(folder, recursive):
+        for entry in place.iterdir():
+            hidden = entry.name.startswith(".") or (entry.is_dir() and (recursive or not ending_of(entry)))
+            where = Path(os.path.abspath(entry))
+            if not hidden and left.isdisjoint((where, *where.parents)):
+                inside.append(entry)
     return sorted(inside)
 
 
-def own_outputs(files: Sequence[str | Path]) -> tuple[set[str], set[str]]:
+def _folders(folder: Path, recursive: bool) -> Iterator[Path]:
+    """The folder and, where asked for, those below it, through links as well, each once; hidden ones are left out."""
+    if not folder.is_dir():
+        return
+    os.listdir(folder)  # an error where it cannot be read
+    seen = {os.path.realpath(folder)}
+
+    def unreadable(error: OSError) -> None:
+        logger.warning(
+            "%s: this folder cannot be read (%s); what lies in it is left out.", error.filename, error.strerror
+        )
+
+    for place, below, _ in os.walk(folder, onerror=unreadable, followlinks=True):
+        if os.access(place, os.R_OK | os.X_OK):
+            yield Path(place)
+        wanted = [name for name in sorted(below) if not name.startswith(".")] if recursive else []
+        below.clear()
+        for name in wanted:
+            real = os.path.realpath(os.path.join(place, name))
+            if real not in seen:
+                seen.add(real)
+                below.append(name)
+
+
+def own_outputs(files: Sequence[str | Path], by_name: bool = False) -> tuple[set[str], set[str]]:
     """
     What runs of this project wrote, as the records beside the files say.
 
     Args:
         files: of any folders.
+        by_name: whether names count where records are lost: contact sheets, and what is called as another of the
+            files and "_mean", "_std" or "_preview".
 
     Returns:
         The generated images among them, and what stands beside such images: maps, previews, contact sheets.
     """
     images: set[str] = set()
     beside: set[str] = set()
-    folders: set[Path] = set()
+    recorded: set[Path] = set()
+    stems = {(file.parent, stem_of(file)) for file in map(Path, files)} if by_name else set()
     for file in map(Path, files):
         stem = stem_of(file)
         parts = stem.split("_")
         for end in range(len(parts), 0, -1):
             base = "_".join(parts[:end])
             outputs = _outputs_in(file.with_name(f"{base}.json"))
-            if outputs is not None:
-                folders.add(file.parent)
-            if outputs is not None and (file.name in outputs.values() or stem == f"{base}_preview"):
-                is_image = file.name in [name for kind, name in outputs.items() if kind not in MAPS]
-                (images if is_image else beside).add(str(file))
-    sheets = [file for file in map(Path, files) if file.parent in folders and stem_of(file) == "contact_sheet"]
-    return images, beside | set(map(str, sheets))
+            if outputs is None:
+                continue
+            recorded.add(file.parent)
+            others = MAPS if "pred" not in outputs else outputs.keys() - {"pred"}  # four modalities have no "pred"
+            kinds = {kind for kind, name in outputs.items() if name == file.name}
+            if kinds or stem == f"{base}_preview":
+                (beside if kinds <= set(others) else images).add(str(file))
+        if len(parts) > 1 and parts[-1] in (*MAPS, "preview") and (file.parent, "_".join(parts[:-1])) in stems:
+            beside.add(str(file))
+    sheets = {str(file) for file in map(Path, files) if stem_of(file).startswith("contact_sheet")}
+    return images - beside, beside | {file for file in sheets if by_name or Path(file).parent in recorded}
 
 
 def _outputs_in(record: Path) -> dict[str, str] | None:
@@ -235,8 +271,13 @@ class OutputNames:
     def write_table(self) -> None:
         """Write the table where one is asked for: name and input, one line each."""
         if self.table:
-            with written_whole(self.table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            with written_whole(self.table) as temporary, name_table(temporary) as file:
                 csv.writer(file).writerows([("name", "file"), *((self.of(one), one) for one in self._numbers)])
+
+
+def name_table(path: Path) -> TextIO:
+    """A file for a table of names, which are written byte by byte where they are not UTF-8."""
+    return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def find_partner(where: str | Path, image: str | Path, place: str | Path = "") -> str:
@@ -250,11 +291,17 @@ def find_partner(where: str | Path, image: str | Path, place: str | Path = "") -
 
     Returns:
         Its path; the file may be missing.
+
+    Raises:
+        ValueError: for a folder that holds several of that stem.
     """
     if not Path(where).is_dir():
         return str(where)
     folder = Path(where) / place if (Path(where) / place).is_dir() else Path(where)
     found = [path for path in sorted(folder.glob("*")) if is_image(path) and stem_of(path) == stem_of(image)]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder}: one file called {stem_of(image)} was expected for {image}, got {names}.")
     return str(found[0] if found else folder / Path(image).name)
 
 

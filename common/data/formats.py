@@ -16,6 +16,8 @@ from ..utils.images import MAX_VOXELS
 from .image_file import ImageFile, ImageHeader, Unsuitable, integer_limits, sides
 
 _HEADER_BYTES = 544  # of NIfTI-2, the longer one, with the four bytes that announce extensions
+_BESIDE_BYTES = 2**28  # at most, of a NIfTI file's extensions, and behind its voxels
+_BLOCK = 2**24
 _PLAUSIBLE_MM = (1e-3, 1e3)  # of a voxel's side
 _DESCRIP = 79  # bytes of the header's free text
 _EXACT = 2**53  # integers up to here have a float64 of their own
@@ -26,6 +28,9 @@ DECODERS = ("PNG", "JPEG")  # no other decoder is ever started, whatever the nam
 AS_SHOWN = np.diag([-1.0, -1.0, -1.0, 1.0])
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _EXIF_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
+# What EXIF, and XMP, which may say it too, begin with in a PNG or a JPEG.
+_TURNED_MARKS = (b"eXIf", b"Exif\0\0", b"Raw profile type", b"XML:com.adobe.xmp", b"ns.adobe.com/xap")
+_PNG, _PNG_GREY = b"\x89PNG\r\n\x1a\n", 0
 
 
 def read_nifti_header(path: Path) -> ImageHeader:
@@ -37,13 +42,12 @@ def read_nifti_header(path: Path) -> ImageHeader:
             place, voxels within the header or an infinite scale; the message names the file.
         Exception: of nibabel, when this is no NIfTI file.
     """
-    with gzip.open(path) if _is_gzip(path) else path.open("rb") as file:
-        return _header(path, _image_class(start := file.read(_HEADER_BYTES)).header_class(start[: _length(start)]))
+    return _header(path, _stored_header(path))
 
 
 def nifti_shape(path: Path) -> tuple[int, ...]:
     """Sides of the stored array, as many as the file has."""
-    return tuple(int(side) for side in nib.load(path).shape)  # type: ignore[attr-defined]
+    return tuple(int(side) for side in _stored_header(path).get_data_shape())
 
 
 def read_nifti_slice(
@@ -87,19 +91,19 @@ def read_nifti(path: Path) -> ImageFile:
         Exception: of gzip or nibabel, when the file is damaged.
     """
     about = read_nifti_header(path)
-    content = gzip.decompress(path.read_bytes()) if _is_gzip(path) else path.read_bytes()
+    content, left = _content(path, _stored_header(path))
     image: Any = _image_class(content).from_bytes(content)
     stored = np.asanyarray(image.dataobj.get_unscaled())
     slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
     dtype = stored.dtype.newbyteorder("=")
     shape = stored.shape
-    left = len(content) - int(image.dataobj.offset) - stored.nbytes
     if left >= stored.itemsize:
         logger.warning("%s: %d bytes follow the %s voxels of the header; they are left out.", path, left, sides(shape))
     if dtype.fields:
         if "A" in dtype.fields and int(stored["A"].min()) < np.iinfo(np.uint8).max:
             raise Unsuitable(f"{path}: an opaque image was expected, got transparent voxels.")
         stored, dtype = np.stack([stored[name] for name in "RGB"]), np.dtype(np.uint8)
+        slope, inter = 1.0, 0.0  # the standard scales no colours
     else:
         stored = stored[None]
     if dtype.kind in "iu" and dtype.itemsize == 8 and max(abs(int(stored.min())), abs(int(stored.max()))) > _EXACT:
@@ -155,10 +159,13 @@ def _header(path: Path, header: Any) -> ImageHeader:
     if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
         raise Unsuitable(f"{path}: at most {MAX_VOXELS:,} voxels were expected, the header says {sides(shape)}.")
     first = 352 if int(header["sizeof_hdr"]) == 348 else 544
-    if int(header["vox_offset"]) < first or np.isinf(header["scl_slope"]):
+    if not first <= int(header["vox_offset"]) <= _BESIDE_BYTES or np.isinf(header["scl_slope"]):
         found = f"got {header['vox_offset']} and {header['scl_slope']}"
         raise Unsuitable(f"{path}: voxels from byte {first} on and a finite scale were expected, {found}.")
-    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    try:
+        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    except ValueError as error:
+        raise Unsuitable(f"{path}: an sform, or a qform that is a rotation, was expected ({error}).") from error
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise Unsuitable(f"{path}: an affine that places every voxel was expected, got {affine[:3].tolist()}.")
@@ -172,9 +179,13 @@ def _note_disagreement(path: Path, header: Any) -> None:
     unit = header.get_xyzt_units()[0]
     if unit not in ("mm", "unknown"):
         logger.warning("%s: the header's unit is %s; its numbers are taken for millimetres.", path, unit)
-    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    sform = header.get_sform(coded=True)[0]
     if sform is None:
         return
+    try:
+        qform = header.get_qform(coded=True)[0]
+    except ValueError:  # no rotation
+        qform = np.full((4, 4), np.nan)
     if qform is not None and not np.allclose(sform, qform, rtol=1e-3, atol=1e-2):
         logger.warning("%s: sform and qform differ; the sform is taken.", path)
         return
@@ -184,9 +195,32 @@ def _note_disagreement(path: Path, header: Any) -> None:
         logger.warning("%s: the header's voxel sides are not the sform's; the sform's, %s mm, are taken.", path, found)
 
 
-def _is_gzip(path: Path) -> bool:
+def _opened(path: Path) -> Any:
+    """The file, decompressed as it is read."""
     with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+        compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if compressed else path.open("rb")
+
+
+def _stored_header(path: Path) -> Any:
+    with _opened(path) as file:
+        start = file.read(_HEADER_BYTES)
+    return _image_class(start).header_class(start[: _length(start)])
+
+
+def _content(path: Path, header: Any) -> tuple[bytes, int]:
+    """The bytes of a file as far as its voxels go, and how many follow; of a compressed one, the checksum holds."""
+    voxels = int(np.prod(header.get_data_shape(), dtype=np.int64)) * header.get_data_dtype().itemsize
+    wanted, left, blocks = int(header["vox_offset"]) + voxels, 0, []
+    with _opened(path) as file:
+        while wanted and (block := file.read(min(wanted, _BLOCK))):  # not at once: the header may ask for too much
+            blocks.append(block)
+            wanted -= len(block)
+        while block := file.read(_BLOCK):
+            left += len(block)
+            if left > _BESIDE_BYTES:
+                raise Unsuitable(f"{path}: {voxels} bytes of voxels were expected, more than {left} follow them.")
+    return b"".join(blocks), left
 
 
 def _length(content: bytes) -> int:
@@ -213,17 +247,31 @@ def read_raster_header(path: Path) -> ImageHeader:
         width, height = file.size
         if width * height > MAX_VOXELS:
             raise Unsuitable(f"{path}: at most {MAX_VOXELS:,} pixels were expected, got {width} x {height}.")
+        _check_depth(path)
         if getattr(file, "n_frames", 1) > 1:
             raise Unsuitable(f"{path}: a single picture was expected, got {file.n_frames} frames.")  # type: ignore[attr-defined]
-        # to ask a PNG without EXIF for it decodes all pixels
-        if "exif" in file.info and file.getexif().get(_EXIF_ORIENTATION) in _TURNED:
+        if _may_be_turned(path) and file.getexif().get(_EXIF_ORIENTATION) in _TURNED:
             width, height = height, width
         return ImageHeader(path, "raster", (width, height, 1), AS_SHOWN, 1 if file.mode in _GREY else 3)
 
 
+def _check_depth(path: Path) -> None:
+    """Raises Unsuitable for a PNG of 16 bits in colour or with transparency, of which Pillow reads 8."""
+    with path.open("rb") as file:
+        start = file.read(26)  # the last two: bits of a channel, kind of colour
+    if start.startswith(_PNG) and start[24] == 16 and start[25] != _PNG_GREY:
+        raise Unsuitable(f"{path}: 16 bits were expected in grey alone, got colour or transparency with 16 bits.")
+
+
+def _may_be_turned(path: Path) -> bool:
+    """Whether there is EXIF or XMP to ask; a PNG without either decodes all pixels before it says so."""
+    content = path.read_bytes()
+    return any(mark in content for mark in _TURNED_MARKS)
+
+
 def read_raster(path: Path) -> ImageFile:
     """
-    Read a picture to its end, turned as EXIF says; palettes and inks become colour.
+    Read a picture to its end, turned as EXIF or XMP says; palettes and inks become colour.
 
     Raises:
         Unsuitable: as ``read_raster_header``, and for transparent pixels.
@@ -235,7 +283,10 @@ def read_raster(path: Path) -> ImageFile:
     with Image.open(path, formats=DECODERS) as file:
         file.load()
         picture = ImageOps.exif_transpose(file)
-    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
+    if picture.mode.startswith("I") and "transparency" in picture.info:  # Pillow would convert to 8 bits
+        if bool((np.asarray(picture) == picture.info["transparency"]).any()):
+            raise Unsuitable(f"{path}: an opaque picture was expected, got transparent pixels.")
+    elif picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
         opaque = picture.convert("LA" if picture.mode in ("L", "LA") else "RGBA")
         if opaque.getchannel("A").getextrema() != (255, 255):
             raise Unsuitable(f"{path}: an opaque picture was expected, got transparent pixels.")

@@ -176,13 +176,22 @@ def image_cases(
 
 def _manifest_rows(path: Path, columns: Mapping[str, str | None]) -> list[tuple[str, str, dict[str, str]]]:
     """Path, class and the values of ``columns`` (key of a case -> column or None) of each row."""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        asked = {key: column for key, column in columns.items() if column}
-        absent = [name for name in ("path", "class", *asked.values()) if name not in (reader.fieldnames or [])]
-        if absent:
-            raise ValueError(f"{path} has no column {absent}; it has {reader.fieldnames}.")
-        return [(row["path"], row["class"], {key: row[column] for key, column in asked.items()}) for row in reader]
+    asked = {key: column for key, column in columns.items() if column}
+    needed = ("path", "class", *asked.values())
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin theirs with a mark
+            reader = csv.DictReader(file, skipinitialspace=True)
+            found = list(reader.fieldnames or [])
+            absent = [name for name in needed if name not in found]
+            rows = [] if absent else [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: a table of commas in UTF-8 was expected ({error}).") from error
+    if absent:
+        raise ValueError(f"{path} has no column {absent}; its columns, which end in commas, are {found}.")
+    short = [line for line, row in rows if any(row[name] is None for name in needed)]
+    if short:
+        raise ValueError(f"{path}: line {short[0]} has fewer columns than the first ({len(short)} such lines).")
+    return [(row["path"], row["class"], {key: row[column] for key, column in asked.items()}) for _, row in rows]
 
 
 def slice_cases(

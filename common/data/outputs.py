@@ -97,7 +97,7 @@ def write_outputs(
         link: see ``write_dicom``.
 
     Raises:
-        OSError: when a file cannot be written; none of them is left.
+        OSError, ValueError: when a file cannot be written, names the result; none of them is left.
     """
     written: list[Path] = []
     try:
@@ -111,10 +111,12 @@ def write_outputs(
                 about = {**record, "run": run, "map": output.name}
                 write_image(temporary, output.values, output.like, output.affine, about, output.padding, link)
             written.append(output.path)
-    except OSError as error:
+    except Exception as error:
         for path in written:
             path.unlink(missing_ok=True)
         target = str(outputs[-1].path)
+        if not isinstance(error, OSError):
+            raise ValueError(f"{target}: the image cannot be written ({type(error).__name__}: {error}).") from error
         raise type(error)(error.errno, f"the image cannot be written ({error.strerror})", target) from error
     shape = outputs[-1].values.shape
     seed = "" if record.get("seed") is None else f", seed {record['seed']}"

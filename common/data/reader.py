@@ -20,7 +20,9 @@ from . import dicom, dicom_volumes
 from .finder import EXPECTED, kind_of
 from .formats import read_nifti, read_nifti_header, read_nifti_slice, read_raster, read_raster_header
 from .image_file import ImageFile, ImageHeader, Unsuitable, sides
+from .notices import noted
 
+_LARGEST = float(np.finfo(np.float32).max)  # which transforms compute in
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 logger = logging.getLogger(__name__)
@@ -50,9 +52,11 @@ def read_image(path: str | Path, segments: Mapping[str, int] | None = None) -> I
         image = _named(path, lambda file: dicom_volumes.read_segmentation(file, segments))
     else:
         image = _named(path, readers[kind_of(path)])
-    wrong = int((~np.isfinite(image.values)).sum())
-    if wrong:
-        raise ValueError(f"{path}: {wrong} of {image.values.size} pixels are NaN or infinite; numbers were expected.")
+    low, high = float(image.values.min()), float(image.values.max())
+    if not (low >= -_LARGEST and high <= _LARGEST):  # NaN fails too
+        wrong = int((~(np.abs(image.values) <= _LARGEST)).sum())
+        found = f"{wrong} of {image.values.size} pixels are NaN or infinite in single precision"
+        raise ValueError(f"{path}: {found}; numbers were expected.")
     if min(image.values.shape[1:3]) < 2 and image.values.shape[3] < 2:
         raise ValueError(f"{path}: at least 2 x 2 pixels were expected, got {sides(image.values.shape[1:3])}.")
     return image
@@ -67,7 +71,7 @@ def image_header(path: str | Path) -> ImageHeader:
     """
     path = _existing(path)
     readers = {"raster": read_raster_header, "nifti": read_nifti_header, "dicom": dicom.read_dicom_header}
-    return _named(path, readers[kind_of(path)])
+    return _named(path, readers[kind_of(path)], told=False)
 
 
 def _existing(path: str | Path, folder: bool = False) -> Path:
@@ -82,14 +86,15 @@ def _existing(path: str | Path, folder: bool = False) -> Path:
     return path
 
 
-def _named(path: Path, read: Any) -> Any:
-    """Call a reader, whose errors do not know the file."""
+def _named(path: Path, read: Any, told: bool = True) -> Any:
+    """Call a reader, whose errors do not know the file; what it says else is told unless it is to be called again."""
     try:
-        return read(path)
+        with noted(path if told else None):
+            return read(path)
     except (ImportError, Unsuitable, PermissionError, MemoryError):
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"{path}: damaged, cut off, or not {EXPECTED} ({reason}).") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from monai.transforms import Resize
 from PIL import Image
 from torch import Tensor
 
-from ..data.finder import ENDINGS, MAPS, OutputNames, find_images, kind_of, stem_of
+from ..data.finder import ENDINGS, OutputNames, find_images, kind_of, own_outputs, stem_of
 from ..data.image_file import ImageFile, ImageHeader
 from ..data.reader import image_header, read_image
 from ..utils.files import sha256_of
@@ -24,7 +23,6 @@ from ..utils.files import sha256_of
 SCALINGS = ("auto", "percentiles", "dtype", "none")
 PERCENTILES = (0.5, 99.5)
 _WIDE, _USED = 2**8, 0.25  # a range beyond 8 bits, of which 14 in 16 bits are a quarter
-_PARTS = ("mean", "std", "preview")  # postfixes of what stands beside an output of ours
 
 
 class ImageFolder(Sequence[Tensor]):
@@ -212,38 +210,16 @@ def _image_files(folder: Path) -> tuple[list[Path], list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder {folder}.")
     files: list[Path] = []
-    own: set[Path] = set()
+    own: set[str] = set()
     for recursive in (False, True):
-        paths = [] if files else list(map(Path, find_images(folder, generated=True, recursive=recursive)))
-        for parent in {path.parent for path in paths}:
-            own |= _own_outputs(parent, [path for path in paths if path.parent == parent])
-        files = files or sorted((p for p in paths if p not in own), key=lambda p: (p.parent, stem_of(p), p.name))
+        paths = [] if files else find_images(folder, generated=True, recursive=recursive)
+        own |= own_outputs(paths, by_name=True)[1]
+        found = [Path(path) for path in paths if path not in own]
+        files = files or sorted(found, key=lambda p: (p.parent, stem_of(p), p.name))
     if not files:
         endings = ", ".join(ending for kind in ENDINGS.values() for ending in kind)
         raise FileNotFoundError(f"No {endings} file in {folder} or below it.")
-    return files, sorted(file.name for file in own)
-
-
-def _own_outputs(folder: Path, files: Sequence[Path]) -> set[Path]:
-    """Sheets, previews and maps that our own runs wrote beside their images, by name or by the record beside them."""
-    records = list(folder.glob("*.json"))
-    bases = {stem_of(file) for file in files} | {record.stem for record in records}
-    maps: set[str] = set()
-    for record in records:
-        try:
-            outputs = json.loads(record.read_text(encoding="utf-8")).get("outputs")
-        except (OSError, ValueError, AttributeError):
-            continue  # no record of ours
-        if isinstance(outputs, dict):
-            beside = MAPS if "pred" not in outputs else {*outputs} - {"pred"}  # four modalities have no "pred"
-            maps |= {str(name) for kind, name in outputs.items() if kind in beside}
-    return {
-        file
-        for file in files
-        if file.name in maps
-        or stem_of(file).startswith("contact_sheet")
-        or any(stem_of(file).endswith(f"_{p}") and stem_of(file).removesuffix(f"_{p}") in bases for p in _PARTS)
-    }
+    return files, sorted(Path(file).name for file in own)
 
 
 def _grid(header: ImageHeader) -> tuple[tuple[int, ...], tuple[float, ...], str]:

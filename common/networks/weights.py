@@ -107,7 +107,7 @@ def read_checkpoint(
     """
     path = Path(path)
     if not path.is_file():
-        others = sorted(file.name for file in path.parent.glob("*.pt"))
+        others = sorted(file.name for file in path.parent.glob("*.pt") if file.is_file())
         hint = f" They are made by {made_by}." if made_by else ""
         hint += f" Beside it: {', '.join(others)}." if others else ""
         raise MissingWeights(f"No weights at {path}.{hint}")
@@ -116,6 +116,8 @@ def read_checkpoint(
         return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # damaged files raise a dozen types, from EOFError to UnpicklingError
         reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        if "weights_only" in reason or "Weights only" in reason:  # PyTorch goes on to say how to run its code
+            reason = "not what torch.save writes of a state_dict()"
         raise ValueError(
             f"{path} cannot be read as PyTorch weights (tensors only): damaged, or another kind of file ({reason})."
         ) from error
@@ -164,7 +166,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
         source: where ``state`` comes from, for the message.
 
     Raises:
-        ValueError: naming the first missing, unexpected and differently shaped keys.
+        ValueError: naming the first keys that are missing, unexpected, of another shape or type, or not finite.
     """
     message = difference(network, state)
     if message:
@@ -174,7 +176,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
 
 
 def difference(network: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """The first missing, unexpected and differently shaped keys of ``state``, in words; empty when it fits."""
+    """The first keys of ``state`` that are missing, unexpected or of no use, in words; empty when it fits."""
     expected = network.state_dict()
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
@@ -183,7 +185,11 @@ def difference(network: nn.Module, state: Mapping[str, Tensor]) -> str:
         for name, value in expected.items()
         if name in state and state[name].shape != value.shape
     ]
+    fitting = {name: state[name] for name in expected if name in state}
+    types = [name for name, v in fitting.items() if v.is_floating_point() != expected[name].is_floating_point()]
+    broken = [name for name, v in fitting.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
     parts = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    parts |= {"of another type": types, "with NaN or infinite values": broken}
     return "; ".join(f"{len(names)} keys {what} ({_first(names)})" for what, names in parts.items() if names)
 
 

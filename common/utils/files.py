@@ -17,6 +17,9 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
+NAME_BYTES = 255
+"""Of a file's name, at most, on the usual file systems."""
+
 
 @contextlib.contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
@@ -62,7 +65,7 @@ def written_whole_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
+    temporary = _hidden(path)
     temporary.mkdir()
     try:
         with _locked_folder(temporary):
@@ -87,10 +90,19 @@ def _locked_folder(path: Path, wait: bool = True) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{secrets.token_hex(8)}.{_end_of(path)}")
+
+
+def _end_of(path: Path) -> str:
+    """The name of a file, or as much of its end as leaves room for what goes before it."""
+    return os.fsdecode(os.fsencode(path.name)[-(NAME_BYTES - 18) :])
+
+
 def _reserve(path: Path) -> tuple[Path, BinaryIO]:
     """An empty file of a random name beside ``path``, locked while this process has it open."""
     while True:
-        temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
+        temporary = _hidden(path)
         held = temporary.open("xb")
         _lock(held, wait=True)
         if os.fstat(held.fileno()).st_nlink:  # else another process removed it before the lock
@@ -100,7 +112,7 @@ def _reserve(path: Path) -> tuple[Path, BinaryIO]:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove what killed processes left of ``path``: temporary files and folders that no process holds locked."""
-    leftover = re.compile(rf"\.[0-9a-f]+\.{re.escape(path.name)}")
+    leftover = re.compile(rf"\.[0-9a-f]+\.{re.escape(_end_of(path))}")
     for name in filter(leftover.fullmatch, os.listdir(path.parent)):
         if path.with_name(name).is_dir():
             with contextlib.suppress(OSError), _locked_folder(path.with_name(name), wait=False) as free:

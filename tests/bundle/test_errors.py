@@ -85,6 +85,13 @@ def test_the_message_is_last_and_alone_and_the_traceback_in_a_file(hook, tmp_pat
     assert hook.calls == []
 
 
+@pytest.mark.parametrize("folder", ["out", None])
+def test_a_name_that_is_not_utf8_stands_in_the_log(hook, tmp_path, monkeypatch, folder):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    hook.parser["output_dir"] = folder and str(tmp_path / folder)
+    assert hook._write("/in/\udcff.png: damaged.").read_text() == "/in/\\udcff.png: damaged."
+
+
 def test_with_debug_the_traceback_is_on_the_console(hook, tmp_path, capsys):
     hook.parser["debug"] = True
     hook(*wrapped())

@@ -6,6 +6,7 @@ import gzip
 import os
 import resource
 import struct
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -18,12 +19,18 @@ from common.data.finder import find_images
 from common.data.lists import paired_cases
 from common.data.reader import LoadImaged, read_image
 from common.data.writer import SaveImaged
-from tests.bundles.restoration_runs import grey, write_picture
+from tests.bundles.restoration_runs import grey, write_dicom, write_picture
 from tests.fixtures import write_nifti
 
 VOLUME = grey((5, 6, 7), np.int16, 900)
+WIDE = grey(dtype=np.uint16, high=4000)
+OPAQUE = np.full_like(WIDE, 65535)
+XMP = b'XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
 COLOUR = np.stack([grey(), grey() // 2, 255 - grey()], axis=-1)
-BYTES = {"dim0": (40, "<h"), "unit": (123, "<b"), "offset": (108, "<f"), "slope": (112, "<f"), "inter": (116, "<f")}
+BYTES = {
+    **{"dim0": (40, "<h"), "unit": (123, "<b"), "offset": (108, "<f"), "slope": (112, "<f"), "inter": (116, "<f")},
+    **{"type": (70, "<h"), "mm": (80, "<f"), "turn": (256, "<f"), "qform": (252, "<h"), "sform": (254, "<h")},
+}
 
 
 def nifti(path, array=VOLUME, **fields):
@@ -41,6 +48,44 @@ def picture(path, image, **options):
     return path
 
 
+def png(path, array, kind=0, before=(), after=()):
+    """A PNG file of these stored values, with chunks before and after them."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows, columns = array.shape[:2]
+    about = struct.pack(">IIBBBBB", columns, rows, 8 * array.dtype.itemsize, kind, 0, 0, 0)
+    lines = b"".join(b"\0" + row.astype(array.dtype.newbyteorder(">")).tobytes() for row in array)
+    chunks = [(b"IHDR", about), *before, (b"IDAT", zlib.compress(lines)), *after, (b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks))
+    return path
+
+
+def exif():
+    about = Image.Exif()
+    about[0x0112] = 6
+    return about.tobytes().removeprefix(b"Exif\0\0")
+
+
+def followed(path, mebibytes):
+    """A small compressed volume with so much behind it."""
+    nifti_gz(path)
+    return raw(path, path.read_bytes() + gzip.compress(bytes(2**24)) * (mebibytes // 16))
+
+
+def dicom(path, **tags):
+    pytest.importorskip("pydicom")
+    return write_dicom(path, WIDE, **tags)
+
+
+def edited(path, old, new):
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    return path
+
+
 def renamed(path, name):
     return path.rename(path.with_name(name))
 
@@ -55,10 +100,29 @@ def coloured(path, alpha=None):
     return path
 
 
-def big_endian(path):
-    header = nib.Nifti1Header(endianness=">")
+def big_endian(path, version=1):
+    header, image = (getattr(nib, f"Nifti{version}{name}") for name in ("Header", "Image"))
+    header = header(endianness=">")
     header.set_data_dtype(np.dtype(">i2"))
-    nib.save(nib.Nifti1Image(VOLUME.astype(">i2"), np.eye(4), header), path)
+    nib.save(image(VOLUME.astype(">i2"), np.eye(4), header), path)
+    return path
+
+
+def scaled_colour(path):
+    """All channels 9; the standard scales no colours, whatever the header says."""
+    array = np.full((5, 6, 7), 9, "u1").repeat(3).view([(name, "u1") for name in "RGB"]).reshape(5, 6, 7)
+    return nifti(path, array, slope=2.0, inter=10.0)
+
+
+def two_members(path):
+    content = nifti(path.with_name("b.nii")).read_bytes()
+    path.with_name("b.nii").unlink()
+    return raw(path, gzip.compress(content[:500]) + gzip.compress(content[500:]))
+
+
+def named(folder, name):
+    path = folder / os.fsdecode(name)
+    os.rename(write_picture(folder / "a.png", grey()), path)
     return path
 
 
@@ -94,6 +158,17 @@ READ = {
     "progressive JPEG": (lambda t: picture(t / "a.jpg", Image.fromarray(grey()), progressive=True, quality=100), None),
     "JPEG in CMYK": (lambda t: picture(t / "a.jpg", Image.fromarray(grey()).convert("CMYK"), quality=100), None),
     "file behind a link": (lambda t: linked(t), grey()),
+    "16 bits, a transparent value that no pixel has": (
+        lambda t: png(t / "a.png", WIDE, before=[(b"tRNS", b"\xff\xff")]),
+        WIDE,
+    ),
+    "EXIF behind the pixels": (lambda t: png(t / "a.png", grey(), after=[(b"eXIf", exif())]), grey()[::-1].T),
+    "orientation in XMP": (lambda t: png(t / "a.png", grey(), before=[(b"iTXt", XMP)]), grey()[::-1].T),
+    "scaled colour NIfTI of equal channels": (lambda t: scaled_colour(t / "a.nii"), np.full((5, 6, 7), 9)),
+    "big-endian NIfTI-2": (lambda t: big_endian(t / "a.nii", 2), VOLUME),
+    "gzip of two members": (lambda t: two_members(t / "a.nii.gz"), VOLUME),
+    "name of 250 bytes": (lambda t: write_picture(t / f"{'x' * 246}.png", grey()), grey()),
+    "name that is not UTF-8": (lambda t: named(t, b"\xff\xfe.png"), grey()),
 }
 
 
@@ -145,6 +220,35 @@ REFUSED = {
     "folder named as a file": (lambda t: folder(t / "a.nii.gz"), "a file was expected, this is a folder"),
     "pipe": (lambda t: pipe(t / "a.png"), "a file was expected, this is a pipe or a device"),
     "link to nothing": (lambda t: dangling(t / "a.png"), "no such file"),
+    "16 bits in colour": (lambda t: png(t / "a.png", np.stack([WIDE] * 3, -1), 2), "16 bits .* in grey alone"),
+    "16 bits with transparency": (lambda t: png(t / "a.png", np.stack([WIDE, OPAQUE], -1), 4), "16 bits .* in grey"),
+    "16 bits, a transparent value that pixels have": (
+        lambda t: png(t / "a.png", WIDE, before=[(b"tRNS", WIDE[:1, :1].astype(">u2").tobytes())]),
+        "an opaque picture was expected",
+    ),
+    "gigabytes behind a small volume": (lambda t: followed(t / "a.nii.gz", 400), "420 bytes of voxels .*, more than"),
+    "values beyond single precision": (lambda t: nifti(t / "a.nii", slope=1e38), "infinite in single precision"),
+    "qform that is no rotation": (lambda t: nifti(t / "a.nii", turn=2.0, sform=0, qform=1), "an sform, or a qform"),
+    "unknown type of voxels": (lambda t: nifti(t / "a.nii", type=1), "data code 1 not supported"),
+    "left-justified DICOM": (lambda t: dicom(t / "a.dcm", HighBit=15), "the lowest are used .*, got .* 16, 12 and 15"),
+    "DICOM of one bit": (
+        lambda t: dicom(t / "a.dcm", BitsAllocated=1, BitsStored=1, HighBit=0),
+        "8, 16 or 32 bits .*, got .* 1, 1 and 0",
+    ),
+    "grey DICOM of three channels": (lambda t: dicom(t / "a.dcm", SamplesPerPixel=3), "1 for SamplesPerPixel"),
+    "DICOM slope with a comma": (
+        lambda t: edited(dicom(t / "a.dcm", RescaleSlope="0.50", RescaleIntercept="0"), b"0.50", b"0,50"),
+        "one number was expected as RescaleSlope, got 0,50",
+    ),
+    "two DICOM slopes": (
+        lambda t: edited(dicom(t / "a.dcm", RescaleSlope="0.50", RescaleIntercept="0"), b"0.50", b"1\\2 "),
+        "one number was expected as RescaleSlope",
+    ),
+    "infinite DICOM slope": (
+        lambda t: edited(dicom(t / "a.dcm", RescaleSlope="0.5000", RescaleIntercept="0"), b"0.5000", b"1e400 "),
+        "one number was expected as RescaleSlope",
+    ),
+    "DICOM of two frames": (lambda t: dicom(t / "a.dcm", NumberOfFrames="2"), "one frame was expected, got 2"),
 }
 
 
@@ -181,6 +285,16 @@ NOTED = {
     "palette of colours": (lambda t: quantised(t / "a.png"), "is in colour"),
     "header in metres": (lambda t: nifti(t / "a.nii", unit=1), "the header's unit is meter; its numbers are taken"),
     "more voxels than the header says": (lambda t: nifti(t / "a.nii", dim0=2), "360 bytes follow the 5 x 6 voxels"),
+    "voxels of no width": (lambda t: nifti(t / "a.nii", mm=0.0, sform=0, qform=0), "pixdim[1,2,3] should be non-zero"),
+    "voxels of negative width": (lambda t: nifti(t / "a.nii", mm=-1.0, sform=0), "pixdim[1,2,3] should be positive"),
+    "qform that is no rotation beside an sform": (
+        lambda t: nifti(t / "a.nii", turn=2.0, sform=1, qform=1),
+        "sform and qform differ; the sform is taken",
+    ),
+    "DICOM with bits above BitsStored": (
+        lambda t: dicom(t / "a.dcm", BitsStored=10, HighBit=9),
+        "bits above the 10 of BitsStored are set",
+    ),
 }
 
 
@@ -189,6 +303,7 @@ def test_it_is_read_with_a_notice(tmp_path, caplog, situation):
     make, notice = NOTED[situation]
     path = make(tmp_path)
     LoadImaged("image")({"image": str(path)})
+    assert sum(f"{path}: " in message and notice in message for message in caplog.messages) <= 1, "told once"
     assert str(path) in caplog.text
     assert notice in caplog.text
 

@@ -148,10 +148,10 @@ def test_interrupted_run_goes_on_from_the_cache(tmp_path, capsys, network):
 
 def test_own_sheets_previews_and_maps_are_left_out(tmp_path, capsys):
     real, fake = pictures(tmp_path / "real", 3), pictures(tmp_path / "fake", 3, seed=1)
-    for name in ("contact_sheet.png", "image_00_mean.png", "image_01_std.png", "other.png"):
+    for name in ("contact_sheet.png", "image_00_mean.png", "image_01_std.png", "image_02_weight.png"):
         (fake / name).write_bytes((fake / "image_00.png").read_bytes())
-    outputs = {"outputs": {"pred": "image_02.png", "weight": "other.png"}}
-    (fake / "image_02.json").write_text(json.dumps(outputs))
+    record = {"synthetic": True, "outputs": {"pred": "image_02.png", "weight": "image_02_weight.png"}}
+    (fake / "image_02.json").write_text(json.dumps(record))
     pictures(fake, 1, names="heart_mean")  # no map: there is no image "heart"
     error = run(capsys, "compare", real, fake, "--metrics", "grain", "--out", tmp_path / "r").err
     assert "--fake: 4 sheets, previews or maps of runs are left out, e.g. contact_sheet.png" in error

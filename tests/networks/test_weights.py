@@ -30,6 +30,31 @@ def test_other_network_is_refused_and_left_alone(tmp_path):
     assert torch.equal(target[2].bias, before)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v * float("nan"), "4 keys with NaN or infinite values"),
+        (lambda v: v / 0, "4 keys with NaN or infinite values"),
+        (lambda v: v.long(), "4 keys of another type"),
+        (lambda v: v.to(torch.complex64), "4 keys of another type"),
+    ],
+)
+def test_values_that_no_network_can_have_are_refused(tmp_path, change, said):
+    save_weights({name: change(value) for name, value in network().state_dict().items()}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=rf"model.pt does not fit .*{said} \(0.weight, "):
+        load_weights(network(), tmp_path / "model.pt")
+
+
+def test_a_file_that_is_none_of_weights_is_not_said_to_be_opened_otherwise(tmp_path):
+    (tmp_path / "a.pt").write_text("version https://git-lfs.github.com/spec/v1")
+    torch.save(network(), tmp_path / "b.pt")
+    torch.jit.save(torch.jit.trace(network(), torch.zeros(1, 2)), tmp_path / "c.pt")
+    for name in "abc":
+        with pytest.raises(ValueError, match=rf"{name}.pt cannot be read .*\(not what torch.save writes") as error:
+            load_weights(network(), tmp_path / f"{name}.pt")
+        assert "weights_only" not in str(error.value)
+
+
 def test_missing_and_unexpected_keys_are_named(tmp_path):
     state = network().state_dict()
     state["stranger"] = state.pop("2.bias")
