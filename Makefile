@@ -20,9 +20,12 @@ test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # MONAI Label and MONAI Deploy, each in an environment of its own (.venv-label, .venv-deploy), asked from the one for development.
+# Then the tests that ask other readers, validators and runtimes, and skip in make test.
+OTHERS := tests/data/test_bids.py tests/data/test_dicom_volumes.py tests/networks/test_runtimes.py tests/studies/test_croissant.py
 integration: $(VENV)/.installed-dev $(VENV)-label/.installed $(VENV)-deploy/.installed
-	$(PIP) requests "$$(grep '^playwright' requirements-integration.txt)"
+	$(PIP) requests -r requirements-runtimes.txt $$(grep -E '^(bids|itk|mlcroissant|playwright|simpleitk)' requirements-integration.txt)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration tests/integration
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(OTHERS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
