@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -105,25 +106,30 @@ def simulate(
         tumour: False for healthy brains.
         masks: write label maps to generate from instead, ``mask_<seed + i>.nii.gz`` (1 to 3 the tumour, 4 the brain).
         tissues: folder of tissue maps, see ``TissueMaps.load``; None for those in the package nilearn.
-        overwrite: replace what is there already.
+        overwrite: replace what is there already; otherwise a run that was ended goes on with what is missing.
 
     Returns:
         The files or folders.
+
+    Raises:
+        FileExistsError: when one is there that was made otherwise, before any is drawn.
     """
-    paths = _numbered(out, "mask" if masks else "head", count, seed, overwrite, SUFFIX if masks else "")
+    paths = _numbered(out, "mask" if masks else "head", count, seed, True, SUFFIX if masks else "")
     maps = TissueMaps.load(tissues)
+    about = f"simulated: no patient ({_digest(maps, size, spacing, tumour)})"
+    names = [] if masks else [f"_{name}{SUFFIX}" for name in (*MODALITIES, "seg")]
+    there = [not overwrite and _is_simulated(path, names, about) for path in paths]
     for number, path in enumerate(paths, start=seed):
+        if there[number - seed]:
+            continue
         head = draw_head(maps, size, spacing, number, tumour)
         affine = centred_affine(head.labels.shape, (head.spacing,) * 3)
         if masks:
-            write_mask(path, head.mask, affine)
+            write_mask(path, head.mask, affine, about=about)
             continue
         with written_whole_folder(path) as folder:
-            volumes = {**dict(zip(MODALITIES, scan(head, number))), "seg": head.labels}
-            for name, values in volumes.items():
-                write_mask(
-                    folder / f"{path.name}_{name}{SUFFIX}", values, affine, values.dtype, "simulated: no patient"
-                )
+            for name, values in zip(names, (*scan(head, number), head.labels)):
+                write_mask(folder / f"{path.name}{name}", values, affine, values.dtype, about)
     return [str(path) for path in paths]
 
 
@@ -255,6 +261,34 @@ def edit(
     for path, mask in zip(paths, edited):
         write_mask(path, mask[0].numpy(), np.asarray(mask.affine))
     return [str(path) for path in paths]
+
+
+def _digest(maps: TissueMaps, *settings: Any) -> str:
+    """What tells heads that were made with other tissues or settings, short enough for the header of NIfTI."""
+    digest = hashlib.sha256(repr(tuple(np.asarray(one, dtype=float).tolist() for one in settings)).encode())
+    for values in (maps.grey, maps.white, maps.brain, maps.affine):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _is_simulated(path: Path, names: Sequence[str], about: str) -> bool:
+    """Whether a head, or the mask of one, is there and whole, to its last voxel; FileExistsError for another."""
+    if not path.exists():
+        return False
+    whole = True
+    for file in [path / f"{path.name}{name}" for name in names] or [path]:
+        try:
+            read_image(file)
+        except ValueError:  # cut or damaged: made again
+            whole = False
+            continue
+        except FileNotFoundError:
+            found = ""
+        else:
+            found = nib.Nifti1Image.load(file).header["descrip"].item().decode(errors="replace")
+        if found != about:
+            raise FileExistsError(f"{path} is there, made otherwise: choose another folder or seed, or overwrite=True.")
+    return whole
 
 
 def _numbered(out: str | Path, stem: str, count: int, seed: int, overwrite: bool, ending: str = SUFFIX) -> list[Path]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -71,16 +74,37 @@ def test_contrasts_are_those_of_the_modalities(heads):
             assert t1ce[rim].mean() / t1ce[white].mean() > 1.2 * t1[rim].mean() / t1[white].mean()
 
 
-def test_folders_are_as_brats_has_them_and_nothing_is_overwritten(tissues, tmp_path):
+def test_folders_are_as_brats_has_them_and_others_are_not_overwritten(tissues, tmp_path):
     (folder,) = simulate(tmp_path, size=16, spacing=12.0, seed=7, tissues=tissues)
     names = sorted(path.name for path in (tmp_path / "head_007").iterdir())
     assert names == sorted(f"head_007_{name}.nii.gz" for name in (*MODALITIES, "seg"))
     image = nib.load(tmp_path / "head_007" / "head_007_flair.nii.gz")
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
-    assert image.header["descrip"].item() == b"simulated: no patient"
-    with pytest.raises(FileExistsError, match="head_007"):
-        simulate(tmp_path, size=16, spacing=12.0, seed=7, tissues=tissues)
+    assert image.header["descrip"].item().startswith(b"simulated: no patient (")
+    for other in ({"spacing": 11.0}, {"tumour": False}, {"size": 17}):
+        with pytest.raises(FileExistsError, match="head_007 is there, made otherwise"):
+            simulate(tmp_path, **{"size": 16, "spacing": 12.0, "seed": 7, "tissues": tissues, **other})
+    simulate(tmp_path, size=16, spacing=11.0, seed=7, tissues=tissues, overwrite=True)
+    (tmp_path / "head_008").mkdir()
+    with pytest.raises(FileExistsError, match="head_008"):
+        simulate(tmp_path, size=16, spacing=12.0, seed=8, tissues=tissues)
     assert folder.endswith("head_007")
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_set_that_was_ended_goes_on_with_what_is_missing_or_cut(tissues, tmp_path, monkeypatch, masks):
+    given = {"size": 16, "spacing": 12.0, "tissues": tissues, "masks": masks}
+    paths = [Path(path) for path in simulate(tmp_path / "a", 3, **given)]
+    files = sorted((tmp_path / "a").rglob("*.nii.gz"))
+    before = {path: path.read_bytes() for path in files}
+    first, last = (path if masks else path / f"{path.name}_t2.nii.gz" for path in (paths[0], paths[2]))
+    first.write_bytes(before[first][:-40])
+    last.unlink() if masks else shutil.rmtree(paths[2])
+    drawn = []
+    monkeypatch.setattr("common.masks.__main__.draw_head", lambda *args: drawn.append(args[3]) or draw_head(*args))
+    assert simulate(tmp_path / "a", 3, **given) == [str(path) for path in paths]
+    assert drawn == [0, 2]
+    assert {path: path.read_bytes() for path in files} == before
 
 
 def test_missing_maps_and_small_sizes_are_named(tissues, tmp_path, monkeypatch):
