@@ -285,7 +285,8 @@ def _is_simulated(path: Path, names: Sequence[str], about: str) -> bool:
         except FileNotFoundError:
             found = ""
         else:
-            found = nib.Nifti1Image.load(file).header["descrip"].item().decode(errors="replace")
+            header: Any = nib.load(file).header
+            found = header["descrip"].item().decode(errors="replace")
         if found != about:
             raise FileExistsError(f"{path} is there, made otherwise: choose another folder or seed, or overwrite=True.")
     return whole

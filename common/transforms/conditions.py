@@ -272,7 +272,9 @@ def _known_range(
     known = image.flatten() if hole is None else image[convert_to_tensor(hole).expand_as(image) == 0]
     if percentiles is not None and known.numel():
         known = torch.tensor([percentile(known, q) for q in percentiles])
-    low, high = (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
+    if not known.numel():
+        raise ValueError(f"{name}: no pixel is known, the hole touches all that the network sees (see --fit).")
+    low, high = float(known.min()), float(known.max())
     if not high > low:
         raise ValueError(f"{name}: all known pixels have the value {low:g}; contrast was expected.")
     few = max(1, round(_FEW * known.numel()))

@@ -100,6 +100,21 @@ def test_another_size_is_undone_with_values_and_affine(shape):
     np.testing.assert_allclose(back[:1][inner], smooth[inner], atol=0.06)
 
 
+@pytest.mark.parametrize("shape", [(100, 90), (517, 1203), (20, 700)])
+def test_no_hole_is_too_small_for_the_grid_and_one_that_touches_all_of_it_is_named(shape):
+    fit = FitInPlaned(["hole"], (16, 24), holes=["hole"])
+    random = np.random.default_rng(0)
+    for x, y in zip(random.integers(shape[0], size=20), random.integers(shape[1], size=20)):
+        hole = volume((*shape, 1)) * 0
+        hole[:, x, y] = 1
+        assert fit({"hole": hole})["hole"].any()
+    hole = volume((320, 480, 1)) * 0
+    hole[:, ::10, ::10] = 1
+    case = {"image": volume((16, 24, 1)), "hole": fit({"hole": hole})["hole"]}
+    with pytest.raises(ValueError, match="no pixel is known, the hole touches all that the network sees"):
+        ScaleIntensityByd("image", outside="hole")(case)
+
+
 def test_no_pixel_of_a_hole_is_taken_for_known_after_resizing():
     hole = volume((100, 90, 1)) * 0
     hole[:, 41, 31] = 1
