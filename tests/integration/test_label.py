@@ -252,6 +252,7 @@ def trained(own, bundle, **settings):
 @pytest.mark.parametrize("bundle", [MASKS, RESTORED[0]])
 def test_a_training_is_served_beside_the_shipped_weights(own, copies, inputs, stored, tmp_path, bundle):
     models, name = copies / bundle / "models", "mask.nii.gz" if bundle == MASKS else "image.png"
+    settings = {"max_epochs": 1, "publish_as": "mine"}
     if bundle == MASKS:
         for label in sorted((write_dataset(tmp_path, 5) / "labels").iterdir()):
             stored(stem_of(label), tmp_path / "images" / label.name, label)
@@ -260,8 +261,10 @@ def test_a_training_is_served_beside_the_shipped_weights(own, copies, inputs, st
         for number in range(6):
             Image.fromarray(grey((40, 48), seed=number)).save(tmp_path / f"{number}.png")
             stored(f"case_{number}", tmp_path / f"{number}.png")
+            if number == 1:
+                status, said = trained(own, bundle, **settings)
+                assert (status, "there are only 2 groups" in said) == ("ERROR", True)
     shipped = {path.name: sha256_of(path) for path in models.iterdir()}
-    settings = {"max_epochs": 1, "publish_as": "mine"}
     status, said = trained(own, bundle, **settings)
     assert status == "DONE", said
     offered = requests.get(f"{own}/info/", timeout=60).json()["models"][bundle]["config"]["model_filename"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,12 @@ class LearnTask(TrainTask):
             raise HTTPException(400, str(error)) from error
         lay_out(cases, run / "data")
         folders = {"dataset_dir": str(run / "data"), "output_dir": str(run / "result")}
-        run_bundle(self.root, *configs, **folders, **settings)
+        try:
+            run_bundle(self.root, *configs, **folders, **settings)
+        except HTTPException:
+            if not list((run / "result").glob("*.pt")):  # refused before it began: the name is free again
+                shutil.rmtree(run)
+            raise
         return {"weights": publish(run, self.root).name, "cases": len(cases)}
 
     def _settings(self, request: dict[str, Any]) -> dict[str, Any]:
