@@ -182,7 +182,7 @@ def step_pairs(alpha_bar: Tensor, num_inference_steps: int, spacing: str = "logs
         Sample Steps are Flawed), table 2 (the others).
     """
     total, steps = len(alpha_bar), num_inference_steps
-    if not 1 <= steps <= total:
+    if isinstance(steps, str) or not 1 <= steps <= total:
         raise ValueError(f"num_inference_steps must lie in [1, {total}] (the training steps), got {steps}.")
     if spacing == "logsnr":
         levels = _log_snr_levels(alpha_bar, steps)

@@ -55,6 +55,8 @@ class CheckImaged(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if spacing is not None and not np.all(np.asarray(spacing, dtype=float) > 0):
+            raise ValueError(f"spacing must be above 0 mm, got {spacing}.")
         self.spatial_dims = spatial_dims
         self.channels = channels
         self.whole_numbers = whole_numbers

@@ -17,6 +17,7 @@ from torch import Tensor
 from .checks import name_of, nearly_whole
 from .geometry import like
 
+_SHOWN = 8  # of label values, in messages
 _FEW = 2e-4  # share of the pixels, on either side, that may be hot
 
 logger = logging.getLogger(__name__)
@@ -297,4 +298,6 @@ def on_cpu(case: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
 
 
 def _listed(values: Collection[float]) -> str:
-    return str([int(v) if v == int(v) else v for v in sorted(values)])
+    shown = [str(int(v) if v == int(v) else v) for v in sorted(values)]
+    more = [f"... ({len(shown)} in all)"] if len(shown) > _SHOWN else []
+    return f"[{', '.join([*shown[:_SHOWN], *more])}]"

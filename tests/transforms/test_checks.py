@@ -118,3 +118,9 @@ def test_labels_that_share_a_coarse_voxel_are_refused():
         ValueError, match=r"case.nii.gz: the labels \[.*\] are finer than the voxels of 12 x 12 x 12 mm"
     ):
         coarser({"mask": volume(mask, affine=HALF)})
+
+
+@pytest.mark.parametrize("spacing", [0, [1.0, -1.0, 1.0], [1.0, float("nan"), 1.0]])
+def test_a_spacing_that_is_none_is_refused(spacing):
+    with pytest.raises(ValueError, match="spacing must be above 0 mm, got"):
+        CheckImaged("image", spacing=spacing)

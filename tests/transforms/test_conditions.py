@@ -7,7 +7,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from common.transforms.baselines import ByNetwork
-from common.transforms.conditions import ClassIndexd, MeasuredScaled, ScaleIntensityByd
+from common.transforms.conditions import ClassIndexd, LabelsToChannelsd, MeasuredScaled, ScaleIntensityByd
 
 
 def case() -> dict:
@@ -119,3 +119,12 @@ def test_a_hot_pixel_sets_no_range_and_is_told(hot, caplog):
     assert float((scaled - plain).abs()[0, 40:].max()) < 0.01
     by = ScaleIntensityByd("image", by="image")({"image": image})["image"]
     assert float(by.std()) < 0.1, "what training and evaluation scale by stays the extremes"
+
+
+def test_a_mask_of_many_labels_is_refused_in_one_short_line():
+    mask = torch.arange(300.0).reshape(1, 300, 1)
+    with pytest.raises(
+        ValueError, match=r"values \[2, 3, .*, 9, \.\.\. \(298 in all\)\] are not in the label"
+    ) as error:
+        LabelsToChannelsd("mask", {"one": 1})({"mask": mask})
+    assert len(str(error.value)) < 160
