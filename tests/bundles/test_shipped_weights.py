@@ -16,6 +16,7 @@ BUNDLES = REPOSITORY / "bundles"
 SHIPPED = sorted(path.relative_to(BUNDLES).as_posix() for path in BUNDLES.glob("*/models/*.pt"))
 OVERLAYS = {
     "med_ddpm_3d/models/model.pt": (),
+    "med_ddpm_3d/models/fast.pt": ("fast",),
     "med_cdiff_mri_inpaint/models/model.pt": (),
     "med_cdiff_mri_inpaint/models/model_strict.pt": ("evaluate", "strict"),
     "med_cdiff_mri_superres/models/model.pt": (),
