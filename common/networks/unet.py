@@ -17,6 +17,7 @@ from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from .convolution import with_small_volumes
 from .device import autocast, precision_name, resolve_memory_format, resolve_precision
 from .export import ScriptedDenoiser
 
@@ -102,6 +103,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             for module in self.modules():
                 if isinstance(module, nn.Upsample):
                     module.mode, module.align_corners = _LINEAR_MODE[spatial_dims], False
+        with_small_volumes(self)
 
     def forward(  # type: ignore[override]
         self,

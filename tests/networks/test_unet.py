@@ -4,6 +4,7 @@ import pytest
 import torch
 from monai.networks.nets import ControlNet, DiffusionModelUNet
 
+from common.networks.convolution import SmallVolumeConv3d
 from common.networks.device import native_bf16, resolve_memory_format, resolve_precision
 from common.networks.unet import ConditionalDiffusionUNet
 from tests.networks.paper import config_network
@@ -235,3 +236,22 @@ def test_an_image_as_narrow_as_the_divisor_runs_in_float32_on_a_cpu():
         found = ours(x, t)
         ours.precision = "fp32"
         assert torch.equal(found, ours(x, t))
+
+
+def test_a_single_small_volume_is_computed_as_one_of_two_and_in_less_time_than_by_unfolding():
+    network = ConditionalDiffusionUNet(3, 3, 1, **{**SMALL, "patch_size": 2}, precision="fp32").eval()
+    made = [module for module in network.modules() if isinstance(module, torch.nn.Conv3d)]
+    assert {type(module) for module in made} == {SmallVolumeConv3d}
+    volume, level = torch.rand(1, 3, 16, 16, 16), torch.tensor([9])
+    with torch.no_grad(), torch.profiler.profile() as alone:
+        single = network(volume, level)
+    with torch.no_grad():
+        double = network(volume.expand(2, -1, -1, -1, -1), level.expand(2))
+    torch.testing.assert_close(single, double[:1], atol=1e-5, rtol=1e-5)
+    if torch.backends.mkldnn.is_available():
+        unfolding = [event for event in alone.events() if event.name == "aten::slow_conv3d_forward"]
+        of_one_voxel = [module for module in made if max(module.kernel_size) == 1]
+        assert len(unfolding) <= len(of_one_voxel)
+    loss = network.train()(volume, level).sum()
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
