@@ -22,6 +22,7 @@ OVERLAYS = {
     "med_cdiff_mri_inpaint/models/regression.pt": ("evaluate", "strict", "regression"),
     "med_cdiff_mri_superres/models/model.pt": (),
     "med_cdiff_mri_superres/models/model_strict.pt": ("evaluate", "strict"),
+    "med_cdiff_mri_superres/models/regression.pt": ("evaluate", "strict", "regression"),
     "med_cdiff_xray_denoise/models/model.pt": (),
     "med_vdm_cxr/models/model.pt": (),
     "med_vdm_cxr/models/conv.pt": ("conv",),
