@@ -24,6 +24,8 @@ OVERLAYS = {
     "med_cdiff_mri_superres/models/model_strict.pt": ("evaluate", "strict"),
     "med_cdiff_mri_superres/models/regression.pt": ("evaluate", "strict", "regression"),
     "med_cdiff_xray_denoise/models/model.pt": (),
+    "med_cdiff_xray_denoise/models/fast.pt": ("fast",),
+    "med_cdiff_xray_denoise/models/regression.pt": ("regression",),
     "med_vdm_cxr/models/model.pt": (),
     "med_vdm_cxr/models/conv.pt": ("conv",),
     "dm_brain_tumor_mri/models/model.pt": (),

@@ -99,7 +99,8 @@ def test_missing_data_are_named_with_where_to_get_them(data, tmp_path):
     assert not (tmp_path / "out").exists()
     own = tiny_weights(SUPERRES, tmp_path)
     with refused(FileNotFoundError, r"No segmenter at .*none\.pt: train it with configs/study_zonal\.json"):
-        run(study(data, tmp_path / "out", weights=own, segmenter_weights=str(tmp_path / "none.pt")))
+        none = str(tmp_path / "none")
+        run(study(data, tmp_path / "out", weights=own, segmenter_weights=none + ".pt", baseline_dir=none))
     with refused(FileNotFoundError, r"none\.pt"):
         run(study(data, tmp_path / "out", weights=str(tmp_path / "none.pt")))
     assert not (tmp_path / "out" / "progress.csv").exists(), "said before anything is trained"
