@@ -26,6 +26,7 @@ _MAIN_CONFIGS = tuple(
 _LINES = 2  # of a message on the console, beside MONAI's notice that configs are code, and the place of the rest
 
 logger = logging.getLogger(__name__)
+_given: list[str] = []  # config files of this process's command
 
 
 def command_line() -> None:
@@ -43,7 +44,6 @@ def command_line() -> None:
     Example:
         >>> command_line()  # this is no run of monai.bundle
     """
-    frames = list(_frames())
     workflow = running_workflow()
     if workflow is None:
         return
@@ -52,8 +52,9 @@ def command_line() -> None:
         return
     LastLine.install(workflow.parser)
     given = changed_names(workflow)
-    made = next((f for f in frames if "_args" in f and "config_file" in f), None)
+    made = next((f for f in _frames() if "_args" in f and "config_file" in f), None)
     if made is not None:
+        _given[:] = [made["config_file"]] if isinstance(made["config_file"], str) else made["config_file"]
         settings = set(inspect.signature(type(workflow).__init__).parameters)
         arguments = [name for name in made["_args"] if name not in settings]
         defined = ConfigParser.load_config_files(made["config_file"])
@@ -64,6 +65,11 @@ def command_line() -> None:
         workflow.parser.update(numbers)
         workflow.parser.parse(reset=True)
     recall(workflow.parser, given)
+
+
+def given_configs() -> list[str]:
+    """The config files that the running ``monai.bundle run`` was given, in their order; none where Python runs one."""
+    return list(_given)
 
 
 def running_workflow() -> ConfigWorkflow | None:

@@ -193,7 +193,8 @@ def check_run(
         _write_skipped(Path(dataset.listed_in), dataset.skipped, names)
     if network is not None:
         try:
-            check_inference(network, [shape[: spatial_dims + 1] for shape in shapes], batch_size=batch_size)
+            together = min(batch_size, len(dataset.data))
+            check_inference(network, [shape[: spatial_dims + 1] for shape in shapes], batch_size=together)
         except MemoryError as error:
             raise MemoryError(f"{dataset.largest}: {error}") from error
     skipped = [Path(file).name for file in files if file not in pending]

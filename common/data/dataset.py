@@ -122,7 +122,7 @@ class CheckedDataset(Dataset):
 
 class EqualBatches(Sampler[list[int]]):
     """
-    Batches of cases of one size, as a data loader's ``batch_sampler``, in the order in which a size first appears.
+    Batches of cases of one size, as a data loader's ``batch_sampler``, in the order of their first cases.
 
     Args:
         dataset: its ``sizes`` are looked at when the batches are asked for; unchecked cases count as equal.
@@ -156,7 +156,7 @@ class EqualBatches(Sampler[list[int]]):
         for index, size in enumerate(sizes):
             alike.setdefault(size, []).append(index)
         n = self.batch_size
-        return [indices[i : i + n] for indices in alike.values() for i in range(0, len(indices), n)]
+        return sorted(indices[i : i + n] for indices in alike.values() for i in range(0, len(indices), n))
 
 
 class CheckedCacheDataset(CacheDataset):

@@ -14,6 +14,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 
+from ..bundle.errors import given_configs
 from ..data.finder import ending_of
 from ..data.survey import Survey
 from ..utils.progress import ImagesBar
@@ -145,20 +146,23 @@ def written(folder: Path, since: float) -> str:
     return f"Wrote to {folder}: {', '.join(names)}."
 
 
-def bundle_command(bundle_root: str | Path, configs: Sequence[str], **arguments: Any) -> str:
+def bundle_command(bundle_root: str | Path, configs: Sequence[str], overlays: bool = False, **arguments: Any) -> str:
     """
     A command that runs configs of a bundle, as it is typed in the working folder.
 
     Args:
         bundle_root: folder of the bundle.
         configs: file names in its ``configs``, later ones over earlier ones.
+        overlays: whether the other configs of the running command follow, such as strict.json.
         arguments: to give, by name; a word in capitals stands for what the user has.
 
     Example:
         >>> bundle_command("bundles/b", ["inference.json"], seed=1)
         'python -m monai.bundle run --config_file bundles/b/configs/inference.json --seed 1'
     """
-    files = [_near(Path(bundle_root, "configs", name)) for name in configs]
+    paths = [os.path.abspath(Path(bundle_root, "configs", name)) for name in configs]
+    paths += [path for path in map(os.path.abspath, given_configs() if overlays else ()) if path not in paths]
+    files = [_near(path) for path in paths]
     given = files[0] if len(files) == 1 else '"[' + ",".join(f"'{file}'" for file in files) + ']"'
     values = [f"--{name} {shlex.quote(_near(value))}" for name, value in arguments.items()]
     return " ".join(["python -m monai.bundle run --config_file", given, *values])

@@ -129,3 +129,12 @@ def test_commands_are_those_of_the_working_folder(tmp_path, monkeypatch):
     assert f"--config_file {tmp_path.as_posix().lstrip('/')}/b/configs/a.json" in bundle_command(
         tmp_path / "b", ["a.json"]
     )
+
+
+def test_a_suggested_command_keeps_the_overlays_of_the_running_one(monkeypatch):
+    own = ["b/configs/inference.json", "b/configs/strict.json", "mine.json"]
+    monkeypatch.setattr("common.handlers.run_report.given_configs", lambda: own)
+    names = ["inference.json", "evaluate.json"]
+    expected = "\"['b/configs/inference.json','b/configs/evaluate.json','b/configs/strict.json','mine.json']\""
+    assert expected in bundle_command("b", names, overlays=True)
+    assert "strict" not in bundle_command("b", names)
