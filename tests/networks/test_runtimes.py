@@ -86,19 +86,22 @@ def compare(network, runtime, x, folder):
     assert 0 < record["difference"] < 2e-6
 
 
-@pytest.mark.parametrize(("own", "of_runtime"), [("bf16", "fp32"), ("fp32", "bf16")])
-def test_what_pytorch_rounds_is_no_fault_of_a_runtime(tmp_path, monkeypatch, own, of_runtime):
+@pytest.mark.parametrize(("own", "of_runtime"), [("bf16", "fp32"), ("fp32", "bf16"), ("bf16", "bf16")])
+def test_a_runtime_is_compared_with_pytorch_in_the_precision_that_it_computes_in(
+    tmp_path, monkeypatch, own, of_runtime
+):
     network, other = (random_network(precision=precision) for precision in (own, of_runtime))
     monkeypatch.setattr(RuntimeNetwork, "_file", lambda self, inputs: tmp_path / "x.onnx")
     monkeypatch.setattr(RuntimeNetwork, "_compute", lambda self, runtime, inputs: other(**inputs))
     monkeypatch.setattr(runtimes, "try_out", lambda inputs, **session: (call(other).numpy(), 1e-9))
-    running = RuntimeNetwork(network, "onnxruntime", tmp_path)
-    if own == "fp32":
+    running = RuntimeNetwork(network, "onnxruntime", tmp_path)  # which computes in fp32
+    if of_runtime == "bf16":
         with pytest.raises(RuntimeError, match=r"differs from PyTorch's by .*, 0\.001 is allowed"):
             call(running)
     else:
         torch.testing.assert_close(call(running), call(network))
-        assert 1e-3 < running.record["difference"] < 5e-2
+        assert running.record["difference"] < 2e-6
+        assert network.running_precision() == own
 
 
 def test_classes_and_variational_models_run_too(tmp_path, here):
