@@ -14,8 +14,9 @@ from ..networks.device import check_inference
 from ..utils.files import NAME_BYTES, sha256_of, written_whole
 from .dataset import CheckedDataset
 from .dicom_volumes import is_whole
-from .finder import EXPECTED, MAPS, OutputNames, channel_paths, find_partner, name_table, output_paths, stem_of
+from .finder import EXPECTED, MAPS, stem_of
 from .image_file import Unsuitable, check_same, read_record, source_record
+from .names import OutputNames, channel_paths, find_partner, name_table, output_paths
 from .reader import read_image
 
 _NOT_COMPARED = ("outputs", "std_of_one_step", "quality")  # follow from the rest

@@ -18,8 +18,9 @@ from monai.transforms import SaveImaged as MonaiSaveImaged
 
 from .dicom_terms import body_part as defined_part
 from .drawn import FORMATS
-from .finder import MAPS, OutputNames, channel_paths, output_paths, stem_of
+from .finder import MAPS, stem_of
 from .image_file import ImageFile, source_record
+from .names import OutputNames, channel_paths, output_paths
 from .outputs import Output, write_outputs
 
 _GREYS = 255

@@ -15,8 +15,9 @@ from monai.transforms import Resize
 from PIL import Image
 from torch import Tensor
 
-from ..data.finder import ENDINGS, OutputNames, find_images, kind_of, own_outputs, stem_of
+from ..data.finder import ENDINGS, find_images, kind_of, own_outputs, stem_of
 from ..data.image_file import ImageFile, ImageHeader
+from ..data.names import OutputNames
 from ..data.reader import image_header, read_image
 from ..utils.files import sha256_of
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data.checks import is_done
-from ..data.finder import output_paths, stem_of
+from ..data.finder import stem_of
 from ..data.image_file import read_record
 from ..data.lists import Case
+from ..data.names import output_paths
 from ..utils.files import sha256_of, written_whole
 from ..visualize.pictures import save_figure, sheet, slice_panels
 from .synthetic import MANIFEST

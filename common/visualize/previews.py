@@ -16,8 +16,8 @@ from monai.data import FolderLayout, MetaTensor
 from monai.transforms import MapTransform
 from PIL import Image, PngImagePlugin
 
-from ..data.finder import OutputNames
 from ..data.image_file import describe
+from ..data.names import OutputNames
 from ..data.reader import read_image
 from ..data.served import SERVED
 from ..utils.files import written_whole

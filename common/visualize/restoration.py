@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.finder import MAPS, OutputNames, find_partner, output_paths, stem_of
+from ..data.finder import MAPS, stem_of
 from ..data.image_file import read_record
+from ..data.names import OutputNames, find_partner, output_paths
 from ..utils.files import written_whole
 from .html import asset, document, paragraph, safe, table
 from .restored_case import RestoredCase, embedded, measured, read_case

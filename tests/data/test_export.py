@@ -10,7 +10,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from common.data.finder import OutputNames, find_images, kind_of
+from common.data.finder import find_images, kind_of
+from common.data.names import OutputNames
 from common.data.outputs import write_image
 from common.data.reader import LoadImaged, read_image
 from common.data.writer import SaveImaged

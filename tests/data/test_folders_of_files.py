@@ -11,8 +11,9 @@ import pytest
 
 from common.data.checks import check_run, pending_cases
 from common.data.dataset import CheckedDataset
-from common.data.finder import OutputNames, find_images, find_partner, own_outputs
+from common.data.finder import find_images, own_outputs
 from common.data.lists import image_cases
+from common.data.names import OutputNames, find_partner
 from common.data.reader import LoadImaged
 from common.data.writer import SaveImaged
 from tests import forks

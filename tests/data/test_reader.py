@@ -11,7 +11,8 @@ from PIL import Image
 
 from common.data.checks import check_run, pending_cases
 from common.data.dataset import CheckedDataset
-from common.data.finder import find_images, find_partner, output_ending, stem_of
+from common.data.finder import find_images, stem_of
+from common.data.names import find_partner, output_ending
 from common.data.outputs import write_image
 from common.data.reader import LoadImaged, read_image
 from common.data.writer import SaveImaged

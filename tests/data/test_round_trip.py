@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from common.data.dicom import SOP_CLASSES
-from common.data.finder import output_ending
+from common.data.names import output_ending
 from common.data.outputs import write_image
 from common.data.reader import LoadImaged, image_header, read_image
 from common.data.writer import SaveImaged

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.finder import OutputNames
+from common.data.names import OutputNames
 from common.visualize.html import safe
 from common.visualize.restoration import known_limits, restoration_report
 from tests.bundles.restoration_runs import (
