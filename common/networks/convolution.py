@@ -15,8 +15,8 @@ class SmallVolumeConv3d(nn.Conv3d):
     ``nn.Conv3d`` that asks oneDNN for a single float32 volume on the CPU, when no gradient is wanted.
 
     PyTorch leaves oneDNN aside when a batch of one has at most 20,480 numbers in channels × depth × height (it forgets
-    the width), and unfolds the volume in memory instead: 7 times as long for 32 channels of 20 × 28 × 20 voxels on one
-    thread with AVX512. Weights and names are those of ``nn.Conv3d``; the results differ by rounding.
+    the width), and unfolds the volume in memory instead, which takes several times as long
+    (docs/reference/memory-and-speed.md). Weights and names are those of ``nn.Conv3d``; results differ by rounding.
 
     Example:
         >>> volume = torch.rand(1, 2, 8, 8, 8)
