@@ -50,6 +50,20 @@ def nifti_shape(path: Path) -> tuple[int, ...]:
     return tuple(int(side) for side in _stored_header(path).get_data_shape())
 
 
+def read_nifti_description(path: Path) -> str:
+    """
+    The free text of a NIfTI file's header, once all its voxels are there and the checksum holds.
+
+    Raises:
+        Exception: of gzip or nibabel, when the file is damaged.
+    """
+    header = _stored_header(path)
+    content, _ = _content(path, header)
+    _image_class(content).from_bytes(content).dataobj.get_unscaled()
+    text: str = header["descrip"].item().decode(errors="replace")
+    return text
+
+
 def read_nifti_slice(
     path: Path, axis: int, index: int | None, channel: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,14 @@ from ..transforms.geometry import SlicesLastd, plane_of
 from ..utils.files import sha256_of
 from . import dicom, dicom_volumes
 from .finder import EXPECTED, kind_of
-from .formats import read_nifti, read_nifti_header, read_nifti_slice, read_raster, read_raster_header
+from .formats import (
+    read_nifti,
+    read_nifti_description,
+    read_nifti_header,
+    read_nifti_slice,
+    read_raster,
+    read_raster_header,
+)
 from .image_file import ImageFile, ImageHeader, Unsuitable, sides
 from .notices import noted
 
@@ -72,6 +79,18 @@ def image_header(path: str | Path) -> ImageHeader:
     path = _existing(path)
     readers = {"raster": read_raster_header, "nifti": read_nifti_header, "dicom": dicom.read_dicom_header}
     return _named(path, readers[kind_of(path)], told=False)
+
+
+def read_description(path: str | Path) -> str:
+    """
+    What the header of a NIfTI file of any dimensions says of its making, once the file is read to its end.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is damaged or cut off; the message begins with the path.
+    """
+    found: str = _named(_existing(path), read_nifti_description)
+    return found
 
 
 def _existing(path: str | Path, folder: bool = False) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -20,6 +19,7 @@ from .editor import EditLabels
 from .files import SUFFIX, write_mask
 from .heads import TissueMaps, draw_head
 from .mr_signal import MODALITIES, scan
+from .numbered import described, missing, numbered
 from .phantom import FIELD_OF_VIEW, head_mask_from_image, head_phantom
 from .prostate import prostate_phantom
 from .shape_model import ShapeModel, centred_affine
@@ -37,16 +37,20 @@ def sample(
         count: how many.
         seed: of the first one.
         mirror: left and right exchanged.
-        overwrite: replace masks that are there already.
+        overwrite: replace what is there already; otherwise a run that was ended goes on with what is missing.
 
     Returns:
         The files.
+
+    Raises:
+        FileExistsError: when one is there that was made otherwise, before any is drawn.
     """
-    paths = _numbered(out, "mask", count, seed, overwrite)
+    paths = numbered(out, "mask", count, seed)
     shapes = ShapeModel.load(model)
-    for number, path in enumerate(paths, start=seed):
-        mask = shapes.sample(number)
-        write_mask(path, mask[::-1] if mirror else mask, centred_affine(mask.shape, shapes.spacing))
+    about = described("drawn", [mirror], np.fromfile(model, np.uint8))
+    for path in missing(paths, about, overwrite):
+        mask = shapes.sample(seed + paths.index(path))
+        write_mask(path, mask[::-1] if mirror else mask, centred_affine(mask.shape, shapes.spacing), about=about)
     return [str(path) for path in paths]
 
 
@@ -69,16 +73,20 @@ def phantom(
         spacing: mm; by default 192 mm over the shortest side.
         seed: of the first one.
         lesion: False for healthy heads.
-        overwrite: replace masks that are there already.
+        overwrite: replace what is there already; otherwise a run that was ended goes on with what is missing.
 
     Returns:
         The files.
+
+    Raises:
+        FileExistsError: when one is there that was made otherwise, before any is drawn.
     """
-    paths = _numbered(out, "head", count, seed, overwrite)
-    for number, path in enumerate(paths, start=seed):
-        mask = head_phantom(size, spacing, number, lesion)
+    paths = numbered(out, "head", count, seed)
+    about = described("drawn", [size, spacing, lesion])
+    for path in missing(paths, about, overwrite):
+        mask = head_phantom(size, spacing, seed + paths.index(path), lesion)
         step = FIELD_OF_VIEW / min(mask.shape) if spacing is None else spacing
-        write_mask(path, mask, centred_affine(mask.shape, (step,) * 3))
+        write_mask(path, mask, centred_affine(mask.shape, (step,) * 3), about=about)
     return [str(path) for path in paths]
 
 
@@ -114,14 +122,12 @@ def simulate(
     Raises:
         FileExistsError: when one is there that was made otherwise, before any is drawn.
     """
-    paths = _numbered(out, "mask" if masks else "head", count, seed, True, SUFFIX if masks else "")
+    paths = numbered(out, "mask" if masks else "head", count, seed, SUFFIX if masks else "")
     maps = TissueMaps.load(tissues)
-    about = f"simulated: no patient ({_digest(maps, size, spacing, tumour)})"
+    about = described("simulated", [size, spacing, tumour], maps.grey, maps.white, maps.brain, maps.affine)
     names = [] if masks else [f"_{name}{SUFFIX}" for name in (*MODALITIES, "seg")]
-    there = [not overwrite and _is_simulated(path, names, about) for path in paths]
-    for number, path in enumerate(paths, start=seed):
-        if there[number - seed]:
-            continue
+    for path in missing(paths, about, overwrite, names):
+        number = seed + paths.index(path)
         head = draw_head(maps, size, spacing, number, tumour)
         affine = centred_affine(head.labels.shape, (head.spacing,) * 3)
         if masks:
@@ -151,18 +157,23 @@ def prostate(
         size: voxels, three.
         spacing: mm, three.
         seed: of the first one.
-        overwrite: replace what is there already.
+        overwrite: replace what is there already; otherwise a run that was ended goes on with what is missing.
 
     Returns:
         The images.
+
+    Raises:
+        FileExistsError: when one is there that was made otherwise, before any is drawn.
     """
-    images, labels = (
-        _numbered(Path(out) / folder, "prostate", count, seed, overwrite) for folder in ("imagesTr", "labelsTr")
-    )
+    images, labels = (numbered(Path(out) / folder, "prostate", count, seed) for folder in ("imagesTr", "labelsTr"))
+    about = described("simulated", [size, spacing])
+    wanted = missing([*images, *labels], about, overwrite)
     for number, paths in enumerate(zip(images, labels), start=seed):
+        if not {*paths} & {*wanted}:
+            continue
         affine = centred_affine(tuple(size), tuple(spacing))
         for path, values in zip(paths, prostate_phantom(size, spacing, number)):
-            write_mask(path, values, affine, values.dtype, "simulated: no patient")
+            write_mask(path, values, affine, values.dtype, about)
     return [str(path) for path in images]
 
 
@@ -261,45 +272,6 @@ def edit(
     for path, mask in zip(paths, edited):
         write_mask(path, mask[0].numpy(), np.asarray(mask.affine))
     return [str(path) for path in paths]
-
-
-def _digest(maps: TissueMaps, *settings: Any) -> str:
-    """What tells heads that were made with other tissues or settings, short enough for the header of NIfTI."""
-    digest = hashlib.sha256(repr(tuple(np.asarray(one, dtype=float).tolist() for one in settings)).encode())
-    for values in (maps.grey, maps.white, maps.brain, maps.affine):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _is_simulated(path: Path, names: Sequence[str], about: str) -> bool:
-    """Whether a head, or the mask of one, is there and whole, to its last voxel; FileExistsError for another."""
-    if not path.exists():
-        return False
-    whole = True
-    for file in [path / f"{path.name}{name}" for name in names] or [path]:
-        try:
-            read_image(file)
-        except ValueError:  # cut or damaged: made again
-            whole = False
-            continue
-        except FileNotFoundError:
-            found = ""
-        else:
-            header: Any = nib.load(file).header
-            found = header["descrip"].item().decode(errors="replace")
-        if found != about:
-            raise FileExistsError(f"{path} is there, made otherwise: choose another folder or seed, or overwrite=True.")
-    return whole
-
-
-def _numbered(out: str | Path, stem: str, count: int, seed: int, overwrite: bool, ending: str = SUFFIX) -> list[Path]:
-    if not isinstance(count, int) or count < 1 or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"count must be a whole number above 0 and seed one from 0 up, got {count} and {seed}.")
-    if Path(out).suffix:
-        raise ValueError(f"out must be a folder, got {out}.")
-    paths = [Path(out) / f"{stem}_{number:03d}{ending}" for number in range(seed, seed + count)]
-    _refuse_existing(paths, overwrite)
-    return paths
 
 
 def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""Four small jobs that a kill may meet: a training, an inference, a synthetic set, a cross-validation."""
+"""Small jobs that a kill may meet: a training, an inference, a synthetic set, a cross-validation, sets of masks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from common.masks.__main__ import phantom, prostate, sample, simulate
 from common.utils.files import sha256_of
 from tests.bundles import classify_runs, generate_runs, inference_runs, training
-from tests.fixtures import REPOSITORY, two_part_mask, write_dataset, write_nifti
+from tests.fixtures import BUNDLE, REPOSITORY, two_part_mask, write_dataset, write_nifti
+from tests.masks.tissues import write_tissues
 
 
 def prepare_training(folder: Path) -> None:
@@ -63,6 +65,21 @@ def classify(folder: Path, out: Path) -> None:
     classify_runs.study(BRAIN, folder, out, max_epochs=3).run()
 
 
+def prepare_masks(folder: Path) -> None:
+    """The average anatomy of a small brain."""
+    folder.mkdir()
+    write_tissues(folder)
+
+
+def draw_masks(folder: Path, out: Path) -> None:
+    """Two of each kind that is numbered."""
+    sample(BUNDLE / "models" / "shape_model.npz", out / "sample", 2)
+    phantom(out / "phantom", 2, size=24)
+    prostate(out / "prostate", 2, (24, 24, 4), (4.0, 4.0, 9.0))
+    simulate(out / "heads", 2, 16, 12.0, tissues=str(folder))
+    simulate(out / "masks", 2, 16, 12.0, masks=True, tissues=str(folder))
+
+
 def shipped() -> str:
     """One hash over the weights of all bundles."""
     files = sorted(REPOSITORY.glob("bundles/*/models/*"))
@@ -74,5 +91,6 @@ JOBS = {
     "inference": (prepare_inference, infer),
     "set": (prepare_set, generate),
     "folds": (prepare_folds, classify),
+    "masks": (prepare_masks, draw_masks),
 }
 np.seterr(all="ignore")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -89,22 +86,6 @@ def test_folders_are_as_brats_has_them_and_others_are_not_overwritten(tissues, t
     with pytest.raises(FileExistsError, match="head_008"):
         simulate(tmp_path, size=16, spacing=12.0, seed=8, tissues=tissues)
     assert folder.endswith("head_007")
-
-
-@pytest.mark.parametrize("masks", [False, True])
-def test_a_set_that_was_ended_goes_on_with_what_is_missing_or_cut(tissues, tmp_path, monkeypatch, masks):
-    given = {"size": 16, "spacing": 12.0, "tissues": tissues, "masks": masks}
-    paths = [Path(path) for path in simulate(tmp_path / "a", 3, **given)]
-    files = sorted((tmp_path / "a").rglob("*.nii.gz"))
-    before = {path: path.read_bytes() for path in files}
-    first, last = (path if masks else path / f"{path.name}_t2.nii.gz" for path in (paths[0], paths[2]))
-    first.write_bytes(before[first][:-40])
-    last.unlink() if masks else shutil.rmtree(paths[2])
-    drawn = []
-    monkeypatch.setattr("common.masks.__main__.draw_head", lambda *args: drawn.append(args[3]) or draw_head(*args))
-    assert simulate(tmp_path / "a", 3, **given) == [str(path) for path in paths]
-    assert drawn == [0, 2]
-    assert {path: path.read_bytes() for path in files} == before
 
 
 def test_missing_maps_and_small_sizes_are_named(tissues, tmp_path, monkeypatch):

@@ -98,13 +98,10 @@ def test_bad_files_and_masks_are_named(masks, tmp_path):
         ShapeModel.fit(masks[:2], [(1, 1, 1)] * 2, LABELS)
 
 
-def test_shipped_model_draws_the_shipped_mask_again_and_overwrites_nothing(tmp_path, capsys):
+def test_shipped_model_draws_the_shipped_mask_again(tmp_path):
     nib = pytest.importorskip("nibabel")
-    command = ["sample", "--model", str(BUNDLE / "models" / "shape_model.npz"), "--out", str(tmp_path)]
-    main(command)
+    main(["sample", "--model", str(BUNDLE / "models" / "shape_model.npz"), "--out", str(tmp_path)])
     drawn, shipped = (nib.load(folder / "mask_000.nii.gz") for folder in (tmp_path, BUNDLE / "sample_data"))
     assert drawn.get_data_dtype() == np.uint8
     np.testing.assert_allclose(drawn.affine, shipped.affine)
     assert centred_dice(np.asanyarray(drawn.dataobj), np.asanyarray(shipped.dataobj)) > 0.99
-    with pytest.raises(SystemExit, match=r"mask_000\.nii\.gz is there already"):
-        main(command)
