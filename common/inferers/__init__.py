@@ -9,7 +9,13 @@ __getattr__, __dir__, __all__ = exported(
         "distillation": ["DistillationPrepareBatch"],
         "sampler": ["DiffusionSampler", "Samples"],
         "tiling": ["SliceSampler", "TiledNetwork"],
-        "training": ["ClassPrepareBatch", "ConditionalPrepareBatch", "TrainingInferer", "VariationalInferer"],
+        "training": [
+            "AutocastInferer",
+            "ClassPrepareBatch",
+            "ConditionalPrepareBatch",
+            "TrainingInferer",
+            "VariationalInferer",
+        ],
         "variational": [
             "BoundInferer",
             "VariationalDenoiser",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.engines.utils import DiffusionPrepareBatch
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SimpleInferer
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from ..diffusion.schedules import NoiseSchedule
 from ..diffusion.seeds import flat_classes
 from ..diffusion.steps import PREDICTION_TYPES
 from ..diffusion.variational import VariationalBound
+from ..networks.device import autocast, resolve_memory_format, resolve_precision
 
 
 class ConditionalPrepareBatch(DiffusionPrepareBatch):
@@ -158,6 +159,35 @@ class ClassPrepareBatch:
         if self.conditional:
             keywords["class_labels"] = torch.as_tensor(batchdata["class_index"]).to(device)
         return inputs, torch.as_tensor(batchdata["number"]), (), keywords
+
+
+class AutocastInferer(SimpleInferer):
+    """
+    Run a network under autocast and return float32; MONAI's ``amp`` is for CUDA alone, and scales losses always.
+
+    For networks that choose no precision of their own, such as classifiers and discriminators.
+
+    Args:
+        precision: of convolutions and products: a dtype, or a word that ``resolve_precision`` knows, with which images
+            also take the layout that is fast there; for float32 nothing is cast.
+
+    >>> AutocastInferer("bf16")(torch.ones(1, 3), nn.Linear(3, 2)).dtype
+    torch.float32
+    """
+
+    def __init__(self, precision: str | torch.dtype) -> None:
+        super().__init__()
+        self.precision = precision
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """What ``network`` makes of ``inputs``, in float32."""
+        dtype = self.precision
+        if isinstance(dtype, str):
+            dtype = resolve_precision(dtype, inputs.device)
+            if inputs.ndim > 3 and (layout := resolve_memory_format("auto", inputs.device, inputs.ndim - 2, dtype)):
+                inputs = inputs.contiguous(memory_format=layout)
+        with autocast(inputs.device.type, dtype):
+            return super().__call__(inputs, network, *args, **kwargs).float()
 
 
 class TrainingInferer(Inferer):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..features.backbones import PREPROCESSING
 from ..features.features import FeatureNetwork
+from ..networks.device import autocast, resolve_precision
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class ContentLoss(nn.Module):
         pixel_weight: of the images' squared error.
         feature_weight: of the activations' squared error; the paper's 0.006 brings it to the scale of the images.
         device: of VGG16.
+        precision: of VGG16, see ``resolve_precision``.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -42,9 +44,11 @@ class ContentLoss(nn.Module):
         pixel_weight: float = 1.0,
         feature_weight: float = 0.006,
         device: str | torch.device = "cpu",
+        precision: str = "fp32",
     ) -> None:
         super().__init__()
         self.pixel_weight, self.feature_weight = pixel_weight, feature_weight
+        self.dtype = resolve_precision(precision, torch.device(device))
         self.features = None if weights is None else FeatureNetwork("vgg16", weights, device=device)
         if self.features is None:
             logger.warning("No vgg16_weights: the content loss is the squared error of the images alone.")
@@ -67,4 +71,5 @@ class ContentLoss(nn.Module):
         """Of the deepest level, with gradients, which ``FeatureNetwork.maps`` does not keep."""
         spec, network = self.features.spec, self.features.network  # type: ignore[union-attr]
         prepared = PREPROCESSING[spec.preprocessing][0](images.float().expand(-1, 3, -1, -1))
-        return spec.maps(network, prepared)[-1]  # type: ignore[misc]
+        with autocast(images.device.type, self.dtype):
+            return spec.maps(network, prepared)[-1].float()  # type: ignore[misc]

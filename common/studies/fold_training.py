@@ -16,12 +16,12 @@ from ignite.metrics import Accuracy, Loss
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import EarlyStopHandler, ValidationHandler
-from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 from torch import nn
 
 from ..handlers.guards import EpochSeeding, StopOnNonFiniteLoss, epoch_seed
-from ..networks.device import autocast, resolve_memory_format, resolve_precision
+from ..inferers.training import AutocastInferer
+from ..networks.device import resolve_memory_format, resolve_precision
 
 logger = logging.getLogger(__name__)
 _KEYS = ("image", "class_index")
@@ -88,29 +88,6 @@ class TrainingPlan:
             drop_last=training and len(items) > self.batch_size,
             num_workers=self.num_workers,
         )
-
-
-class AutocastInferer(SimpleInferer):
-    """
-    Run a network under autocast and return float32; MONAI's ``amp`` is for CUDA alone, and scales losses always.
-
-    Args:
-        dtype: of convolutions and products; for float32 nothing is cast.
-
-    >>> AutocastInferer(torch.bfloat16)(torch.ones(1, 3), nn.Linear(3, 2)).dtype
-    torch.float32
-    """
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.dtype = dtype
-
-    def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
-        """(N, classes) logits of ``inputs``, float32."""
-        with autocast(inputs.device.type, self.dtype):
-            return super().__call__(inputs, network, *args, **kwargs).float()
 
 
 def train_fold(
