@@ -36,7 +36,7 @@ def pending_cases(
     provenance: Mapping[str, Any] | None = None,
     source_name: str = "image",
     names: OutputNames | None = None,
-    partners: Mapping[str, str | Path | None] | None = None,
+    partners: Mapping[str, str | Path | Mapping[str, str] | None] | None = None,
     channels: Sequence[str] = (),
 ) -> list[dict[str, str]]:
     """
@@ -53,7 +53,7 @@ def pending_cases(
         provenance: what makes the outputs, as ``SaveImaged`` has it, for the comparison with what made those there.
         source_name: as in ``SaveImaged``.
         names: of outputs; None for the stems of ``files``.
-        partners: further files of a case by their keys, as ``hole``; None is left out.
+        partners: further files of a case by their keys, as ``hole``, or those of each file; None is left out.
         channels: names of those that ``SaveImaged`` writes one by one.
 
     Returns:
@@ -67,7 +67,9 @@ def pending_cases(
     cases = []
     places = {key: where for key, where in {"hole": hole, **(partners or {})}.items() if where is not None}
     for file in files:
-        case = {"image": file, **{key: find_partner(where, file, names.place(file)) for key, where in places.items()}}
+        case = {"image": file}
+        for key, where in places.items():
+            case[key] = where[file] if isinstance(where, Mapping) else find_partner(where, file, names.place(file))
         paths = output_paths(file, output_dir, postfix, MAPS if num_samples > 1 else (), ending, names)
         others = [path for name, path in paths.items() if name != "pred"]
         others += [paths["pred"].with_name(f"{stem_of(paths['pred'])}{end}") for end in also]

@@ -91,7 +91,8 @@ def folder_cases(
         raise FileNotFoundError(f"No folder {root}: set dataset_dir to a folder with a folder a case.")
     group = subject_rule(group_of)
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        inside = {file: re.split("[_-]", stem_of(file))[-1] for file in find_images(folder, kinds=("nifti",))}
+        files_here = find_images(folder, kinds=("nifti",), generated=True)  # a drawn set is a data set too
+        inside = {file: re.split("[_-]", stem_of(file))[-1] for file in files_here}
         found = {key: [file for file, end in inside.items() if end in ends] for key, ends in files.items()}
         if not any(found.values()):
             continue

@@ -22,6 +22,8 @@ class OutputNames:
         anonymous: whether outputs are called "case_0001" and so on, in the order of ``files``, in no sub-folder, and
             records leave out the names of inputs.
         table: CSV file that ``write_table`` then makes, which says whose outputs they are; None for none.
+        leave_off: ends of names that are left off, such as "_t1" of the first of a case's files.
+        own_folder: whether the outputs of each input lie in a folder of its name.
 
     Raises:
         ValueError: for a table of names that are not anonymous.
@@ -39,10 +41,13 @@ class OutputNames:
         root: str | Path | None = None,
         anonymous: bool = False,
         table: str | Path | None = None,
+        leave_off: Sequence[str] = (),
+        own_folder: bool = False,
     ) -> None:
         if table and not anonymous:
             raise ValueError(f"names_table {table}: a table of names belongs to --anonymous_names True.")
         self.root, self.anonymous, self.table = root, anonymous, table
+        self.leave_off, self.own_folder = tuple(leave_off), own_folder
         self._numbers = {str(file): number for number, file in enumerate(files, 1)}
 
     def place(self, file: str | Path) -> Path:
@@ -54,7 +59,9 @@ class OutputNames:
     def of(self, file: str | Path) -> str:
         """The name of an input's outputs, with their sub-folder."""
         if not self.anonymous:
-            return (self.place(file) / stem_of(file)).as_posix()
+            stem = stem_of(file)
+            name = next((stem.removesuffix(end) for end in self.leave_off if stem.endswith(end)), stem)
+            return (self.place(file) / name / name if self.own_folder else self.place(file) / name).as_posix()
         if str(file) not in self._numbers:
             raise ValueError(f"{file}: no input of this run, so it has no anonymous name.")
         return f"case_{self._numbers[str(file)]:04d}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from skimage import exposure
 from torch import Tensor, nn
 
 from ..networks.weights import load_strictly, read_checkpoint, state_dict_of
+from ..transforms.modalities import only_channel
 from ..utils.files import sha256_of
 from ..utils.images import plain_images
 from .backbones import PREPROCESSING
@@ -51,13 +52,16 @@ class FeatureNetwork:
         equalise: equalise the histogram of every volume first.
         device: to compute on.
         registry: name -> entry, for networks of one's own.
+        channel_names: of images with several channels, such as modalities.
+        only: one of them, which alone is looked at; the network must have been trained to read it with the others
+            black.
 
     Attributes:
         label: name as it stands in results; weights other than the registered ones add the start of their sha256.
         spec: the entry; ``spec.spatial_dims`` and ``spec.channels`` say which images it reads.
 
     Raises:
-        KeyError: for an unknown name.
+        KeyError: for an unknown name, or ``only`` that is no channel's.
         FileNotFoundError: when there are no weights; says which file to get from where.
         ValueError: when their file is damaged or belongs to another network; names file and first keys that differ.
 
@@ -72,7 +76,12 @@ class FeatureNetwork:
         equalise: bool = False,
         device: str | torch.device = "cpu",
         registry: Mapping[str, NetworkSpec] | None = None,
+        channel_names: Sequence[str] = (),
+        only: str | None = None,
     ) -> None:
+        if only is not None and only not in channel_names:
+            raise KeyError(f"No channel {only!r} among {list(channel_names)}.")
+        self.only, self._channel = only, None if only is None else list(channel_names).index(only)
         self.name, self.spec, self.equalise = name, spec_of(name, registry), equalise
         self.device = torch.device(device)
         self.weights = _find_weights(name, self.spec, weights)
@@ -89,7 +98,8 @@ class FeatureNetwork:
     def label(self) -> str:
         """Such as ``med3d_resnet50, equalised``."""
         known = self.spec.sha256 is None or self.sha256.startswith(self.spec.sha256)
-        return (self.name if known else f"{self.name}-{self.sha256[:8]}") + (", equalised" if self.equalise else "")
+        name = self.name if known else f"{self.name}-{self.sha256[:8]}"
+        return ", ".join([name, *(["equalised"] if self.equalise else []), *([self.only] if self.only else [])])
 
     def describe(self) -> dict[str, Any]:
         """What a reader needs to compute the same features."""
@@ -100,6 +110,7 @@ class FeatureNetwork:
             "licence": self.spec.licence,
             "preprocessing": PREPROCESSING[self.spec.preprocessing][1],
             "histogram_equalised": self.equalise,
+            **({"only": self.only} if self.only else {}),
             "spatial_dims": self.spec.spatial_dims,
             "channels": self.spec.channels,
         }
@@ -152,6 +163,7 @@ class FeatureNetwork:
         if x.shape[1] not in (1, channels):
             raise ValueError(f"{self.name} reads {_counted(channels)}, got {x.shape[1]}.")
         x = equalise(x) if self.equalise else x
+        x = x if self._channel is None else only_channel(x, self._channel)
         x = x.expand(-1, channels, *x.shape[2:]).to(self.device)
         return self._on_whole_volumes.pad(PREPROCESSING[self.spec.preprocessing][0](x))
 

@@ -69,6 +69,7 @@ def build_segmenter(
     spatial_dims: int = 3,
     channels: Sequence[int] = (16, 32, 64, 128),
     strides: Sequence[int | Sequence[int]] | None = None,
+    in_channels: int = 1,
 ) -> UNet:
     """
     The small U-Net that a bundle's segmenter config trains.
@@ -78,9 +79,10 @@ def build_segmenter(
         spatial_dims: 2 or 3.
         channels: a level.
         strides: from level to level; 2 by default. Thick slices take (2, 2, 1).
+        in_channels: of the volumes, such as modalities.
     """
     steps = (2,) * (len(channels) - 1) if strides is None else tuple(strides)
-    return UNet(spatial_dims, 1, 1 + num_labels, channels, steps, num_res_units=2, norm="instance")  # type: ignore
+    return UNet(spatial_dims, in_channels, 1 + num_labels, channels, steps, num_res_units=2, norm="instance")  # type: ignore
 
 
 class Segmenter:

@@ -115,6 +115,34 @@ class Head:
         return np.where((parts == 0) & self.brain, BRAIN, parts).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class HeadMasks:
+    """
+    Masks of simulated heads to generate from, as a shape model draws masks.
+
+    Attributes:
+        size: voxels, one a side or three.
+        step: mm of a voxel.
+        tissues: folder of tissue maps, see ``TissueMaps.load``; read when the first mask is drawn.
+
+    >>> HeadMasks(16, 12.0).spacing
+    (12.0, 12.0, 12.0)
+    """
+
+    size: int | Sequence[int]
+    step: float
+    tissues: str | None = None
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """mm of a voxel."""
+        return (self.step, self.step, self.step)
+
+    def sample(self, seed: int) -> np.ndarray:
+        """The mask of ``draw_head`` with this seed, uint8: tumour parts 1 to 3, the rest of the brain 4."""
+        return draw_head(TissueMaps.load(self.tissues), self.size, self.step, seed).mask
+
+
 def draw_head(
     maps: TissueMaps, size: int | Sequence[int] = 96, spacing: float | None = None, seed: int = 0, tumour: bool = True
 ) -> Head:

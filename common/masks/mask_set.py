@@ -13,6 +13,7 @@ from ..data.finder import find_images, stem_of
 from ..data.reader import LoadImaged, read_image
 from ..transforms.checks import CheckImaged
 from .files import SUFFIX, write_mask
+from .heads import HeadMasks
 from .shape_model import ShapeModel, centred_affine
 
 
@@ -20,7 +21,7 @@ def mask_set(
     out: str | Path,
     count: int,
     seed: int = 0,
-    model: str | Path | None = None,
+    model: str | Path | ShapeModel | HeadMasks | None = None,
     masks_dir: str | Path | None = None,
     edits: Sequence[Callable[..., Any]] = (),
     overwrite: bool = False,
@@ -34,7 +35,7 @@ def mask_set(
         out: folder of the masks.
         count: how many.
         seed: of the first one; it stands in the name.
-        model: shape model (.npz) to draw from.
+        model: shape model to draw from, or its file (.npz), or ``HeadMasks``.
         masks_dir: a folder of NIfTI masks instead, taken in turns and edited.
         edits: transforms of "mask" that change it; random ones of MONAI draw from the mask's seed.
         overwrite: replace masks that are there and differ.
@@ -60,7 +61,8 @@ def mask_set(
     sources = find_images(masks_dir, kinds=("nifti",), recursive=True) if masks_dir else []
     if masks_dir and not sources:
         raise ValueError(f"{masks_dir}: a folder of NIfTI masks was expected.")
-    shapes = None if masks_dir else ShapeModel.load(str(model))
+    known = isinstance(model, (ShapeModel, HeadMasks))
+    shapes: Any = None if masks_dir else model if known else ShapeModel.load(str(model))
     change = Compose([LoadImaged("mask", spatial_dims=3), CheckImaged("mask", whole_numbers=True), *edits])
     paths = []
     for number in range(seed, seed + count):

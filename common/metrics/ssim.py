@@ -242,6 +242,7 @@ class SetMSSSIM(SetMetric):
         value_range: smallest and largest possible value; intensities are counted from the smallest.
         seed: of the draw; the same seed gives the same pairs for sets of the same length.
         max_images: kept of each set and process.
+        title: of what the images show, such as a modality; stands in the label.
 
     Raises:
         ValueError: for another ``of``.
@@ -261,15 +262,17 @@ class SetMSSSIM(SetMetric):
         value_range: Sequence[float] = (-1.0, 1.0),
         seed: int = 0,
         max_images: int = 256,
+        title: str = "",
     ) -> None:
         super().__init__(max_images=max_images)
+        self.title = title
         self.of, self.num_pairs, self.seed = side_of(of), num_pairs, seed
         self.value_range = (float(value_range[0]), float(value_range[1]))
 
     @property
     def label(self) -> str:
-        """``ms_ssim`` or ``ms_ssim_real``."""
-        return "ms_ssim" if self.of == "generated" else "ms_ssim_real"
+        """``ms_ssim`` or ``ms_ssim_real``, with a title such as ``ms_ssim[t1]``."""
+        return ("ms_ssim" if self.of == "generated" else "ms_ssim_real") + (f"[{self.title}]" if self.title else "")
 
     def _evaluate(self, generated: list[Tensor], real: list[Tensor]) -> dict[str, Any]:
         """Mean, its interval over images, number of images and pairs, scales."""

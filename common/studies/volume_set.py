@@ -9,16 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.checks import is_done
+import numpy as np
+
+from ..data.checks import is_done, opens
 from ..data.finder import stem_of
 from ..data.image_file import read_record
 from ..data.lists import Case
-from ..data.names import output_paths
+from ..data.names import OutputNames, channel_paths, output_paths
+from ..data.reader import read_image
+from ..masks.files import write_mask
 from ..utils.files import sha256_of, written_whole
 from ..visualize.pictures import save_figure, sheet, slice_panels
 from .synthetic import MANIFEST
 
-LAYOUTS = {"plain": ("images", "labels", ""), "nnunet": ("imagesTr", "labelsTr", "0000")}
+LAYOUTS = {"plain": ("images", "labels", ""), "nnunet": ("imagesTr", "labelsTr", "0000"), "brats": ("", "masks", "")}
 """Folders of volumes and masks, and what follows the name of a volume: nnU-Net's number of the channel."""
 
 _RECORDED = ("seed", "steps", "step_rule", "weights_sha256")
@@ -54,9 +58,13 @@ def finish_set(
     provenance: Mapping[str, Any],
     labels: Mapping[str, int],
     layout: str = "plain",
+    channels: Sequence[str] = (),
+    published_labels: Mapping[str, int] | None = None,
 ) -> Path | None:
     """
     List a set that is complete: ``manifest.csv``, ``contact_sheet.png``, and ``dataset.json`` for nnU-Net.
+
+    With the layout "brats" each case is a folder of its name, into which its segmentation is written too.
 
     Args:
         masks: of the set, in the order of the rows.
@@ -64,6 +72,8 @@ def finish_set(
         provenance: what makes the volumes.
         labels: name -> value.
         layout: see ``places``.
+        channels: names of the files of each case, such as modalities; none where a volume is one file.
+        published_labels: name -> value in segmentations of the layout "brats"; what is not named becomes 0.
 
     Returns:
         Path of the manifest; None where volumes are missing, with a notice.
@@ -72,14 +82,29 @@ def finish_set(
         FileExistsError: when a volume is there that was made otherwise.
     """
     where = places(output_dir, layout)
-    volumes = [output_paths(mask, where["images"], where["postfix"], ending=".nii.gz")["pred"] for mask in masks]
+    names = OutputNames(own_folder=layout == "brats")
+    wholes = [
+        output_paths(mask, where["images"], where["postfix"], ending=".nii.gz", names=names)["pred"] for mask in masks
+    ]
+    files = [channel_paths(whole, channels) or [whole] for whole in wholes]
     # the last of several processes alone reads them all
-    missing = [volume for volume in volumes if not volume.is_file()]
-    missing = missing or [v for v, m in zip(volumes, masks) if not is_done(v, (), provenance, {"mask": m})]
+    missing = [volume for volumes in files for volume in volumes if not volume.is_file()]
+    missing = missing or [
+        first
+        for (first, *rest), mask, whole in zip(files, masks, wholes)
+        if not is_done(first, rest, provenance, {"mask": mask}, record_path=_record_path(whole))
+    ]
     if missing:
-        logger.info(f"{len(missing)} of {len(masks)} volumes are missing, such as {missing[0]}.")
+        logger.info(f"{len(missing)} volumes of {len(masks)} masks are missing, such as {missing[0]}.")
         return None
-    rows = [_row(volume, mask, Path(output_dir)) for volume, mask in zip(volumes, masks)]
+    rows = [
+        _row(volumes, mask, Path(output_dir), _record_path(whole), channels)
+        for volumes, mask, whole in zip(files, masks, wholes)
+    ]
+    if layout == "brats":
+        for mask, whole in zip(masks, wholes):
+            place = whole.with_name(f"{stem_of(mask)}_seg.nii.gz")
+            _write_segmentation(place, mask, labels, published_labels or labels)
     if layout == "nnunet":
         content = {
             "channel_names": {"0": "MR"},
@@ -91,9 +116,10 @@ def finish_set(
         with written_whole(Path(output_dir) / "dataset.json") as temporary:
             temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
     panels = []
-    for volume, mask in list(zip(volumes, masks))[:_SHOWN]:
+    shown = [(volume, mask) for volumes, mask in zip(files, masks) for volume in volumes]
+    for volume, mask in shown[:_SHOWN]:
         row = slice_panels(volume, mask)[0]
-        panels.append([row[0]._replace(title=f"{stem_of(mask)} (synthetic)", labels=None), *row])
+        panels.append([row[0]._replace(title=f"{stem_of(volume)} (synthetic)", labels=None), *row])
     save_figure(sheet(panels, width=8.0), Path(output_dir) / "contact_sheet.png")
     manifest = Path(output_dir) / MANIFEST
     with written_whole(manifest) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -137,8 +163,24 @@ def training_cases(
     return drawn if train_on == "synthetic" else [*real, *drawn]
 
 
-def _row(volume: Path, mask: str, root: Path) -> dict[str, Any]:
-    record = read_record(volume.with_name(f"{stem_of(volume)}.json")) or {}
-    paths = {"path": volume.relative_to(root).as_posix(), "mask": Path(mask).relative_to(root).as_posix()}
+def _record_path(volume: Path) -> Path:
+    return volume.with_name(f"{stem_of(volume)}.json")
+
+
+def _row(
+    volumes: Sequence[Path], mask: str, root: Path, record_path: Path, channels: Sequence[str] = ()
+) -> dict[str, Any]:
+    record, first = read_record(record_path) or {}, volumes[0]
+    paths = {"path": first.relative_to(root).as_posix(), "mask": Path(mask).relative_to(root).as_posix()}
     found = {f"quality_{name}": value for name, value in (record.get("quality") or {}).items()}
-    return {**paths, **{k: record.get(k) for k in _RECORDED}, "synthetic": True, "sha256": sha256_of(volume), **found}
+    row = {**paths, **{k: record.get(k) for k in _RECORDED}, "synthetic": True, "sha256": sha256_of(first), **found}
+    return row | {f"sha256_{name}": sha256_of(volume) for name, volume in zip(channels, volumes)}
+
+
+def _write_segmentation(path: Path, mask: str, labels: Mapping[str, int], published: Mapping[str, int]) -> None:
+    """The labels of a mask as a data set publishes them; a file that cannot be read is written again."""
+    if not opens(path):
+        image = read_image(mask)
+        inside = {value: image.values[0] == value for value in labels.values()}
+        segmentation = sum(inside[value] * published.get(name, 0) for name, value in labels.items())
+        write_mask(path, np.asarray(segmentation), image.affine)
