@@ -16,7 +16,7 @@ import torch
 from scipy.stats import norm
 
 from common.metrics.consistency import classification_scores
-from common.metrics.frechet import GaussianStatistics, fid, fid_interval
+from common.metrics.frechet import FrechetDistanceMetric, GaussianStatistics, fid, fid_interval
 from common.metrics.intervals import (
     binomial_interval,
     bootstrap_interval,
@@ -115,6 +115,29 @@ def frechet(n: int) -> Kind:
     return Kind("jackknife of FID", f"8 features, {n} and {n}", None, draw)
 
 
+class _Features:
+    """Images that are their own features."""
+
+    label, describe = "as they are", dict
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)
+
+
+def frechet_difference(n: int) -> Kind:
+    """FID of two methods to the same real images, compared by the jackknife over groups of pairs."""
+
+    def draw(rng: np.random.Generator) -> tuple[float, Interval]:
+        real = torch.from_numpy(rng.normal(size=(n, 1, 8)))
+        methods = [FrechetDistanceMetric(_Features(), groups=10) for _ in range(2)]  # type: ignore[arg-type]
+        for metric, spread in zip(methods, (0.6, 0.4)):
+            metric(real + 0.3 + torch.from_numpy(rng.normal(size=real.shape)) * spread, real)
+        found = methods[0].difference(methods[1])
+        return found["value"], found["interval95"]
+
+    return Kind("jackknife of FID differences", f"8 features, {n} pairs", None, draw)
+
+
 def neighbours(n: int) -> Kind:
     """Coverage by subsampling."""
 
@@ -197,6 +220,7 @@ KINDS = [
     kernel_distance(100, True),
     frechet(40),
     frechet(400),
+    frechet_difference(100),
     neighbours(200),
     similarity(40),
     folds(5, 0.0),

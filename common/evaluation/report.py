@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..metrics.base import gathered
 from ..utils.images import release_memory
 from .results import (
     RESAMPLES,
+    difference_of_means,
     document,
     entry_of,
     markdown_table,
@@ -257,8 +259,7 @@ class MethodTable(_Report):
     Handler that writes ``metrics.json`` and ``metrics.md``: a row a method, a column a metric, the same cases.
 
     Means over cases have a bootstrap interval of 95 % over cases, or over their groups as in ``MetricsReport``, others
-    their own; ratios and shares are paired by
-    case.
+    their own; ratios, shares and differences are paired by case (of FID, by group of cases).
 
     Args:
         metrics: see ``method_metrics``; the objects that the engine's handlers update.
@@ -268,6 +269,7 @@ class MethodTable(_Report):
         ratios: column -> new column, each method's mean over the reference's.
         won_back: column -> the degraded images' method; a further column says what share of the difference between
             degraded and clean images a method wins back.
+        compared_with: the method whose values are taken from those of every other but the reference; None for none.
         context: what else belongs to the result.
         seed: of the bootstrap; recorded.
 
@@ -290,11 +292,14 @@ class MethodTable(_Report):
         reference: str = "original",
         ratios: Mapping[str, str] | None = None,
         won_back: Mapping[str, str] | None = None,
+        compared_with: str | None = None,
         context: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(output_dir, context, seed, RESAMPLES)
-        self.metrics, self.reference = metrics, reference
+        self.metrics, self.reference, self.compared_with = metrics, reference, compared_with
+        if compared_with is not None:
+            _check_names("compared_with", [compared_with], metrics)
         self.titles = {method: (titles or {}).get(method, method) for method in metrics}
         self.ratios, self.won_back = dict(ratios or {}), dict(won_back or {})
         wanted = {(reference, column) for column in (*self.ratios, *self.won_back)}
@@ -311,7 +316,31 @@ class MethodTable(_Report):
             if method != self.reference:
                 results.update(self._derived(method, values))
             rows[method] = {"title": self.titles[method], "metrics": results}
-        return {"methods": rows}
+        if self.compared_with is None:
+            return {"methods": rows}
+        for method, row in rows.items():
+            if method not in (self.compared_with, self.reference):
+                row["differences"] = self._differences(method, values)
+        number = sum(len(row.get("differences", ())) for row in rows.values())
+        return {"methods": rows, "comparisons": {"with": self.titles[self.compared_with], "number": number}}
+
+    def _differences(self, method: str, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Each metric of a method that the other method has too, minus the other's."""
+        results, other = {}, str(self.compared_with)
+        for name, metric in self.metrics[method].items():
+            theirs = self.metrics[other].get(name)
+            label = getattr(metric, "label", name)
+            if theirs is None:
+                continue
+            if values[method][name] is not None:
+                pair = np.stack([values[method][name], values[other][name]], axis=1)
+                known = ~np.isnan(pair).any(axis=1)
+                clusters = None if self._clusters is None else self._clusters[known]
+                results[label] = entry_of(pair[known], difference_of_means, self.seed, self.resamples, clusters)
+            elif hasattr(metric, "difference"):
+                with suppress(ValueError):  # too few images, which its own entry says
+                    results[label] = metric.difference(theirs)
+        return results
 
     def _derived(self, method: str, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         results = {

@@ -8,7 +8,7 @@ import math
 import platform
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,11 @@ def ratio_of_means(rows: np.ndarray) -> float:
     return float(rows[:, 0].mean() / rows[:, 1].mean())
 
 
+def difference_of_means(rows: np.ndarray) -> float:
+    """Mean of the first column minus the mean of the second, (n, 2)."""
+    return float((rows[:, 0] - rows[:, 1]).mean())
+
+
 def share_won_back(rows: np.ndarray) -> float:
     """(method - degraded) / (clean - degraded) of the means of (n, 3) in that order; NaN where none was lost."""
     method, degraded, clean = rows.mean(0)
@@ -163,18 +168,31 @@ def table_rows(content: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 
 def markdown_table(content: Mapping[str, Any]) -> str:
     """
-    The results as a table: a row a metric, or a row a method and a column a metric.
+    The results as a table: a row a metric, or a row a method and a column a metric, then the differences of methods.
 
     The feature network stands in a metric's name, so no two share a row's or a column's meaning.
     """
     if "methods" not in content:
-        head = ["metric", "value", "95 % interval", "n"]
-        rows: list[Sequence[str]] = list(table_rows(content))
-    else:
-        methods = content["methods"].values()
-        columns = list(dict.fromkeys(name for row in methods for name in row["metrics"]))
-        head = ["method", *columns]
-        rows = [[row["title"], *(cell(row["metrics"].get(name)) for name in columns)] for row in methods]
+        return _table(["metric", "value", "95 % interval", "n"], table_rows(content))
+    methods = content["methods"].values()
+    text = _method_rows(methods, "metrics")
+    if compared := content.get("comparisons"):
+        text += (
+            f"\nEach value minus that of {compared['with']}, of the same cases, with its interval of 95 %. Where "
+            f"nothing differs, about one in twenty of these {compared['number']} intervals leaves out 0 by chance.\n\n"
+        )
+        text += _method_rows([row for row in methods if "differences" in row], "differences")
+    return text
+
+
+def _method_rows(methods: Iterable[Mapping[str, Any]], key: str) -> str:
+    methods = list(methods)
+    columns = list(dict.fromkeys(name for row in methods for name in row[key]))
+    rows = [[row["title"], *(cell(row[key].get(name)) for name in columns)] for row in methods]
+    return _table(["method", *columns], rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines) + "\n"
 

@@ -151,15 +151,20 @@ def fid_interval(generated: Groups, real: Groups, value: float) -> list[float] |
     Returns:
         ``[low, high]``, low not below 0; None for one group, or when fewer than two vectors would be left.
     """
+    left_out = _left_out(generated, real)
+    interval = left_out and jackknife_interval(value, *left_out)
+    return [max(0.0, interval[0]), interval[1]] if interval else None
+
+
+def _left_out(generated: Groups, real: Groups) -> tuple[list[float], list[float]] | None:
+    """Distance without each group that has cases, and all cases over those of it; None where too few are left."""
     sides = (generated, real)
     used = [i for i in range(len(real)) if all(own[i].n for own in sides)]
     kept = {i: [_merged(own, without=i) for own in sides] for i in used}
     if any(own.n < 2 for left in kept.values() for own in left):
         return None
     total = sum(part.n for own in sides for part in own)
-    ratios = [total / sum(own[i].n for own in sides) for i in used]
-    interval = jackknife_interval(value, [_distance(*left) for left in kept.values()], ratios)
-    return interval and [max(0.0, interval[0]), interval[1]]
+    return [_distance(*left) for left in kept.values()], [total / sum(own[i].n for own in sides) for i in used]
 
 
 def _distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
@@ -235,8 +240,23 @@ class FrechetDistanceMetric(FeatureSetMetric):
             if not everyone:
                 raise ValueError(f"{self.label}: no images seen.")
             generated, real = ([_merged(parts) for parts in zip(*sides)] for sides in zip(*everyone))
+            self._all = (generated, real)
             self._result = self._measured(generated, real)
         return self._result
+
+    def difference(self, other: FrechetDistanceMetric) -> dict[str, Any]:
+        """
+        This distance minus that of another set of images of the same real ones, which were seen with each.
+
+        Returns:
+            "value", "interval95" of the jackknife over the same groups of pairs (None where there is none), and "n".
+        """
+        value = self.report()["value"] - other.report()["value"]
+        own, others = _left_out(*self._all), _left_out(*other._all)
+        interval = None
+        if own and others and own[1] == others[1]:
+            interval = jackknife_interval(value, [a - b for a, b in zip(own[0], others[0])], own[1])
+        return {"value": value, "interval95": interval, "n": sum(part.n for part in self._all[1])}
 
     def _measured(self, generated: Groups, real: Groups) -> dict[str, Any]:
         a, b = _merged(generated), _merged(real)

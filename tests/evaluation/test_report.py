@@ -201,6 +201,29 @@ def test_ratios_are_to_the_clean_images_and_the_files_are_written(tmp_path):
     assert (tmp_path / "metrics.json").is_file()
 
 
+def test_methods_are_compared_with_one_of_them_case_by_case(tmp_path):
+    clean = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    metrics = method_metrics(["half", "third", "clean"], {"mse": MSEMetric, "psnr": PeakSignalToNoise}, "clean")
+    for name, factor in (("half", 1 / 2), ("third", 1 / 3)):
+        for metric in metrics[name].values():
+            metric(factor * clean, clean)
+    table = MethodTable(metrics, tmp_path, {"half": "Half"}, "clean", compared_with="half")
+    content = table.collect()
+    power = (clean**2).mean((1, 2, 3)).double().numpy()
+    found = content["methods"]["third"]["differences"]["mse"]
+    assert found["value"] == pytest.approx(power.mean() * (4 / 9 - 1 / 4))
+    assert found["interval95"] == pytest.approx(bootstrap_interval(power * (4 / 9 - 1 / 4)), rel=1e-5)
+    psnr = content["methods"]["third"]["differences"]["psnr"]
+    assert psnr["interval95"] == pytest.approx([10 * math.log10(9 / 16)] * 2, rel=1e-5), "the same in every case"
+    assert content["comparisons"] == {"with": "Half", "number": 2}
+    assert [name for name, row in content["methods"].items() if "differences" in row] == ["third"]
+    text = markdown_table(content)
+    assert "Each value minus that of Half, of the same cases" in text
+    assert text.splitlines()[-1].startswith("| third | ")
+    with pytest.raises(ValueError, match="compared_with name"):
+        MethodTable(metrics, tmp_path, reference="clean", compared_with="quarter")
+
+
 def test_a_derived_column_without_its_column_is_refused(tmp_path):
     metrics = method_metrics(["a", "clean"], {"psnr": PeakSignalToNoise}, "clean", [])
     with pytest.raises(ValueError, match="There is no psnr of 'clean'"):

@@ -167,3 +167,23 @@ def test_memory_does_not_grow_and_the_order_of_the_images_does_not_matter():
         metric(generated)
     with pytest.raises(ValueError, match="groups must be"):
         FrechetDistanceMetric(network, groups=0)
+
+
+def test_distances_of_the_same_real_images_are_compared_by_groups_of_pairs():
+    real = torch.rand(60, 1, 8, 8, generator=seeded(0))
+    noise = torch.randn(60, 1, 8, 8, generator=seeded(1))
+    metrics = {
+        scale: FrechetDistanceMetric(FeatureNetwork(f"{__name__}:Slices"), groups=10) for scale in (0.1, 0.11, 0.5)
+    }
+    for scale, metric in metrics.items():
+        metric(real + scale * noise, real)
+    assert metrics[0.1].difference(metrics[0.1]) == {"value": 0.0, "interval95": [0.0, 0.0], "n": 60}
+    found = metrics[0.11].difference(metrics[0.1])
+    assert found["value"] == metrics[0.11].report()["value"] - metrics[0.1].report()["value"]
+    low, high = found["interval95"]
+    alone = metrics[0.11].report()["interval95"]
+    assert high - low < 0.5 * (alone[1] - alone[0]), "what both share cancels"
+    assert metrics[0.5].difference(metrics[0.1])["interval95"][0] > 0
+    other = FrechetDistanceMetric(FeatureNetwork(f"{__name__}:Slices"), groups=10)
+    other(noise[:30], real[:30])
+    assert other.difference(metrics[0.1])["interval95"] is None, "of other cases"
