@@ -318,9 +318,9 @@ class MethodTable(_Report):
             rows[method] = {"title": self.titles[method], "metrics": results}
         if self.compared_with is None:
             return {"methods": rows}
-        for method, row in rows.items():
+        for method, found in rows.items():
             if method not in (self.compared_with, self.reference):
-                row["differences"] = self._differences(method, values)
+                found["differences"] = self._differences(method, values)
         number = sum(len(row.get("differences", ())) for row in rows.values())
         return {"methods": rows, "comparisons": {"with": self.titles[self.compared_with], "number": number}}
 
