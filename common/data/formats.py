@@ -33,16 +33,20 @@ _TURNED_MARKS = (b"eXIf", b"Exif\0\0", b"Raw profile type", b"XML:com.adobe.xmp"
 _PNG, _PNG_GREY = b"\x89PNG\r\n\x1a\n", 0
 
 
-def read_nifti_header(path: Path) -> ImageHeader:
+def read_nifti_header(path: Path, stacked: bool = False) -> ImageHeader:
     """
     Sides, affine and number of channels of a NIfTI file, from its first bytes alone.
+
+    Args:
+        path: of the file.
+        stacked: whether a fourth axis may hold channels, as in files of several MR sequences; they are not counted.
 
     Raises:
         Unsuitable: for more than three dimensions, complex numbers, more than ``MAX_VOXELS``, an affine that gives no
             place, voxels within the header or an infinite scale; the message names the file.
         Exception: of nibabel, when this is no NIfTI file.
     """
-    return _header(path, _stored_header(path))
+    return _header(path, _stored_header(path), stacked)
 
 
 def nifti_shape(path: Path) -> tuple[int, ...]:
@@ -161,8 +165,8 @@ def write_nifti(path: Path, stored: np.ndarray, like: ImageFile, affine: np.ndar
     nib.save(image, path)  # type: ignore[attr-defined]
 
 
-def _header(path: Path, header: Any) -> ImageHeader:
-    shape, dtype = [int(side) for side in header.get_data_shape()], header.get_data_dtype()
+def _header(path: Path, header: Any, stacked: bool = False) -> ImageHeader:
+    shape, dtype = [int(side) for side in header.get_data_shape()][: 3 if stacked else None], header.get_data_dtype()
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     if len(shape) not in (2, 3) or dtype.kind == "c":

@@ -244,5 +244,6 @@ def _slices(path: Path, axis: int, channel: int | None) -> int:
     wanted = 3 if channel is None else 4
     if len(shape) != wanted or (channel is not None and not 0 <= channel < shape[3]):
         expected = "a 3D volume" if channel is None else f"a 4D file with channel {channel}"
-        raise ValueError(f"{path}: {expected} was expected, got shape {tuple(shape)}.")
+        hint = f": set channel, 0 to {shape[3] - 1}" if channel is None and len(shape) == 4 else ""
+        raise ValueError(f"{path}: {expected} was expected, got shape {tuple(shape)}{hint}.")
     return int(shape[axis])

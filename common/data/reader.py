@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,20 @@ def read_image(path: str | Path, segments: Mapping[str, int] | None = None) -> I
     return image
 
 
-def image_header(path: str | Path) -> ImageHeader:
+def image_header(path: str | Path, stacked: bool = False) -> ImageHeader:
     """
     What the first bytes of an image file say: sides, affine and channels; no pixel is decoded.
+
+    Args:
+        path: of the file.
+        stacked: see ``read_nifti_header``.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: as ``read_image``.
     """
     path = _existing(path)
-    readers = {"raster": read_raster_header, "nifti": read_nifti_header, "dicom": dicom.read_dicom_header}
+    nifti = partial(read_nifti_header, stacked=stacked)
+    readers = {"raster": read_raster_header, "nifti": nifti, "dicom": dicom.read_dicom_header}
     return _named(path, readers[kind_of(path)], told=False)
 
 

@@ -14,7 +14,7 @@ from nibabel.orientations import aff2axcodes
 from ..utils.files import sha256_of
 from .image_file import sides
 from .lists import Case
-from .reader import image_header, read_image
+from .reader import LoadSliced, image_header, read_image
 
 _FEW = 20  # subjects, below which a model will learn them by heart
 _UNLIKE = 5.0  # times the usual spread of intensities
@@ -68,15 +68,16 @@ def survey(
         progress: wraps the list of cases, such as ``tqdm``.
 
     Returns:
-        The facts: "shape", "spacing", "axes" (of the voxels, such as "RAS"), "class"; with ``pixels`` also "range"
-        (smallest, percentiles 0.5, 50 and 99.5, largest), "volumes" (ml by label) and "sha256".
+        The facts of a case, or of the volume that it is a slice of: "shape", "spacing", "axes" (of the voxels, such as
+        "RAS"), "class"; with ``pixels`` also "range" (smallest, percentiles 0.5, 50 and 99.5, largest), "volumes"
+        (ml by label) and "sha256".
     """
     found = Survey()
     every = [(side, case) for side, cases in shares.items() for case in cases]
     known: dict[tuple[str, ...], dict[str, Any]] = {}  # slices of a volume are cases of one file
     for side, case in progress(every):
         row = {"case": case["case"], "group": case["group"], "side": side, "files": {key: case[key] for key in keys}}
-        row |= {"class": case["class"]} if "class" in case else {}
+        row |= {name: case[name] for name in ("class", "slice", "axis", "channel") if name in case}
         files = tuple(row["files"].values())
         try:
             if files not in known:
@@ -94,7 +95,7 @@ def survey(
 
 
 def _header_facts(case: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    headers = [image_header(case[key]) for key in keys]
+    headers = [image_header(case[key], case.get("channel", -1) >= 0) for key in keys]
     first = headers[0]
     for key, other in zip(keys[1:], headers[1:]):
         if other.shape != first.shape:
@@ -106,10 +107,14 @@ def _header_facts(case: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any
 
 
 def _pixel_facts(case: Mapping[str, Any], keys: Sequence[str], labels: Mapping[str, int]) -> dict[str, Any]:
-    image = read_image(case[keys[0]])
-    low, middle, high = np.percentile(image.values, (0.5, 50, 99.5))
-    values = [float(image.values.min()), float(low), float(middle), float(high), float(image.values.max())]
-    facts: dict[str, Any] = {"range": values, "sha256": sha256_of(case[keys[0]])}
+    first = keys[0]
+    if "slice" in case:
+        stack: dict[Any, Any] = dict(case, slice=-1)
+        values = LoadSliced(first)(stack)[first].numpy()
+    else:
+        values = read_image(case[first]).values
+    facts: dict[str, Any] = {"range": np.percentile(values, (0, 0.5, 50, 99.5, 100)).tolist()}
+    facts["sha256"] = sha256_of(case[first])
     if "label" in keys:
         mask = read_image(case["label"])
         voxel = abs(float(np.linalg.det(mask.affine[:3, :3]))) / 1000
@@ -218,7 +223,7 @@ def _copies(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         if "sha256" in row:
             by_hash[row["sha256"]].append(row)
-    twice = [of for of in by_hash.values() if len(of) > 1]
+    twice = [of for of in by_hash.values() if len({tuple(row["files"].values()) for row in of}) > 1]
     across = [of for of in twice if len({row["side"] for row in of}) > 1]
     notes = [f"Equal files: {'; '.join(_named(of) for of in twice[:3])} ({len(twice)} in all)."] if twice else []
     return notes + (

@@ -18,7 +18,7 @@ from ..bundle.arguments import find_bundle
 from ..bundle.errors import check_arguments
 from ..data.dataset import problem_of
 from ..data.image_file import sides
-from ..data.reader import read_image
+from ..data.reader import LoadSliced, read_image
 from ..data.survey import Survey
 from ..utils import message_of
 from ..utils.files import written_whole
@@ -87,9 +87,13 @@ def _pictures(found: Survey) -> list[str]:
     for row in found.rows:
         files = row["files"]
         try:
-            if row.get("shape", (0, 0, 0))[2] == 1:
+            if "slice" in row or row.get("shape", (0, 0, 0))[2] == 1:
                 low, high = row["range"][0], row["range"][-1]
-                values = read_image(files["image"]).values[..., 0]
+                if "slice" in row:
+                    one: dict[Any, Any] = {**row, **files}
+                    values = LoadSliced("image")(one)["image"].numpy()
+                else:
+                    values = read_image(files["image"]).values[..., 0]
                 panels = [image_panel(values, (low, high if high > low else low + 1))]
             else:
                 panels = slice_panels(files["image"], files.get("label"))[0]

@@ -26,6 +26,9 @@ FILES = (
     "transforms/test_spacingd.py",
     "transforms/test_resize_with_pad_or_cropd.py",
     "data/test_cachedataset.py",
+    "metrics/test_compute_regression_metrics.py",
+    "metrics/test_compute_fid_metric.py",
+    "handlers/test_handler_regression_metrics.py",
 )
 # The first downloads its weights; the second is a helper of MONAI's that pytest takes for a test.
 OTHER = ("test_compatibility_with_monai_generative", "test_resampler_lazy")
@@ -35,9 +38,11 @@ OTHER = ("test_compatibility_with_monai_generative", "test_resampler_lazy")
 @pytest.mark.skipif(not (MONAI / "tests" / FILES[0]).is_file(), reason="MONAI_REPOSITORY names no clone of MONAI")
 @pytest.mark.skipif(find_spec("parameterized") is None, reason="parameterized is not installed")
 def test_monais_own_tests_pass_with_our_classes():
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parents[1])))}
+    found = (str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", ""))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, found))}
     command = [
         sys.executable,
+        "-P",  # the installed MONAI, not that of the clone
         "-m",
         "pytest",
         "-p",
@@ -53,4 +58,5 @@ def test_monais_own_tests_pass_with_our_classes():
     assert run.returncode == 0, run.stdout
     passed = re.search(r"(\d+) passed", run.stdout)
     assert passed is not None, run.stdout
-    assert int(passed[1]) >= 150, run.stdout
+    print(passed[0])
+    assert int(passed[1]) >= 160, run.stdout

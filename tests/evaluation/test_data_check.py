@@ -118,3 +118,23 @@ def test_pictures_of_classes_are_checked_too(tmp_path, capsys):
     assert status == 0, err
     assert "Classes of few images: {'virus': 6}" in out
     assert (tmp_path / "p.html").read_text().count("<img ") == 60
+
+
+@pytest.mark.parametrize("channels", [(), (2,)])
+def test_slices_of_volumes_are_looked_at_and_a_file_of_several_channels_is_no_damage(tmp_path, capsys, channels):
+    data, rng = tmp_path / "data", np.random.default_rng(0)
+    for name in "abc":
+        write_nifti(data / f"{name}.nii.gz", rng.integers(0, 900, (32, 40, 3, *channels)).astype(np.int16), np.eye(4))
+    arguments = (data, "--bundle", "bundles/med_cdiff_mri_superres", "--overlays", "slices.json")
+    one = ("--channel", 1) if channels else ()
+    status, out, err = run(capsys, *arguments, "--out", tmp_path / "page.html", *one)
+    assert status == 0, out + err
+    assert "9 cases of 3 subjects or groups" in out
+    assert "Equal files" not in out
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<img ") == 9
+    assert "32 x 40 x 3" in page
+    if channels:
+        status, _, message = run(capsys, *arguments, "--out", tmp_path / "page.html")
+        assert status == 2
+        assert message.endswith("a.nii.gz: a 3D volume was expected, got shape (32, 40, 3, 2): set channel, 0 to 1.")
