@@ -17,6 +17,7 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..utils import message_of, root_cause
+from .arguments import glossary
 from .record import recall
 
 _COMMAND_LINE = "monai.bundle.__main__"
@@ -27,6 +28,7 @@ _LINES = 2  # of a message on the console, beside MONAI's notice that configs ar
 
 logger = logging.getLogger(__name__)
 _given: list[str] = []  # config files of this process's command
+_arguments: dict[str, Any] = {}  # and its other arguments
 
 
 def command_line() -> None:
@@ -40,6 +42,7 @@ def command_line() -> None:
 
     Raises:
         ValueError: for an argument that no config file defines and nothing refers to; names the nearest known one.
+        FileNotFoundError: for a ``run_dir`` that is not there.
 
     Example:
         >>> command_line()  # this is no run of monai.bundle
@@ -59,6 +62,12 @@ def command_line() -> None:
         arguments = [name for name in made["_args"] if name not in settings]
         defined = ConfigParser.load_config_files(made["config_file"])
         check_arguments(arguments, defined, workflow.parser.get())
+        check_values({name: made["_args"][name] for name in arguments})
+        run_dir = made["_args"].get("run_dir")
+        if isinstance(run_dir, str) and not run_dir.startswith("$") and not Path(run_dir).is_dir():
+            raise FileNotFoundError(f"{run_dir}: no such folder; run_dir is the output_dir of a training.")
+        _arguments.clear()
+        _arguments.update({name: made["_args"][name] for name in arguments})
         given += arguments
     folders = {name: value for name, value in workflow.parser.get().items() if name.endswith("_dir")}
     if numbers := {name: str(value) for name, value in folders.items() if isinstance(value, int)}:
@@ -70,6 +79,11 @@ def command_line() -> None:
 def given_configs() -> list[str]:
     """The config files that the running ``monai.bundle run`` was given, in their order; none where Python runs one."""
     return list(_given)
+
+
+def given_arguments() -> dict[str, Any]:
+    """The arguments that the running ``monai.bundle run`` was given besides its config files, by name."""
+    return dict(_arguments)
 
 
 def running_workflow() -> ConfigWorkflow | None:
@@ -111,6 +125,28 @@ def check_arguments(given: Collection[str], defined: Mapping[str, Any], config: 
             wrong.append(f"--{name}: no such argument" + (f"; --{meant} was meant?" if meant else "."))
     if wrong:
         raise ValueError(" ".join([*wrong, "Nothing was done."]))
+
+
+def check_values(given: Mapping[str, Any]) -> None:
+    """
+    Refuse an argument whose value was left out, which MONAI's command line takes for True.
+
+    Args:
+        given: name on the command line -> value.
+
+    Raises:
+        ValueError: names the first one and what was expected.
+
+    Example:
+        >>> check_values({"report": True, "mask": True})
+        Traceback (most recent call last):
+        ValueError: --mask: a value was expected after it (file). Nothing was done.
+    """
+    for name, value in given.items():
+        said = glossary()["arguments"].get(name)
+        kinds = {one[0] for one in (said.values() if isinstance(said, Mapping) else [said] if said else [])}
+        if value is True and kinds and "true or false" not in kinds:
+            raise ValueError(f"--{name}: a value was expected after it ({' or '.join(kinds)}). Nothing was done.")
 
 
 class LastLine:

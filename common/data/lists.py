@@ -26,20 +26,21 @@ def paired_cases(
     had_at: str | None = None,
 ) -> list[Case]:
     """
-    One case for each stem that stands in every folder, sorted by name.
+    One case for each name that stands in every folder, at any depth, sorted by name.
 
     Args:
         dataset_dir: the folder that holds ``folders``.
         folders: key of the case -> folder of NIfTI files, e.g. ``{"image": "images", "label": "labels"}``.
-        group_of: stem -> what it must not be split from (the subject), see ``subject_rule``.
+        group_of: name -> what it must not be split from (the subject), see ``subject_rule``.
         had_at: which data are meant and where they are had, for the error that says that a folder is missing.
 
     Returns:
-        ``{key: path, …, "case": stem, "group": group}`` a case.
+        ``{key: path, …, "case": name, "group": group}`` a case. The name is the file's without its ending, after the
+        names of its sub-folders: "site_a_001" for ``site_a/001.nii.gz``.
 
     Raises:
         FileNotFoundError: when a folder is missing or holds no such file.
-        ValueError: when a file has no partner, or a folder holds two of one stem; the message names the first ones.
+        ValueError: when a file has no partner, or a folder holds two of one name; the message names the first ones.
     """
     files: dict[str, dict[str, str]] = {}
     for key, folder in folders.items():
@@ -49,13 +50,14 @@ def paired_cases(
                 f"No folder {path}: set dataset_dir to a folder that holds {sorted(folders.values())}."
                 + (f" It is {had_at}." if had_at else "")
             )
-        found = find_images(path, kinds=("nifti",))
+        found = find_images(path, kinds=("nifti",), recursive=True)
         if not found:
             raise FileNotFoundError(f"No NIfTI file ({', '.join(ENDINGS['nifti'])}) in {path}.")
-        twice = [name for name, times in Counter(map(stem_of, found)).items() if times > 1]
+        named = ["_".join([*Path(file).relative_to(path).parts[:-1], stem_of(file)]) for file in found]
+        twice = [name for name, times in Counter(named).items() if times > 1]
         if twice:
             raise ValueError(f"{path} holds several files of one name: {twice[:5]} ({len(twice)} in all).")
-        files[key] = {stem_of(file): file for file in found}
+        files[key] = dict(zip(named, found))
     names = sorted(set().union(*files.values()))
     for key, stems in files.items():
         missing = [name for name in names if name not in stems]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -16,6 +17,20 @@ from .image_file import ImageFile
 
 SERVED = "image_path"
 """A case with this key is a request of MONAI Label: no file of it is written here."""
+
+
+def refusal(data: Mapping[Hashable, Any], message: str) -> Exception:
+    """
+    The error for a case that cannot be used: in MONAI Label's server one that the client sees, with status 400.
+
+    Any other error is to that server its own, and the client learns no more than status 500.
+
+    Example:
+        >>> refusal({"image": "a.png"}, "a.png: damaged.")
+        ValueError('a.png: damaged.')
+    """
+    server = sys.modules.get("fastapi") if SERVED in data else None
+    return ValueError(message) if server is None else server.HTTPException(400, message)
 
 
 class StoredTyped(MapTransform):
@@ -82,7 +97,8 @@ class LabelAsHoled(MapTransform):
         result = dict(data)
         for key in self.keys:
             if result.get(key) is None and result.get(self.label_key) is None:
-                raise ValueError(f"{data.get('image')}: the {key} to be filled was expected as {self.label_key!r}.")
+                expected = f"the {key} to be filled was expected as {self.label_key!r}."
+                raise refusal(data, f"{data.get('image')}: {expected}")
             result[key] = result[self.label_key] if result.get(key) is None else result[key]
         return result
 
@@ -108,5 +124,5 @@ class CheckNumberd(MapTransform):
         for key in self.key_iterator(dict(data)):
             if isinstance(data[key], (str, os.PathLike)):
                 drawn = "no image was expected, since images are drawn from noise alone here: use monai.bundle run."
-                raise ValueError(f"{data[key]}: {drawn}")
+                raise refusal(data, f"{data[key]}: {drawn}")
         return dict(data)

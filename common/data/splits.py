@@ -56,7 +56,10 @@ def split_cases(
         end = len(groups) if index == len(fractions) - 1 else start + round(fraction * len(groups))
         chosen = set(groups[start:end])
         if not chosen:
-            raise ValueError(f"Share {index} of {list(fractions)} is empty: there are only {len(groups)} groups.")
+            raise ValueError(
+                f"Too few cases to hold some out: there are only {len(groups)} subjects or groups for shares of "
+                f"{list(fractions)}."
+            )
         shares.append([case for case in cases if case["group"] in chosen])
         start = end
     if apart is not None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+
+def _decathlon_hippocampus(name: str) -> object:
+    """Left and right hippocampus of a subject have successive numbers; a file of another name stands for itself."""
+    number = re.fullmatch("hippocampus_([0-9]+)", name)
+    return (int(number[1]) + 1) // 2 if number else name
+
+
 SUBJECTS: dict[str, Callable[[str], object]] = {
     "file": lambda name: name,
-    # left and right hippocampus of a subject have successive numbers
-    "decathlon_hippocampus": lambda name: (int(name.split("_")[1]) + 1) // 2,
+    "decathlon_hippocampus": _decathlon_hippocampus,
 }
 """Rules that say which subject a file belongs to, by name."""
 

@@ -18,7 +18,7 @@ from .reader import LoadSliced, image_header, read_image
 
 _FEW = 20  # subjects, below which a model will learn them by heart
 _UNLIKE = 5.0  # times the usual spread of intensities
-_RUN = re.compile(r"^(.*?\d+)[_-].*$")
+_BEGINNING = "(.*?[0-9]+)[_-]"  # of a name with several runs of one subject
 
 
 @dataclass
@@ -175,12 +175,16 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     if len(groups) == len(rows):
         names = [str(row["case"]) for row in rows]
-        starts = Counter(match[1] if (match := _RUN.match(name)) else name for name in names)
+        starts = Counter(match[1] if (match := re.match(_BEGINNING, name)) else name for name in names)
         again = [start for start, times in starts.items() if times > 1]
         if again and len(starts) > 1:
+            rule = (
+                f'--subject_of "{_BEGINNING}"' if all(re.match(_BEGINNING, name) for name in names) else "--subject_of"
+            )
+            how = rule if "label" in rows[0]["files"] else "a column of manifest.csv and --group_by"
             notes.append(
                 f"Each file counts as a subject of its own, but {len(again)} names begin alike (such as {again[0]!r}): "
-                "if these are one subject, say so by --subject_of, or by a column of manifest.csv and --group_by."
+                f"if these are one subject, say so by {how}."
             )
     return notes
 

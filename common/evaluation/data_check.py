@@ -7,6 +7,7 @@ import ast
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..data.dataset import problem_of
 from ..data.image_file import sides
 from ..data.reader import LoadSliced, read_image
 from ..data.survey import Survey
+from ..handlers.run_report import bundle_command
 from ..utils import message_of
 from ..utils.files import written_whole
 from ..visualize.html import document, figure, paragraph, safe, side_by_side, table
@@ -49,7 +51,7 @@ def check(directory: str | Path, bundle: Path, overlays: Sequence[str] = (), **s
     check_arguments(list(settings), content, content)
     parser = ConfigParser(content)
     given = {"bundle_root": str(bundle.resolve()), "dataset_dir": str(directory), **settings}
-    parser.update({**given, "survey#pixels": True, "survey#progress": "$__import__('tqdm').tqdm"})
+    parser.update({**given, "survey#pixels": True, "survey#progress": partial(tqdm, desc="Reading", leave=False)})
     sys.path.insert(0, str(bundle.resolve()))  # where "scripts" is
     try:
         found: Survey = parser.get_parsed_content("survey")
@@ -124,7 +126,8 @@ def main(given: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         overlays = [name for name in options.overlays.split(",") if name]
-        found = check(options.directory, find_bundle(options.bundle), overlays, **_settings(rest))
+        bundle, settings = find_bundle(options.bundle), _settings(rest)
+        found = check(options.directory, bundle, overlays, **settings)
     except (OSError, ValueError) as error:
         print(message_of(error), file=sys.stderr)
         return 2
@@ -135,7 +138,11 @@ def main(given: Sequence[str] | None = None) -> int:
         *(f"Error: {line}" for line in found.errors),
         *(f"Look at: {line}" for line in found.notices),
     ]
-    print("\n".join([*lines, f"Pictures and a table of the cases: {options.out}"]))
+    lines.append(f"Pictures and a table of the cases: {options.out}")
+    if not found.errors:
+        run = {"dataset_dir": options.directory, "output_dir": "runs/mine", **settings}
+        lines.append(f"Next: {bundle_command(bundle, ['train.json', *overlays], **run)}")
+    print("\n".join(lines))
     return 1 if found.errors else 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 
-from ..bundle.errors import given_configs
+from ..bundle.errors import given_arguments, given_configs
 from ..data.finder import ending_of
 from ..data.survey import Survey
 from ..utils.progress import ImagesBar
@@ -146,7 +146,9 @@ def written(folder: Path, since: float) -> str:
     return f"Wrote to {folder}: {', '.join(names)}."
 
 
-def bundle_command(bundle_root: str | Path, configs: Sequence[str], overlays: bool = False, **arguments: Any) -> str:
+def bundle_command(
+    bundle_root: str | Path, configs: Sequence[str], overlays: bool = False, repeat: bool = False, **arguments: Any
+) -> str:
     """
     A command that runs configs of a bundle, as it is typed in the working folder.
 
@@ -154,17 +156,22 @@ def bundle_command(bundle_root: str | Path, configs: Sequence[str], overlays: bo
         bundle_root: folder of the bundle.
         configs: file names in its ``configs``, later ones over earlier ones.
         overlays: whether the other configs of the running command follow, such as strict.json.
-        arguments: to give, by name; a word in capitals stands for what the user has.
+        repeat: whether the other arguments of the running command stand before these.
+        arguments: to give, by name, but for those that are None; a word in capitals stands for what the user has.
 
     Example:
-        >>> bundle_command("bundles/b", ["inference.json"], seed=1)
-        'python -m monai.bundle run --config_file bundles/b/configs/inference.json --seed 1'
+        >>> print(bundle_command("bundles/b", ["train.json"], labels={"liver": 1}))
+        python -m monai.bundle run --config_file bundles/b/configs/train.json --labels "{'liver': 1}"
     """
     paths = [os.path.abspath(Path(bundle_root, "configs", name)) for name in configs]
     paths += [path for path in map(os.path.abspath, given_configs() if overlays else ()) if path not in paths]
     files = [_near(path) for path in paths]
     given = files[0] if len(files) == 1 else '"[' + ",".join(f"'{file}'" for file in files) + ']"'
-    values = [f"--{name} {shlex.quote(_near(value))}" for name, value in arguments.items()]
+    every = {
+        **(given_arguments() if repeat else {}),
+        **{n: value for n, value in arguments.items() if value is not None},
+    }
+    values = [f"--{name} {_quoted(_near(value))}" for name, value in every.items()]
     return " ".join(["python -m monai.bundle run --config_file", given, *values])
 
 
@@ -172,6 +179,11 @@ def _near(value: Any) -> str:
     """A path as seen from the working folder, where it lies in it; anything else as it is."""
     near = os.path.relpath(value) if os.path.isabs(str(value)) else ""
     return str(value) if not near or near.startswith("..") else Path(near).as_posix()
+
+
+def _quoted(text: str) -> str:
+    """A word as a shell reads it; in double quotes where it holds single ones, as in {'liver': 1}."""
+    return f'"{text}"' if "'" in text and not set('"$`\\!') & set(text) else shlex.quote(text)
 
 
 def duration(seconds: float) -> str:

@@ -28,7 +28,7 @@ from .run_report import RunReport, duration
 
 class ProgressLog:
     """
-    Log the mean loss of every ``interval`` iterations, the time of each epoch and the time left.
+    Log the mean loss of every ``interval`` iterations, the time of each epoch, the time left, and what comes between.
 
     MONAI's ``StatsHandler`` logs the loss of single iterations (its ``iteration_log`` filters by a function; a number
     other than 0 means every iteration), which at random noise levels scatter far more than they fall.
@@ -75,25 +75,27 @@ class ProgressLog:
         loss = loss[0] if isinstance(loss, tuple) else loss  # a tuple where the trainer does not decollate
         self._losses.append(float(torch.as_tensor(loss).detach()))
         within = state.iteration - (state.epoch - 1) * state.epoch_length
-        if within % self.interval and within != state.epoch_length:
-            return
-        mean = sum(self._losses) / len(self._losses)
-        pace, left = self._pace(engine)
-        lr = engine.optimizer.param_groups[0]["lr"]
-        self.logger.info(
-            f"Epoch {state.epoch}/{state.max_epochs}, iteration {within}/{state.epoch_length}: "
-            f"mean loss of {len(self._losses)} {mean:.4f}, lr {lr:.2g}, "
-            f"{pace:.2f} s an iteration, {duration(left)} left"
-        )
-        self._losses.clear()
+        if within % self.interval == 0 and within != state.epoch_length:
+            self._log(engine, f", iteration {within}/{state.epoch_length}")
 
     def epoch_completed(self, engine: Any) -> None:
-        """Log the time of the epoch and the time left."""
+        """Log the rest of the epoch, and its time."""
+        self._log(engine, f" took {duration(time.monotonic() - self._epoch_start)}")
+
+    def announce(self, evaluator: Engine) -> None:
+        """Say when ``evaluator``, which the trainer runs between epochs, begins: it may take longer than an epoch."""
+        cases: Any = evaluator.state.dataloader
+        self.logger.info(f"Held-out cases and previews: {len(cases)} batch{'es' * (len(cases) != 1)}.")
+
+    def _log(self, engine: Any, what: str) -> None:
         state = engine.state
-        took = time.monotonic() - self._epoch_start
+        mean = sum(self._losses) / max(1, len(self._losses))
+        pace, left = self._pace(engine)
         self.logger.info(
-            f"Epoch {state.epoch}/{state.max_epochs} took {duration(took)}, {duration(self._pace(engine)[1])} left"
+            f"Epoch {state.epoch}/{state.max_epochs}{what}: mean loss of {len(self._losses)} {mean:.4f}, "
+            f"lr {engine.optimizer.param_groups[0]['lr']:.2g}, {pace:.2f} s an iteration, {duration(left)} left"
         )
+        self._losses.clear()
 
     def _pace(self, engine: Any) -> tuple[float, float]:
         """Seconds an iteration since this process began (previews and checkpoints included), and seconds left."""
@@ -161,7 +163,8 @@ class TrainingHandlers:
             if hasattr(network, "running_precision"):
                 report.about.setdefault("precision", network.running_precision())
             self.handlers.insert(0, report)
-        self.handlers.append(ProgressLog(log_interval))
+        progress = ProgressLog(log_interval)
+        self.handlers.append(progress)
         if writer is not None:
             every, tag = log_interval, "train_loss"
             self.handlers.append(
@@ -176,6 +179,7 @@ class TrainingHandlers:
         for evaluator in evaluators:
             if writer is not None:
                 TensorBoardStatsHandler(writer, iteration_log=False).attach(evaluator)
+            evaluator.add_event_handler(Events.STARTED, progress.announce)
             self.handlers.append(ValidationHandler(val_interval, evaluator))
         if held_out is not None:
             self.handlers.append(HeldOutLoss(held_out, state.model, val_interval))

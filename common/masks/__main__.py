@@ -230,7 +230,7 @@ def fit(
     _refuse_existing([Path(out)], overwrite)
     if cases is None:
         folder = Path(dataset_dir or ".") / "labels"
-        cases = [{"label": path} for path in find_images(folder, kinds=("nifti",))]
+        cases = [{"label": path} for path in find_images(folder, kinds=("nifti",), recursive=True)]
         if not cases:
             raise FileNotFoundError(f"No NIfTI file in {folder}: set dataset_dir to a folder that holds labels/.")
     images = [nib.as_closest_canonical(_read(case["label"])) for case in cases]
@@ -239,7 +239,9 @@ def fit(
     model = ShapeModel.fit(masks, spacings, labels, variance, grid_spacing, names=names)
     if all("group" in case for case in cases):
         model.info["subjects"] = len({case["group"] for case in cases})
-    print(f"{out}: {model.info}")
+    sizes = ", ".join(f"{name} {low:g} to {high:g} mm³" for name, (low, _, high) in model.info["volumes"].items())
+    modes, kept = model.info["modes"], model.info["variance"]
+    print(f"{len(names)} masks ({sizes}) in {modes} modes, which keep {kept:.0%} of their variance:")
     return str(model.save(out))
 
 

@@ -139,12 +139,27 @@ def fit_quality(
     Raises:
         ValueError: for fewer than 20 cases, whose percentiles say nothing.
     """
+    check_enough(len(cases))
     rows: list[dict[str, float]] = []
     for case in cases:
         loaded = transform(dict(case))
         rows += quality_scores(loaded["image"][None], loaded["label"][None], segmenter)
     ranges, digest = ranges_of(rows), sha256_of(segmenter.weights)
     return write_ranges({"ranges": ranges, "labels": dict(labels), "segmenter_sha256": digest, "n": len(rows)}, out)
+
+
+def check_enough(count: int) -> None:
+    """
+    Refuse fewer than 20 images, whose percentiles say nothing.
+
+    Raises:
+        ValueError: says what to do instead.
+    """
+    if count < 20:
+        raise ValueError(
+            f"{count} training images give no range; at least 20 were expected. Without ranges, look at the contact "
+            "sheet of what is generated."
+        )
 
 
 def ranges_of(rows: Sequence[Mapping[str, float]], margin: float = _MARGIN) -> dict[str, list[float]]:
@@ -161,8 +176,7 @@ def ranges_of(rows: Sequence[Mapping[str, float]], margin: float = _MARGIN) -> d
     Raises:
         ValueError: for fewer images, whose percentiles say nothing.
     """
-    if len(rows) < 20:
-        raise ValueError(f"{len(rows)} training images give no range; at least 20 were expected.")
+    check_enough(len(rows))
     ranges = {}
     for name in rows[0]:
         values = [row[name] for row in rows]

@@ -172,9 +172,12 @@ class SyntheticSet:
             logger.info(f"{there} of {total} already in {self.folder}, skipped; --overwrite True redoes them.")
         return result
 
-    def finish(self) -> Path | None:
+    def finish(self, then: str | None = None) -> Path | None:
         """
         Write the manifest if every image of every class is there, whichever process drew it.
+
+        Args:
+            then: what a user does next, to be told at the end.
 
         Returns:
             Its path, or None where images are missing still.
@@ -191,6 +194,8 @@ class SyntheticSet:
         paths = [path.relative_to(self.folder).as_posix() for name in self.classes for path in self._files(name)]
         manifest = write_manifest(self.folder, paths)
         logger.info(f"Wrote {manifest}: {len(paths)} images of {len(self.classes)} classes")
+        if then:
+            logger.info(f"Next: {then}")
         return manifest
 
     def _files(self, name: str) -> list[Path]:

@@ -60,6 +60,7 @@ def finish_set(
     layout: str = "plain",
     channels: Sequence[str] = (),
     published_labels: Mapping[str, int] | None = None,
+    then: str | None = None,
 ) -> Path | None:
     """
     List a set that is complete: ``manifest.csv``, ``contact_sheet.png``, and ``dataset.json`` for nnU-Net.
@@ -74,6 +75,7 @@ def finish_set(
         layout: see ``places``.
         channels: names of the files of each case, such as modalities; none where a volume is one file.
         published_labels: name -> value in segmentations of the layout "brats"; what is not named becomes 0.
+        then: what a user does next, to be told at the end.
 
     Returns:
         Path of the manifest; None where volumes are missing, with a notice.
@@ -128,6 +130,8 @@ def finish_set(
         writer.writeheader()
         writer.writerows(rows)
     logger.info(f"Wrote {manifest}: {len(rows)} volumes with their masks")
+    if then:
+        logger.info(f"Next: {then}")
     return manifest
 
 

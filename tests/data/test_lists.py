@@ -23,6 +23,19 @@ def test_pairs_by_name_with_groups_and_skips_hidden_files(tmp_path):
     assert cases[0]["label"] == str(tmp_path / "labels" / "c_1.nii.gz")
 
 
+def test_pairs_lie_in_sub_folders_which_name_the_case(tmp_path):
+    for folder in ("images", "labels"):
+        for site in ("a", "b"):
+            (tmp_path / folder / site).mkdir(parents=True)
+            (tmp_path / folder / site / "1.NII.GZ").touch()
+    cases = paired_cases(tmp_path, FOLDERS, "^([ab])_")
+    assert [(case["case"], case["group"]) for case in cases] == [("a_1", "a"), ("b_1", "b")]
+    assert cases[1]["label"] == str(tmp_path / "labels" / "b" / "1.NII.GZ")
+    (tmp_path / "images" / "b_1.nii").touch()
+    with pytest.raises(ValueError, match=r"several files of one name: \['b_1'\]"):
+        paired_cases(tmp_path, FOLDERS)
+
+
 def test_file_without_partner_is_named(tmp_path):
     _files(tmp_path, ["c_1", "c_2"])
     (tmp_path / "labels" / "c_2.nii.gz").unlink()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from common.data.reader import LoadImaged, read_image
-from common.data.served import SERVED, LabelAsHoled, StoredTyped
+from common.data.served import SERVED, CheckNumberd, LabelAsHoled, StoredTyped
 from common.data.writer import SaveImaged
 
 
@@ -54,3 +57,20 @@ def test_a_hole_is_the_label_of_the_request_unless_there_is_one():
     assert LabelAsHoled()({"hole": "a.png", "label": "b.png"})["hole"] == "a.png"
     with pytest.raises(ValueError, match=r"^c\.png: the hole to be filled was expected as 'label'"):
         LabelAsHoled()({"image": "c.png"})
+
+
+def test_a_request_is_refused_with_a_message_that_reaches_the_client(monkeypatch):
+    class HTTPException(Exception):
+        def __init__(self, status, detail):
+            super().__init__(status, detail)
+
+    monkeypatch.setitem(sys.modules, "fastapi", SimpleNamespace(HTTPException=HTTPException))
+    request = {"image": "a.png", "hole": None, SERVED: "a.png"}
+    for transform, said in (
+        (CheckNumberd("image"), "drawn from noise alone"),
+        (LabelAsHoled("hole"), "was expected as"),
+    ):
+        with pytest.raises(HTTPException, match=f"400, .*{said}"):
+            transform(request)
+        with pytest.raises(ValueError, match=said):
+            transform({"image": "a.png", "hole": None})

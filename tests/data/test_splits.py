@@ -68,7 +68,7 @@ def test_classes_are_chosen_after_the_split_of_all():
     ("fractions", "classes", "message"),
     [
         ((0.8, 0.1), None, "add up to 1"),
-        ((0.99, 0.01), None, "empty"),
+        ((0.99, 0.01), None, "Too few cases"),
         ((0.8, 0.2), ["a", "c"], r"'c' were expected in every share.*there are \['a', 'b'\] in 40 cases"),
     ],
 )

@@ -32,6 +32,10 @@ def test_a_clean_set_is_summed_up_and_shown(tmp_path, capsys):
     assert status == 0
     assert out.startswith("6 cases of 6 subjects or groups: 5 training, 1 held out.\n")
     assert "Error" not in out
+    assert out.splitlines()[-1] == (
+        f"Next: python -m monai.bundle run --config_file {BUNDLE}/configs/train.json --dataset_dir {data} "
+        "--output_dir runs/mine"
+    )
     text = page.read_text()
     assert text.count("<img ") == 6
     assert "anterior" in text
@@ -75,6 +79,7 @@ def test_every_oddity_is_named(odd, tmp_path, capsys):
     ):
         assert words in notices
     assert "'case_001'" in notices  # case_001 and case_001_a may be one subject
+    assert "say so by --subject_of.\n" in notices  # no expression, because names without a number would not match it
     page = (tmp_path / "page.html").read_text()
     assert page.count('class="copies"') == len(errors.splitlines()) == 4
 

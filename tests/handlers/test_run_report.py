@@ -138,3 +138,11 @@ def test_a_suggested_command_keeps_the_overlays_of_the_running_one(monkeypatch):
     expected = "\"['b/configs/inference.json','b/configs/evaluate.json','b/configs/strict.json','mine.json']\""
     assert expected in bundle_command("b", names, overlays=True)
     assert "strict" not in bundle_command("b", names)
+
+
+def test_a_suggested_command_repeats_the_arguments_of_the_running_one(monkeypatch):
+    own = {"seed": 3, "labels": {"liver": 1}}
+    monkeypatch.setattr("common.handlers.run_report.given_arguments", lambda: own)
+    command = bundle_command("b", ["a.json"], repeat=True, seed=None, report=True)
+    assert command.endswith("b/configs/a.json --seed 3 --labels \"{'liver': 1}\" --report True")
+    assert "--seed" not in bundle_command("b", ["a.json"], report=True)
