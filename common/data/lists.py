@@ -111,6 +111,16 @@ def folder_cases(
     return cases
 
 
+def volume_cases(
+    dataset_dir: str | Path,
+    folders: dict[str, str],
+    files: Mapping[str, Sequence[str]] | None = None,
+    group_of: str | Callable[[str], object] = "file",
+) -> list[Case]:
+    """The cases of ``folder_cases`` where ``files`` are named, a folder a case, and else those of ``paired_cases``."""
+    return folder_cases(dataset_dir, files, group_of) if files else paired_cases(dataset_dir, folders, group_of)
+
+
 def image_cases(
     dataset_dir: str | Path,
     group_by: str | None = None,
