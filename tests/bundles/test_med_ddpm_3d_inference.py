@@ -141,7 +141,7 @@ def test_metadata_names_keys_and_labels_of_the_config():
     assert list(formats["outputs"]) == ["pred"]
     for side in (formats["inputs"]["image"], formats["outputs"]["pred"]):
         assert list(side["channel_def"]) == [str(i) for i in range(side["num_channels"])]
-    assert formats["inputs"]["image"]["num_channels"] == 1 + len(read_config("inference.json")["labels"])
+    assert formats["inputs"]["image"]["num_channels"] == 1 + len(read_config("study.json")["labels"])
     written = formats["post_processed_outputs"]["pred"]
     assert written["value_range"] == read_config("inference.json")["intensity_range"]
 
