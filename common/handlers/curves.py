@@ -142,6 +142,7 @@ def curves_figure(rows: Sequence[dict[str, float]], max_epochs: int) -> Figure:
             points = [(row["epoch"], row[name]) for row in rows if name in row]
             ax.plot(*zip(*points), color=colour, marker="." if len(points) < 30 else None, label=name.replace("_", " "))
         ax.set_xlim(0, max(max_epochs, 2))
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8)
     ax.set_xlabel("epoch")

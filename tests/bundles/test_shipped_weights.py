@@ -16,7 +16,7 @@ BUNDLES = REPOSITORY / "bundles"
 SHIPPED = sorted(path.relative_to(BUNDLES).as_posix() for path in BUNDLES.glob("*/models/*.pt"))
 OVERLAYS = {
     "med_ddpm_3d/models/model.pt": (),
-    "med_ddpm_3d/models/fast.pt": ("fast",),
+    "med_ddpm_3d/models/model_fast.pt": ("fast",),
     "med_cdiff_mri_inpaint/models/model.pt": (),
     "med_cdiff_mri_inpaint/models/model_strict.pt": ("evaluate", "strict"),
     "med_cdiff_mri_inpaint/models/regression.pt": ("evaluate", "strict", "regression"),
@@ -24,7 +24,7 @@ OVERLAYS = {
     "med_cdiff_mri_superres/models/model_strict.pt": ("evaluate", "strict"),
     "med_cdiff_mri_superres/models/regression.pt": ("evaluate", "strict", "regression"),
     "med_cdiff_xray_denoise/models/model.pt": (),
-    "med_cdiff_xray_denoise/models/fast.pt": ("fast",),
+    "med_cdiff_xray_denoise/models/model_fast.pt": ("fast",),
     "med_cdiff_xray_denoise/models/regression.pt": ("regression",),
     "med_vdm_cxr/models/model.pt": (),
     "med_vdm_cxr/models/conv.pt": ("conv",),
@@ -32,6 +32,12 @@ OVERLAYS = {
     "dm_brain_tumor_mri/models/model_by_group.pt": ("by_group",),
     "dm_brain_tumor_mri/models/model_strict.pt": ("strict",),
 }
+
+
+def test_monai_label_serves_model_pt_which_has_the_shortest_name():
+    """Its plain app loads the weights of the shortest name; med_vdm_cxr takes no images and so is not served."""
+    others = [file.split("/")[-1] for file in SHIPPED if not file.startswith("med_vdm_cxr")]
+    assert [name for name in others if name != "model.pt" and len(name) <= len("model.pt")] == []
 
 
 @pytest.mark.parametrize("file", SHIPPED)
