@@ -6,6 +6,7 @@ import logging
 import math
 import mmap
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,6 @@ def read_dicom(path: Path) -> ImageFile:
     pydicom = import_pydicom()
     source = read_dataset(path)
     _check(path, source)
-    if "PixelData" not in source:
-        raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
     stored = decoded(path, source)
     _note_unused_bits(path, source)
     if source.PhotometricInterpretation in _YBR and int(pydicom.__version__.split(".")[0]) < 3:
@@ -96,8 +95,11 @@ def read_dicom(path: Path) -> ImageFile:
         stored = convert_color_space(stored, source.PhotometricInterpretation, "RGB")
     bits, signed = int(source.BitsStored), int(source.PixelRepresentation)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    slope = _number(path, source, "RescaleSlope") or 1.0
-    inter = _number(path, source, "RescaleIntercept") or 0.0
+    if stored.min() < low or stored.max() > high:
+        raise Unsuitable(f"{path}: values of {bits} bits were expected, got {stored.min()} to {stored.max()}.")
+    slope, inter = _number(path, source, "RescaleSlope", 1.0), _number(path, source, "RescaleIntercept", 0.0)
+    if slope == 0:
+        raise Unsuitable(f"{path}: a RescaleSlope other than 0 was expected.")
     if source.PhotometricInterpretation == "MONOCHROME1":
         slope, inter = -slope, inter + slope * (low + high)
     channels = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
@@ -119,7 +121,39 @@ def is_dicom(path: str | Path) -> bool:
 
 
 def decoded(path: Path, source: Any) -> np.ndarray:
-    """The stored values of a pydicom data set; an error that says what to install where nothing can decode them."""
+    """
+    The stored values of the one frame of a pydicom data set.
+
+    Raises:
+        ImportError: says what to install where nothing can decode them.
+        Unsuitable: without pixels, or for pixels of other sides than the header's; names the file.
+    """
+    if not source.get("PixelData"):
+        raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
+    stored, wanted = _decoded(path, source), (int(source.Rows), int(source.Columns))
+    found = (_coded_sides(source.PixelData) if source.file_meta.TransferSyntaxUID.is_compressed else None) or wanted
+    if found != wanted or stored.shape[:2] != wanted:
+        found = found if found != wanted else stored.shape
+        raise Unsuitable(f"{path}: {wanted} rows and columns were expected, as the header says, got pixels of {found}.")
+    return stored
+
+
+def _coded_sides(pixels: bytes) -> tuple[int, int] | None:
+    """Rows and columns that JPEG, JPEG-LS or JPEG 2000 says itself, which decoders do not compare; None for others."""
+    if (at := pixels.find(b"\xff\x4f\xff\x51")) >= 0:
+        columns, rows, left, top = struct.unpack_from(">4I", pixels, at + 8)
+        return rows - top, columns - left
+    at = pixels.find(b"\xff\xd8\xff") + 2
+    while 2 <= at < len(pixels) - 9:
+        marker, length = struct.unpack_from(">HH", pixels, at)
+        if marker == 0xFFF7 or (marker & 0xFFF0 == 0xFFC0 and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
+            rows, columns = struct.unpack_from(">HH", pixels, at + 5)
+            return rows, columns
+        at += 2 + length
+    return None
+
+
+def _decoded(path: Path, source: Any) -> np.ndarray:
     try:
         return np.asarray(source.pixel_array)
     except Exception as error:
@@ -148,10 +182,10 @@ def _decoders_of(syntax: Any) -> tuple[str, ...] | None:
     return () if found == ("pillow",) and syntax == "1.2.840.10008.1.2.4.51" else found  # Pillow knows its 8 bits alone
 
 
-def _number(path: Path, source: Any, name: str) -> float:
-    """A number of the header; 0 where it is missing or empty."""
+def _number(path: Path, source: Any, name: str, without: float) -> float:
+    """A number of the header; ``without`` where it is missing or empty."""
     try:
-        value = float(source.get(name) or 0.0)
+        value = without if source.get(name) in (None, "") else float(source.get(name))
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
@@ -191,6 +225,9 @@ def _check(path: Path, source: Any) -> None:
     missing = [name for name in _REQUIRED if source.get(name) in (None, "")]
     if missing:
         raise Unsuitable(f"{path}: a DICOM image needs {', '.join(missing)}; the file is damaged or incomplete.")
+    wrong = [name for name in _REQUIRED[:-1] if not isinstance(source.get(name), int)]
+    if wrong:
+        raise Unsuitable(f"{path}: one whole number was expected as {wrong[0]}, got {source.get(wrong[0])!r}.")
     allocated, stored = int(source.BitsAllocated), int(source.BitsStored)
     if (
         allocated not in (8, 16, 32)

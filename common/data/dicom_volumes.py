@@ -96,7 +96,7 @@ def read_series(folder: Path) -> ImageFile:
 
     Raises:
         ImportError: without highdicom, or without a decoder; names the file.
-        Unsuitable: for several series, colour, or slices that make no volume.
+        Unsuitable: for several series, colour, MONOCHROME1, or slices that make no volume.
     """
     highdicom = _highdicom()
     files = {path: read_dataset(path) for path in slices_of(folder)}
@@ -105,6 +105,11 @@ def read_series(folder: Path) -> ImageFile:
         raise Unsuitable(f"{folder}: one series was expected, got {len(series)}: {', '.join(series[:3])}.")
     if any(int(one.get("NumberOfFrames") or 1) > 1 or one.get("SamplesPerPixel", 1) != 1 for one in files.values()):
         raise Unsuitable(f"{folder}: grey slices of one frame a file were expected.")
+    inverted = [path for path, one in files.items() if one.get("PhotometricInterpretation") != "MONOCHROME2"]
+    if inverted:
+        raise Unsuitable(
+            f"{inverted[0]}: MONOCHROME2 was expected of slices ({len(inverted)} of {len(files)} are others)."
+        )
     voxels = sum(int(one.get("Rows", 0)) * int(one.get("Columns", 0)) for one in files.values())
     if voxels > MAX_VOXELS:
         raise Unsuitable(f"{folder}: at most {MAX_VOXELS:,} voxels were expected, the headers say {voxels:,}.")

@@ -138,7 +138,7 @@ def read_nifti(path: Path) -> ImageFile:
         inter=inter,
         limits=integer_limits(dtype),
         shape=tuple(shape),
-        extra={**codes, "unit": image.header.get_xyzt_units()[0], "version": 2 if _length(content) == 540 else 1},
+        extra={**codes, "unit": _unit(image.header), "version": 2 if _length(content) == 540 else 1},
     )
 
 
@@ -193,8 +193,17 @@ def _header(path: Path, header: Any, stacked: bool = False) -> ImageHeader:
     return ImageHeader(path, "nifti", (*shape, *[1] * (3 - len(shape))), affine, 3 if dtype.fields else 1)
 
 
+def _unit(header: Any) -> str:
+    """The unit of the voxels; "unknown" for a code that the standard does not have."""
+    try:
+        unit: str = header.get_xyzt_units()[0]
+    except KeyError:
+        return "unknown"
+    return unit
+
+
 def _note_disagreement(path: Path, header: Any) -> None:
-    unit = header.get_xyzt_units()[0]
+    unit = _unit(header)
     if unit not in ("mm", "unknown"):
         logger.warning("%s: the header's unit is %s; its numbers are taken for millimetres.", path, unit)
     sform = header.get_sform(coded=True)[0]

@@ -116,6 +116,16 @@ def test_a_series_of_label_slices_is_a_volume_whatever_its_files_are_called(tmp_
         LoadImaged("image")({"image": str(tmp_path / "t")})
 
 
+def test_a_series_that_shows_dark_as_bright_is_refused(tmp_path):
+    write_series(tmp_path / "s", lopsided_mask().astype(np.int16), oblique_affine(), RECORD, "made up")
+    first = min((tmp_path / "s").iterdir())
+    image = pydicom.dcmread(first)
+    image.PhotometricInterpretation = "MONOCHROME1"
+    image.save_as(first)
+    with pytest.raises(Unsuitable, match=rf"^{first}: MONOCHROME2 was expected of slices \(1 of "):
+        read_image(tmp_path / "s")
+
+
 @pytest.mark.parametrize("turn", [np.diag([1, 1, 1]), np.diag([1, 1, -1]), np.diag([-1, -1, 1])[:, [2, 0, 1]]])
 def test_a_written_series_loads_back_with_its_voxels_and_its_exact_affine(tmp_path, turn):
     values = np.random.default_rng(0).integers(-300, 1000, SHAPE).astype(np.int16)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import resource
 import struct
+import sys
 import zlib
 
 import nibabel as nib
@@ -17,10 +19,11 @@ from common.data.checks import check_folder, check_names, check_run
 from common.data.dataset import CheckedDataset
 from common.data.finder import find_images
 from common.data.lists import paired_cases
-from common.data.reader import LoadImaged, read_image
+from common.data.reader import LoadImaged, image_header, read_image
 from common.data.writer import SaveImaged
 from tests.bundles.restoration_runs import grey, write_dicom, write_picture
 from tests.fixtures import write_nifti
+from tests.kills.server import in_fork
 
 VOLUME = grey((5, 6, 7), np.int16, 900)
 WIDE = grey(dtype=np.uint16, high=4000)
@@ -28,8 +31,22 @@ OPAQUE = np.full_like(WIDE, 65535)
 XMP = b'XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
 COLOUR = np.stack([grey(), grey() // 2, 255 - grey()], axis=-1)
 BYTES = {
-    **{"dim0": (40, "<h"), "unit": (123, "<b"), "offset": (108, "<f"), "slope": (112, "<f"), "inter": (116, "<f")},
-    **{"type": (70, "<h"), "mm": (80, "<f"), "turn": (256, "<f"), "qform": (252, "<h"), "sform": (254, "<h")},
+    **{
+        "dim0": (40, "<h"),
+        "third": (46, "<h"),
+        "unit": (123, "<b"),
+        "offset": (108, "<f"),
+        "slope": (112, "<f"),
+        "inter": (116, "<f"),
+    },
+    **{
+        "type": (70, "<h"),
+        "mm": (80, "<f"),
+        "qfac": (76, "<f"),
+        "turn": (256, "<f"),
+        "qform": (252, "<h"),
+        "sform": (254, "<h"),
+    },
 }
 
 
@@ -48,15 +65,15 @@ def picture(path, image, **options):
     return path
 
 
-def png(path, array, kind=0, before=(), after=()):
-    """A PNG file of these stored values, with chunks before and after them."""
+def png(path, array, kind=0, before=(), after=(), lines=None):
+    """A PNG file of these stored values (or interlaced lines of them), with chunks before and after them."""
 
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     rows, columns = array.shape[:2]
-    about = struct.pack(">IIBBBBB", columns, rows, 8 * array.dtype.itemsize, kind, 0, 0, 0)
-    lines = b"".join(b"\0" + row.astype(array.dtype.newbyteorder(">")).tobytes() for row in array)
+    about = struct.pack(">IIBBBBB", columns, rows, 8 * array.dtype.itemsize, kind, 0, 0, int(lines is not None))
+    lines = lines or b"".join(b"\0" + row.astype(array.dtype.newbyteorder(">")).tobytes() for row in array)
     chunks = [(b"IHDR", about), *before, (b"IDAT", zlib.compress(lines)), *after, (b"IEND", b"")]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks))
     return path
@@ -77,6 +94,40 @@ def followed(path, mebibytes):
 def dicom(path, **tags):
     pytest.importorskip("pydicom")
     return write_dicom(path, WIDE, **tags)
+
+
+def changed(path, syntax=None, **tags):
+    """A DICOM file compressed in a transfer syntax, and then given these values of its header."""
+    image = pytest.importorskip("pydicom").dcmread(dicom(path))
+    if syntax is not None:
+        pytest.importorskip({"80": "jpeg_ls", "90": "openjpeg"}[syntax[-2:]])
+        image.PixelData = np.kron(WIDE, np.ones((3, 3), np.uint16)).tobytes()  # JPEG 2000 takes no fewer
+        image.Rows, image.Columns = 3 * image.Rows, 3 * image.Columns
+        image.compress(syntax)
+    for name, value in tags.items():
+        setattr(image, name, value)
+    image.save_as(path)
+    return path
+
+
+JPEG_LS, JPEG_2000 = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"
+
+
+def big_endian_dicom(path):
+    pydicom = pytest.importorskip("pydicom", minversion="3")
+    image = pydicom.dcmread(dicom(path))
+    image.PixelData = WIDE.astype(">u2").tobytes()
+    image.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
+    pydicom.dcmwrite(path, image, implicit_vr=False, little_endian=False)
+    return path
+
+
+def interlaced(path, array):
+    """A PNG file in the seven passes of Adam7."""
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    parts = [array[y::down, x::right] for x, y, right, down in passes]
+    lines = b"".join(b"\0" + row.tobytes() for part in parts for row in part)
+    return png(path, array, lines=lines)
 
 
 def edited(path, old, new):
@@ -168,6 +219,26 @@ READ = {
     "big-endian NIfTI-2": (lambda t: big_endian(t / "a.nii", 2), VOLUME),
     "gzip of two members": (lambda t: two_members(t / "a.nii.gz"), VOLUME),
     "name of 250 bytes": (lambda t: write_picture(t / f"{'x' * 246}.png", grey()), grey()),
+    "axes behind the third, all of one entry": (lambda t: nifti(t / "a.nii", VOLUME[..., None, None]), VOLUME),
+    "handedness (qfac) of 0": (lambda t: nifti(t / "a.nii", qfac=0.0, sform=0, qform=1), VOLUME),
+    "unit that no standard has": (lambda t: nifti(t / "a.nii", unit=7), VOLUME),
+    "zeros behind gzip": (
+        lambda t: raw(nifti_gz(t / "a.nii.gz"), nifti_gz(t / "a.nii.gz").read_bytes() + bytes(512)),
+        VOLUME,
+    ),
+    "interlaced PNG": (lambda t: interlaced(t / "a.png", grey()), grey()),
+    "PNG with gamma": (lambda t: png(t / "a.png", grey(), before=[(b"gAMA", struct.pack(">I", 100000))]), grey()),
+    "12 bits marked in a PNG of 16": (lambda t: png(t / "a.png", WIDE, before=[(b"sBIT", b"\x0c")]), WIDE),
+    "PNG with bytes behind its end": (
+        lambda t: raw(t / "a.png", write_picture(t / "a.png", grey()).read_bytes() + b"more"),
+        grey(),
+    ),
+    "line break in the name": (lambda t: write_picture(t / "a\nb.png", grey()), grey()),
+    "name like an option": (lambda t: write_picture(t / "-rf.png", grey()), grey()),
+    "name like a pattern": (lambda t: write_picture(t / "[a]*?%s.png", grey()), grey()),
+    "big-endian DICOM": (lambda t: big_endian_dicom(t / "a.dcm"), WIDE),
+    "DICOM without PixelSpacing": (lambda t: changed(t / "a.dcm", PixelSpacing=None), WIDE),
+    "DICOM with several windows": (lambda t: dicom(t / "a.dcm", WindowCenter=[40, 600], WindowWidth=[400, 0]), WIDE),
     "name that is not UTF-8": (lambda t: named(t, b"\xff\xfe.png"), grey()),
 }
 
@@ -248,6 +319,44 @@ REFUSED = {
         lambda t: edited(dicom(t / "a.dcm", RescaleSlope="0.5000", RescaleIntercept="0"), b"0.5000", b"1e400 "),
         "one number was expected as RescaleSlope",
     ),
+    "JPEG in CMYK that is cut": (lambda t: cut(t / "a.jpg"), "image file is truncated"),
+    "JPEG 2000 named JPEG": (
+        lambda t: renamed(picture(t / "a.jp2", Image.fromarray(grey())), "a.jpg"),
+        "not a PNG, JPEG",
+    ),
+    "two pictures in a JPEG": (lambda t: two_pictures(t / "a.mpo"), "a single picture was expected, got 2 frames"),
+    "text that grows in a PNG": (
+        lambda t: png(t / "a.png", grey(), before=[(b"zTXt", b"x\0\0" + zlib.compress(bytes(2**24)))]),
+        "Decompressed data too large",
+    ),
+    "side of 0 voxels": (lambda t: nifti(t / "a.nii", third=0), "the header says 5 x 6 x 0"),
+    "side below 0": (lambda t: nifti(t / "a.nii", third=-3), "the header says 5 x 6 x -3"),
+    "something behind gzip": (
+        lambda t: raw(nifti_gz(t / "a.nii.gz"), nifti_gz(t / "a.nii.gz").read_bytes() + b"x" * 9),
+        "Not a gzip",
+    ),
+    "DICOM slope of 0": (lambda t: dicom(t / "a.dcm", RescaleSlope="0"), "a RescaleSlope other than 0"),
+    "DICOM of no pixels": (lambda t: changed(t / "a.dcm", PixelData=b""), "the file has no pixels"),
+    "DICOM of two frames that says one": (
+        lambda t: changed(t / "a.dcm", PixelData=WIDE.tobytes() * 2),
+        r"rows and columns were expected, .* pixels of \(2, ",
+    ),
+    "DICOM rows that are text": (
+        lambda t: edited(dicom(t / "a.dcm"), b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00SH"),
+        "one whole number was expected as Rows",
+    ),
+    "JPEG-LS of other sides": (
+        lambda t: changed(t / "a.dcm", JPEG_LS, Rows=132, Columns=90),
+        "got pixels of .90, 132.",
+    ),
+    "JPEG 2000 of other sides": (
+        lambda t: changed(t / "a.dcm", JPEG_2000, Rows=132, Columns=90),
+        "pixels of .90, 132.",
+    ),
+    "JPEG-LS of more bits": (
+        lambda t: changed(t / "a.dcm", JPEG_LS, BitsStored=10, HighBit=9),
+        "values of 10 bits were expected, got ",
+    ),
     "DICOM of two frames": (lambda t: dicom(t / "a.dcm", NumberOfFrames="2"), "one frame was expected, got 2"),
 }
 
@@ -259,6 +368,16 @@ def raw(path, content):
 
 def animated(path):
     return picture(path, Image.fromarray(grey()), save_all=True, append_images=[Image.fromarray(255 - grey())])
+
+
+def cut(path):
+    picture(path, Image.fromarray(grey()).convert("CMYK"))
+    return raw(path, path.read_bytes()[:-200])
+
+
+def two_pictures(path):
+    picture(path, Image.fromarray(grey()), save_all=True, append_images=[Image.fromarray(255 - grey())])
+    return renamed(path, "a.jpg")
 
 
 def dangling(path):
@@ -306,6 +425,33 @@ def test_it_is_read_with_a_notice(tmp_path, caplog, situation):
     assert sum(f"{path}: " in message and notice in message for message in caplog.messages) <= 1, "told once"
     assert str(path) in caplog.text
     assert notice in caplog.text
+
+
+def test_no_other_program_is_started_by_any_of_them(tmp_path):
+    files = []
+    for number, (make, _) in enumerate([*READ.values(), *REFUSED.values(), *NOTED.values()]):
+        (tmp_path / str(number)).mkdir()
+        files.append(make(tmp_path / str(number)))
+    for number, kind in enumerate(("EPS", "PDF", "TIFF", "BMP", "WEBP")):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(grey()).save(path, format=kind)
+        files.append(path)
+
+    def read_all():
+        def hook(event, _):
+            if event.startswith(("subprocess", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.fork", "pty")):
+                os._exit(3)
+
+        sys.addaudithook(hook)
+        for path in files:
+            for read in (read_image, image_header):
+                with contextlib.suppress(ValueError, OSError):
+                    read(path)
+        find_images(tmp_path, recursive=True)
+
+    assert in_fork(read_all) == 0
+    with pytest.raises(ValueError, match=r"0.png: damaged"):
+        read_image(tmp_path / "0.png")
 
 
 def test_links_in_a_circle_and_links_to_nothing_end_the_search(tmp_path, caplog):
