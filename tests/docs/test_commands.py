@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import itertools
+import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from monai.bundle import ConfigParser
 
 from common.bundle.errors import check_arguments
 from tests.docs.test_pages import BUNDLE_OF, BUNDLES, PAGES, text_of
-from tests.fixtures import REPOSITORY
+from tests.fixtures import REPOSITORY, write_dataset
 
 OWN = ("python", "python3", "torchrun", "make")
 OTHERS = (
@@ -170,6 +172,38 @@ def test_what_commands_write_is_not_taken_for_source():
     command = ["git", "check-ignore", "--no-index", *(path if "." in path else f"{path}/x" for path in sorted(paths))]
     ignored = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False).stdout.split()
     assert sorted(paths - {path.removesuffix("/x") for path in ignored}) == [], "to be added to .gitignore"
+
+
+SMALL = {  # by config; later values on a command line go before earlier ones
+    "train.json": "--max_epochs 1 --num_previews 1 --batch_size 2",
+    "inference.json": "--num_inference_steps 2",
+    "generate.json": "--count 2 --tries 1",
+}
+
+
+@pytest.mark.exhaustive
+def test_the_way_from_masks_to_a_segmenter_is_walked_as_it_is_written(tmp_path):
+    for name in ("bundles", "common"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    write_dataset(tmp_path / "DATA", 27)
+    for kind in ("images", "labels"):
+        (tmp_path / "DATA" / kind / "case_014.nii.gz").unlink()  # its mask lacks the second label
+    shutil.copytree(tmp_path / "DATA" / "images", tmp_path / "FOLDER")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    walked = [command for command in commands_of("docs/how-to/masks-to-segmenter.md") if command[0] == "python"]
+    assert len(walked) > 8
+    for command in walked:
+        given = next((word for word in command if "configs/" in word), "")
+        small = [text for name, text in SMALL.items() if f"/{name}" in given]
+        words = [*command[1:], *(" ".join(small).split() if "segment.json" not in given else [])]
+        run = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, f"{' '.join(command)}:\n{run.stdout[-2000:]}\n{run.stderr[-2000:]}"
+    for written in ("data_check.html", "runs/mine/shapes.npz", "runs/generated/manifest.csv", "runs/report/index.html"):
+        assert (tmp_path / written).is_file()
+    assert (tmp_path / "runs" / "eval" / "metrics.md").is_file()
+    assert len(list((tmp_path / "runs" / "segmented").glob("*_seg.nii.gz"))) == 26
 
 
 def test_the_checks_see_mistakes(tmp_path, monkeypatch):
