@@ -118,8 +118,10 @@ def check_arguments(given: Collection[str], defined: Mapping[str, Any], config: 
     known = {*defined, "debug", "_meta_", *re.findall(r"@(\w+)", repr(config))}
     wrong = []
     for name in given:
-        start = re.split("#|::", name)[0]
-        if start not in known:
+        start, *inner = re.split("#|::", name)
+        if inner == ["batch_size"] and "batch_sampler" in (defined.get(start) or {}):
+            wrong.append(f"--{name}: a sampler makes the batches; --batch_size was meant.")
+        elif start not in known:
             near = difflib.get_close_matches(start, sorted(known), 1)
             meant = near[0] + name[len(start) :] if near else ""
             wrong.append(f"--{name}: no such argument" + (f"; --{meant} was meant?" if meant else "."))

@@ -265,6 +265,14 @@ METRICS: dict[str, Entry] = {
         {"region": "inside"},
         by_default=False,
     ),
+    "background_rms": Entry(
+        "bundle",
+        "metrics.fidelity:BackgroundDeviation",
+        "error inside the mask (last channel of the reference) where all around is background, grey levels of 255",
+        "lower is better; nothing is seen below about 1",
+        "this project",
+        by_default=False,
+    ),
     "machine_2afc_paired": Entry(
         "bundle",
         "evaluation.observer:MachineObserverMetric",

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..utils.images import plain_images
 from .base import CaseMetric, check_range, check_values, inside_mask, same_shape
@@ -202,3 +203,33 @@ class PeakSignalToNoise(FidelityMetric):
     def report(self) -> dict[str, Any]:
         """Range, region, and the number of identical pairs."""
         return {**super().report(), "identical_pairs": int(self.rows().isinf().sum())}
+
+
+class BackgroundDeviation(FidelityMetric):
+    """
+    Root mean square error inside the mask where the reference and its surroundings are background, in grey levels.
+
+    What was filled in there should not be seen. Background is what lies within 4 grey levels of the smallest possible
+    value, with all pixels up to three away. Grey levels are 255ths of the range.
+
+    Args:
+        value_range: see ``FidelityMetric``.
+
+    Source: this project.
+
+    >>> metric, mask = BackgroundDeviation(), torch.ones(1, 1, 8, 8)
+    >>> _ = metric(torch.full((1, 1, 8, 8), 2 / 255 - 1), torch.cat([torch.full((1, 1, 8, 8), -1.0), mask], dim=1))
+    >>> metric.label, round(float(metric.aggregate()), 3)
+    ('background_rms[inside]', 1.0)
+    """
+
+    name = "background_rms"
+
+    def __init__(self, value_range: Sequence[float] = (-1.0, 1.0)) -> None:
+        super().__init__(value_range, "inside")
+
+    def _of_pairs(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        level = self.data_range / 255
+        largest = F.max_pool2d(plain_images(y).amax(1, keepdim=True), 7, 1, 3)
+        background = (largest <= self.value_range[0] + 4 * level) & (mask > 0)  # type: ignore[operator]
+        return mse(x, y, background.float()).sqrt() / level

@@ -12,12 +12,14 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_tensor
+from scipy import ndimage
 from skimage.draw import disk
 
 from .checks import CheckSameGridd, name_of
 from .geometry import like
 
 KINDS = ("boxes", "strokes")
+_LEAST_WEIGHT = 1e-9  # of known background around a pixel, below which there is none
 
 
 class CheckHoled(MapTransform):
@@ -133,6 +135,81 @@ class KeepKnownd(MapTransform):
             )
             result[key] = like(torch.where(hole > 0, image.double(), known.double()), result[key])
         return result
+
+
+class QuietBackgroundd(MapTransform):
+    """
+    Where what was drawn in a hole is as dark as the background around it, make it as quiet as that background.
+
+    A few grey levels of noise are left of the denoising, and in a black background they show the outline of the hole.
+    Each pixel of the hole goes towards the mean of the known dark pixels nearby, the whole way where its surroundings
+    are within ``near`` of it, not at all where they are further than twice that, and where that background has a
+    texture of its own. Brighter structures and known pixels stay as they are.
+
+    Args:
+        keys: restored images, (C, X, Y) or (C, X, Y, Z) with slices in the first two axes.
+        image_key: the image, whose first channel is known outside the hole, in the units of ``keys``.
+        hole_key: the hole, above 0.5 inside.
+        dark: largest distance of background from the smallest known value, as a share of the known range.
+        near: see above, as a share of the known range.
+        quiet: largest standard deviation of such a background, as a share of the known range.
+
+    Source: this project; the widths (a 32nd of the shorter side for the background, a 64th for the surroundings of a
+        pixel) and shares were chosen on 60 slices of the training share of brain MRI.
+
+    Example:
+        >>> image, hole = torch.zeros(1, 32, 32), torch.zeros(1, 32, 32)
+        >>> image[:, :, 16:], hole[:, 8:24] = 1.0, 1.0
+        >>> case = {"image": image, "hole": hole, "pred": image + 0.02}
+        >>> QuietBackgroundd()(case)["pred"][0, 16, [2, 30]]
+        tensor([0.0000, 1.0200])
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        image_key: str = "image",
+        hole_key: str = "hole",
+        dark: float = 4 / 255,
+        near: float = 15 / 255,
+        quiet: float = 3 / 255,
+    ) -> None:
+        super().__init__(keys)
+        self.image_key, self.hole_key = image_key, hole_key
+        self.dark, self.near, self.quiet = dark, near, quiet
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Returns a copy of ``data``."""
+        result = dict(data)
+        image, hole = (convert_to_tensor(data[key])[:1].cpu() for key in (self.image_key, self.hole_key))
+        known, inside = image.double().numpy(), hole.numpy() > 0.5
+        low, high = np.percentile(known[~inside], [0.5, 99.5]) if not inside.all() else (0.0, 0.0)
+        width = min(known.shape[1:3]) / 32
+        if high <= low or width < 0.5:
+            return result
+        weight = (~inside & (known <= low + self.dark * (high - low))).astype(np.float64)
+        weights, sums, squares = (_far_mean(weight * known**power, width) for power in range(3))
+        level = sums / np.maximum(weights, 1e-12)
+        texture = np.sqrt(np.maximum(squares / np.maximum(weights, 1e-12) - level**2, 0.0))
+        there = inside & (weights > _LEAST_WEIGHT) & (texture <= self.quiet * (high - low))
+        for key in self.key_iterator(result):
+            drawn = convert_to_tensor(result[key])
+            images = np.where(inside, drawn.cpu().double().numpy(), known)
+            above = (_smooth(images, width / 2) - level) / (self.near * (high - low))
+            settled = images + np.clip(2.0 - above, 0.0, 1.0) * (level - images)
+            changed = torch.from_numpy(np.where(there, settled, drawn.cpu().double().numpy()))
+            result[key] = like(changed.to(drawn.device, drawn.dtype), result[key])
+        return result
+
+
+def _smooth(images: np.ndarray, width: float) -> np.ndarray:
+    """Gaussian of a standard deviation of ``width`` pixels along the first two spatial axes of (C, X, Y, ...)."""
+    return ndimage.gaussian_filter(images, [0, width, width, *[0] * (images.ndim - 3)], mode="nearest")
+
+
+def _far_mean(images: np.ndarray, width: float) -> np.ndarray:
+    """``_smooth``, with little weight for what is far, so that it counts where nothing is near."""
+    return sum(share * _smooth(images, scale * width) for scale, share in ((1, 1.0), (4, 1e-3), (16, 1e-6)))  # type: ignore[return-value]
 
 
 def random_hole(size: tuple[int, int], area: float, kind: str, random: np.random.RandomState) -> np.ndarray:

@@ -150,6 +150,9 @@ def test_arguments_that_something_knows_are_taken():
         check_arguments(["trian#trainer"], defined, config)
     with pytest.raises(ValueError, match=r"--zzz: no such argument\. --sed: .*--seed was meant"):
         check_arguments(["zzz", "sed"], defined, config)
+    sampled = {"batch_size": 1, "dataloader": {"batch_sampler": "@batches"}}
+    with pytest.raises(ValueError, match=r"--dataloader#batch_size: a sampler .* --batch_size was meant\. Nothing"):
+        check_arguments(["dataloader#batch_size", "dataloader#num_workers"], sampled, sampled)
 
 
 def test_python_is_told_nothing(tmp_path):

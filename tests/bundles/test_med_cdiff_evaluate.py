@@ -35,7 +35,7 @@ COMMON = {"perceptual", "fid", "kid", "psnr", "ssim", "acutance", "acutance rati
 MORE = {
     DENOISE: {"accuracy", "accuracy won back"},
     SUPERRES: {"accuracy", "accuracy won back"},
-    INPAINT: {"psnr[inside]", "machine_2afc"},
+    INPAINT: {"psnr[inside]", "background_rms[inside]", "machine_2afc"},
 }
 QUICK = {"max_cases": 3, "columns#names": ["psnr", "ssim", "acutance"], "classifier_weights": None}
 
@@ -128,11 +128,17 @@ def test_one_table_has_all_rows_and_columns(bundle, data, classifiers, tmp_path)
         {"accuracy[vgg11]"} if bundle in classifiers else set()
     )
     values = {m: {column(k): v["value"] for k, v in row["metrics"].items()} for m, row in methods.items()}
-    assert all(value is not None for row in values.values() for name, value in row.items() if "won back" not in name)
-    counts = {str(v["n"]) for row in methods.values() for v in row["metrics"].values() if isinstance(v.get("n"), int)}
+    sometimes = ("accuracy won back", "background_rms[inside]")  # these pictures have a grey background
+    assert all(value is not None for row in values.values() for name, value in row.items() if name not in sometimes)
+    measured = [v for row in methods.values() for name, v in row["metrics"].items() if name not in sometimes]
+    counts = {str(v["n"]) for v in measured if isinstance(v.get("n"), int)}
     assert counts == {str(len(held_out))}
-    table = (tmp_path / "eval" / "metrics.md").read_text().splitlines()
-    assert [line.split(" | ")[0].strip("| ") for line in table[2:]] == [row["title"] for row in methods.values()]
+    table, compared = (tmp_path / "eval" / "metrics.md").read_text().split("\nEach value minus that of ")
+    titles = {method: row["title"] for method, row in methods.items()}
+    assert [line.split(" | ")[0].strip("| ") for line in table.splitlines()[2:]] == list(titles.values())
+    others = [title for method, title in titles.items() if method not in ("med_cdiff", "original")]
+    assert [line.split(" | ")[0].strip("| ") for line in compared.splitlines()[4:]] == others
+    assert {"fid", "psnr"} <= {column(name) for name in methods[ROWS[bundle][0]]["differences"]}
     assert (tmp_path / "eval" / "contact_sheet.png").is_file()
     assert "clean image's own range" in result["context"]["intensities"]
     if bundle == SUPERRES:
@@ -171,7 +177,13 @@ def test_a_network_that_gives_back_its_input_scores_as_its_input_and_a_further_r
 
 
 def test_inpainting_leaves_known_pixels_bit_identical(data, tmp_path):
-    run = evaluation(INPAINT, data, tmp_path, max_cases=3, **{"columns#names": ["psnr", "psnr_in_hole", "acutance"]})
+    run = evaluation(
+        INPAINT,
+        data,
+        tmp_path,
+        max_cases=3,
+        **{"columns#names": ["psnr", "psnr_in_hole", "background_rms", "acutance"]},
+    )
     evaluator, seen = run.parser.get_parsed_content("evaluator"), []
     evaluator.add_event_handler(
         Events.ITERATION_COMPLETED, lambda engine: seen.extend(zip(engine.state.output, engine.state.batch))

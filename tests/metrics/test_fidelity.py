@@ -12,7 +12,15 @@ from skimage import io
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from common.evaluation.report import MetricsReport
-from common.metrics.fidelity import MeanAbsoluteError, MeanSquaredError, PeakSignalToNoise, mae, mse, psnr
+from common.metrics.fidelity import (
+    BackgroundDeviation,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    PeakSignalToNoise,
+    mae,
+    mse,
+    psnr,
+)
 from common.metrics.ssim import StructuralSimilarity, scales_for, ssim
 from tests.fixtures import real_data
 
@@ -183,3 +191,19 @@ def test_bad_input():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_background_is_what_is_dark_all_around_and_in_the_mask():
+    reference = torch.full((2, 1, 16, 16), -1.0)
+    reference[0, :, 12:] = 0.0  # rows 9 to 11 are within three pixels of it
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[0, :, 4:] = 1
+    drawn = reference.clone()
+    drawn[:, :, 4:9] += 3 * 2 / 255
+    drawn[:, :, 9:] += 0.5
+    metric = BackgroundDeviation()
+    metric(drawn, torch.cat([reference, mask], dim=1))
+    values = metric.per_case()
+    assert values[0] == pytest.approx(3.0, rel=1e-5)
+    assert values[1].isnan(), "without a hole there is nothing to measure"
+    assert metric.label == "background_rms[inside]"

@@ -10,7 +10,7 @@ from monai.transforms import CopyItemsd
 
 from common.data.reader import LoadImaged
 from common.transforms.conditions import ScaleIntensityByd
-from common.transforms.holes import KINDS, CheckHoled, HoledConditiond, KeepKnownd, random_hole
+from common.transforms.holes import KINDS, CheckHoled, HoledConditiond, KeepKnownd, QuietBackgroundd, random_hole
 from tests.bundles.restoration_runs import grey, write_picture
 from tests.fixtures import write_nifti
 
@@ -97,3 +97,47 @@ def test_the_network_sees_nothing_of_the_hole_and_known_pixels_return(tmp_path):
     assert bool((result[:, inside[0]] == -7).all())
     for sample in result:
         assert torch.equal(sample[~inside[0]].as_tensor(), case["original"][0][~inside[0]].as_tensor())
+
+
+def background_with_a_head(seed: int = 0, noise: float = 1 / 255) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Image, hole and what was drawn, (1, 128, 128) each: a bright disk in the dark, noise of 5 grey levels drawn."""
+    random = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    inside = ((x - 64) ** 2 + (y - 64) ** 2 < 40**2).float()
+    image = (inside + noise * torch.rand(128, 128, generator=random))[None]
+    hole = torch.zeros(1, 128, 128)
+    hole[:, 40:100, 4:60] = 1
+    drawn = image + 5 / 255 * torch.randn(1, 128, 128, generator=random).abs()
+    return image, hole, drawn
+
+
+def test_a_dark_background_becomes_quiet_and_nothing_else_changes():
+    image, hole, drawn = background_with_a_head()
+    case = {"pred": torch.cat([drawn, drawn + 0.1 / 255]), "image": torch.cat([image, hole]), "hole": hole}
+    found = QuietBackgroundd()(case)["pred"]
+    dark, bright = (hole > 0) & (image < 0.5), (hole > 0) & (image > 0.5)
+    error = lambda images, where: float(((images - image)[where] ** 2).mean().sqrt() * 255)  # noqa: E731
+    deep = dark.clone()
+    deep[..., 20:60] = False  # columns that are no neighbours of the head
+    assert error(drawn, dark) > 4.5
+    assert error(found[:1], deep) < 0.5
+    assert torch.equal(found[:1][bright], drawn[bright])
+    assert torch.equal(found[:1][hole == 0], drawn[hole == 0])
+    assert torch.equal(found[:1], QuietBackgroundd()({**case, "pred": drawn})["pred"]), "each sample by itself"
+
+
+def test_a_background_with_a_texture_and_images_without_a_range_stay_as_they_are():
+    image, hole, drawn = background_with_a_head(noise=40 / 255)
+    case = {"pred": drawn, "image": image, "hole": hole}
+    assert torch.equal(QuietBackgroundd(dark=1.0)(case)["pred"], drawn), "it would be as smooth as nothing around it"
+    for flat in ({**case, "image": 0 * image}, {**case, "hole": 0 * hole + 1}):
+        assert torch.equal(QuietBackgroundd()(flat)["pred"], drawn)
+
+
+def test_slices_of_a_volume_do_not_see_each_other():
+    pictures = [background_with_a_head(seed) for seed in (1, 2)]
+    image, hole, drawn = (torch.stack(parts, dim=-1) for parts in zip(*pictures))
+    found = QuietBackgroundd()({"pred": drawn, "image": image, "hole": hole})["pred"]
+    for index, (one, its_hole, its_drawn) in enumerate(pictures):
+        alone = QuietBackgroundd()({"pred": its_drawn, "image": one, "hole": its_hole})["pred"]
+        torch.testing.assert_close(found[..., index], alone, atol=2e-4, rtol=0, msg="the range is of all slices")
