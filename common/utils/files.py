@@ -34,6 +34,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     Yields:
         The temporary name to write to: hidden, and with the ending of ``path``, since writers go by it.
+
+    Raises:
+        OSError: names ``path`` where the system refuses the write, as on a full disk, and names no file or the
+            temporary one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +51,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
                 os.replace(temporary, path)  # under the lock: nobody takes it for a leftover in between
         if fcntl is None:
             os.replace(temporary, path)  # Windows renames no open file
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

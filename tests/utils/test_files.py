@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from common.utils import message_of
 from common.utils.files import sha256_of, written_whole, written_whole_folder
 
 _KILLED = """
@@ -124,3 +126,18 @@ def test_a_folder_takes_its_name_when_it_is_complete_and_leaves_nothing_behind(t
         (temporary / "3").write_bytes(b"third")
     assert [one.read_bytes() for one in path.iterdir()] == [b"third"]
     assert [one.name for one in path.parent.iterdir()] == ["series"]
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
+    path = tmp_path / "masks" / "a.nii.gz"
+    with pytest.raises(OSError, match="No space left") as full, written_whole(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert message_of(full.value) == f"{path}: No space left on device."
+    assert not list(path.parent.iterdir())
+    with pytest.raises(FileNotFoundError) as gone, written_whole(path) as temporary:
+        temporary.rename(tmp_path / "gone")
+    assert gone.value.filename == str(path), "not the hidden one"
+    with pytest.raises(FileNotFoundError, match="other"), written_whole(path):
+        (tmp_path / "other").read_bytes()
+    with pytest.raises(OSError, match="a reader's own words"), written_whole(path):
+        raise OSError("a reader's own words")
