@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..features.registry import REGISTRY, SHIPPED
+from ..utils import message_of
 from ..utils.files import written_whole
 from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
@@ -264,8 +265,7 @@ def main(command: list[str] | None = None) -> int:
     try:
         status = fire.Fire(commands, command=command, name="common.evaluation", serialize=lambda result: None)
     except (ValueError, KeyError, OSError, ModuleNotFoundError) as error:
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"error: {' '.join(str(text).split())}", file=sys.stderr)
+        print(f"error: {' '.join(message_of(error).split())}", file=sys.stderr)
         return 2
     return status if isinstance(status, int) else 0
 

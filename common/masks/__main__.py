@@ -14,6 +14,7 @@ import numpy as np
 from ..data.finder import find_images, stem_of
 from ..data.reader import LoadImaged, read_image
 from ..transforms.checks import CheckImaged
+from ..utils import message_of
 from ..utils.files import written_whole_folder
 from .editor import EditLabels
 from .files import SUFFIX, write_mask
@@ -308,7 +309,7 @@ def main(command: list[str] | None = None) -> None:
     try:
         fire.Fire(commands, command=command, name="masks")
     except (ImportError, ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"masks: {error}")
+        sys.exit(f"masks: {message_of(error)}")
 
 
 if __name__ == "__main__":
