@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..utils import message_of, root_cause
@@ -26,6 +27,7 @@ _MAIN_CONFIGS = tuple(
 )
 _LINES = 2  # of a message on the console, beside MONAI's notice that configs are code, and the place of the rest
 
+_GPU = re.compile(r"cuda(:\d+)?|\$torch\.device\(['\"]cuda(:\d+)?['\"]\)")
 logger = logging.getLogger(__name__)
 _given: list[str] = []  # config files of this process's command
 _arguments: dict[str, Any] = {}  # and its other arguments
@@ -131,7 +133,7 @@ def check_arguments(given: Collection[str], defined: Mapping[str, Any], config: 
 
 def check_values(given: Mapping[str, Any]) -> None:
     """
-    Refuse an argument whose value was left out, which MONAI's command line takes for True.
+    Refuse a GPU that is not there, and an argument whose value was left out, which MONAI takes for True.
 
     Args:
         given: name on the command line -> value.
@@ -144,6 +146,8 @@ def check_values(given: Mapping[str, Any]) -> None:
         Traceback (most recent call last):
         ValueError: --mask: a value was expected after it (file). Nothing was done.
     """
+    if _GPU.fullmatch(str(given.get("device"))) and not torch.cuda.is_available():
+        raise ValueError("--device: cpu, or no such argument, was expected: PyTorch finds no GPU. Nothing was done.")
     for name, value in given.items():
         said = glossary()["arguments"].get(name)
         kinds = {one[0] for one in (said.values() if isinstance(said, Mapping) else [said] if said else [])}

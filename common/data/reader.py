@@ -182,9 +182,14 @@ class LoadImaged(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             several = isinstance(result[key], (list, tuple))
-            images = [
-                self._load(read_image(path, self.segments)) for path in (result[key] if several else [result[key]])
-            ]
+            try:
+                images = [
+                    self._load(read_image(path, self.segments)) for path in (result[key] if several else [result[key]])
+                ]
+            except FileNotFoundError as error:
+                if key == self.keys[0]:
+                    raise
+                raise FileNotFoundError(f"{error} It is the {key} of {data[self.keys[0]]}.") from error
             result[key] = self._together(images) if several else images[0]
         return result
 

@@ -9,10 +9,11 @@ import sys
 import types
 
 import pytest
+import torch
 from monai.bundle import ConfigParser, create_workflow
 from monai.transforms import Compose, Lambdad
 
-from common.bundle.errors import LastLine, check_arguments, command_line, shortened
+from common.bundle.errors import LastLine, check_arguments, check_values, command_line, shortened
 from common.utils import message_of, root_cause
 from tests.bundles.ways import start
 from tests.fixtures import BUNDLE
@@ -153,6 +154,15 @@ def test_arguments_that_something_knows_are_taken():
     sampled = {"batch_size": 1, "dataloader": {"batch_sampler": "@batches"}}
     with pytest.raises(ValueError, match=r"--dataloader#batch_size: a sampler .* --batch_size was meant\. Nothing"):
         check_arguments(["dataloader#batch_size", "dataloader#num_workers"], sampled, sampled)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "$torch.device('cuda')"])
+def test_a_gpu_that_is_not_there_is_said_in_one_line(device):
+    with pytest.raises(ValueError, match=r"--device: cpu, .* was expected: PyTorch finds no GPU"):
+        check_values({"device": device})
+    for fine in ("cpu", "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')"):
+        check_values({"device": fine})
 
 
 def test_python_is_told_nothing(tmp_path):
