@@ -24,6 +24,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_config(root: Path, name: str) -> dict[str, Any]:
+    """A config of a bundle, with the values that it takes over from the bundle's study.json in their places."""
+    study = root / "configs" / "study.json"
+    given = {f"$@from_study['{key}']": value for key, value in (read_json(study) if study.is_file() else {}).items()}
+    config = read_json(root / "configs" / name)
+    return {key: given.get(value, value) if isinstance(value, str) else value for key, value in config.items()}
+
+
 def run_bundle(root: Path, *configs: str, **settings: Any) -> None:
     """
     Run configs of a bundle as ``python -m monai.bundle run`` does.

@@ -12,7 +12,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list
 
-from .bundles import chosen_of, numbers_of, own_numbers, read_json, run_bundle, torch_device
+from .bundles import chosen_of, numbers_of, own_numbers, read_config, read_json, run_bundle, torch_device
 from .files import weights_of
 
 OF_A_REQUEST = ("seed", "num_inference_steps", "guidance_scale")
@@ -28,7 +28,7 @@ class GenerateTask(InferTask):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.inference, about = (read_json(root / "configs" / name) for name in ("inference.json", "metadata.json"))
+        self.inference, about = (read_config(root, name) for name in ("inference.json", "metadata.json"))
         self.source = next((key for key in ("mask", "image") if key in self.inference), None)
         dimension = len(about["network_data_format"]["inputs"]["image"]["spatial_shape"]) if self.is_valid() else 2
         super().__init__(InferType.OTHERS, [], dimension, about["description"])

@@ -12,11 +12,11 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.others.generic import device_list
 
-from .bundles import chosen_of, numbers_of, own_numbers, read_json, run_bundle, torch_device
+from .bundles import chosen_of, numbers_of, own_numbers, read_config, run_bundle, torch_device
 from .files import ENDING, lay_out, new_run, publish, weights_of
 
 OF_A_TRAINING = ("max_epochs", "batch_size", "seed")
-_LISTS = {"paired_cases": True, "image_cases": False}
+_LISTS = {"volume_cases": True, "image_cases": False}
 
 
 class LearnTask(TrainTask):
@@ -32,13 +32,13 @@ class LearnTask(TrainTask):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.train = read_json(root / "configs" / "train.json")
+        self.train = read_config(root, "train.json")
         self.kind = self.train["cases"]["_target_"].rsplit(".", 1)[-1]
         super().__init__(f"Training of {root.name} on the datastore; the weights are offered beside the shipped ones.")
 
     def is_valid(self) -> bool:
-        """Whether a datastore can hold what the bundle learns from."""
-        return self.kind in _LISTS
+        """Whether a datastore can hold what the bundle learns from, which is one file a case and its label."""
+        return self.kind in _LISTS and not self.train.get("file_names")
 
     def config(self) -> dict[str, Any]:
         """What a request may set, with the defaults; of a list, the first."""
