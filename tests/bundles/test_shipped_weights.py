@@ -23,6 +23,7 @@ OVERLAYS = {
     "med_cdiff_mri_superres/models/model.pt": (),
     "med_cdiff_mri_superres/models/model_fast.pt": ("fast",),
     "med_cdiff_mri_superres/models/model_strict.pt": ("evaluate", "strict"),
+    "med_cdiff_mri_superres/models/pix2pix.pt": ("evaluate", "strict", "pix2pix"),
     "med_cdiff_mri_superres/models/regression.pt": ("evaluate", "strict", "regression"),
     "med_cdiff_xray_denoise/models/model.pt": (),
     "med_cdiff_xray_denoise/models/model_fast.pt": ("fast",),
