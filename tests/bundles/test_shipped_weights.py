@@ -27,6 +27,7 @@ OVERLAYS = {
     "med_cdiff_mri_superres/models/regression.pt": ("evaluate", "strict", "regression"),
     "med_cdiff_xray_denoise/models/model.pt": (),
     "med_cdiff_xray_denoise/models/model_fast.pt": ("fast",),
+    "med_cdiff_xray_denoise/models/pix2pix.pt": ("pix2pix",),
     "med_cdiff_xray_denoise/models/regression.pt": ("regression",),
     "med_vdm_cxr/models/model.pt": (),
     "med_vdm_cxr/models/conv.pt": ("conv",),
