@@ -105,13 +105,18 @@ def recall(parser: ConfigParser, given: Collection[str]) -> None:
         _check_plain(path, name, value)
     if network := taken.get("network_def"):
         taken["network_def"] = _merged(parser.get("network_def"), network)
-    changed = sorted(name for name, value in taken.items() if parser.get(name) != value)
+    changed = sorted(name for name, value in taken.items() if value not in (parser.get(name), _of_text(parser, name)))
     if "bundle_root" in parser.get():  # looked for among the callers, which are others when it is asked again
         taken["bundle_root"] = parser.get_parsed_content("bundle_root")
     parser.update(taken)
     parser.parse(reset=True)
     if changed:
         logger.info(f"Taken from {path}: {', '.join(changed)}.")
+
+
+def _of_text(parser: ConfigParser, name: str) -> Any:
+    """What an expression or a reference of the config stands for; nothing that is a value for others."""
+    return _value(parser, name) if str(parser.get(name)).startswith(("$", "@")) else parser
 
 
 def _value(parser: ConfigParser, name: str) -> Any:

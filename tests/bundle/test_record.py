@@ -58,6 +58,14 @@ def test_inference_takes_over_the_network_and_evaluation_the_split_too(tmp_path)
         assert (parser.get("subject_of") == "(s[0-9]+)") == split
 
 
+def test_what_is_taken_over_is_told_where_it_differs(caplog):
+    caplog.set_level("INFO", "common.bundle.record")
+    recall(parser_of("inference.json"), [])
+    assert not caplog.messages, "the shipped weights have the labels of study.json"
+    recall(parser_of("inference.json", labels={"liver": 4}), [])
+    assert [message.split(": ")[-1] for message in caplog.messages] == ["labels."]
+
+
 def test_resuming_takes_over_everything_and_goes_on_in_the_folder(tmp_path):
     update_record(tmp_path / "model.pt", settings=as_trained(batch_size=3, max_epochs=7))
     parser = parser_of("train.json", "resume.json", run_dir=str(tmp_path), max_epochs=9)
