@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..data.checks import check_folder, opens
-from ..data.finder import find_images
 from ..data.image_file import check_same, source_record
-from ..data.names import find_partner
+from ..data.lists import Case, paired_cases
 from ..masks.files import SUFFIX, write_mask
 from ..utils.files import sha256_of, written_whole
 
@@ -22,35 +21,30 @@ FOLDERS = {"image": "images", "label": "labels"}
 logger = logging.getLogger(__name__)
 
 
-def raw_cases(dataset_dir: str | Path, template: str | Path | None = None) -> list[dict[str, str]]:
+def raw_cases(dataset_dir: str | Path, template: str | Path | None = None) -> list[Case]:
     """
-    A case for each volume in ``dataset_dir/images``, with its label map in ``labels`` where there is such a folder.
+    A case for each volume in ``dataset_dir/images``, with its label map in ``labels`` where there is that folder.
 
     Args:
         dataset_dir: the folder of both.
         template: goes to each case; None for none.
 
+    Returns:
+        As ``paired_cases``, with "template" where there is one.
+
     Raises:
-        FileNotFoundError: for no volume, no label map of one, or no template.
+        FileNotFoundError: for no volume, or no template.
+        ValueError: for volumes without label map, and label maps without volume.
     """
-    root = Path(dataset_dir)
-    volumes = find_images(root / FOLDERS["image"], kinds=("nifti",)) if (root / FOLDERS["image"]).is_dir() else []
-    if not volumes:
-        raise FileNotFoundError(f"{root / FOLDERS['image']}: a folder of NIfTI volumes was expected.")
+    folders = {key: name for key, name in FOLDERS.items() if key == "image" or (Path(dataset_dir) / name).is_dir()}
+    if template is not None and not Path(template).is_file():
+        raise FileNotFoundError(f"{template}: no such file; a template was expected.")
     given = {} if template is None else {"template": str(template)}
-    cases = []
-    for volume in volumes:
-        labelled = (root / FOLDERS["label"]).is_dir()
-        partner = {"label": find_partner(root / FOLDERS["label"], volume)} if labelled else {}
-        cases.append({"image": volume, **partner, **given})
-    missing = [path for case in cases for path in case.values() if not Path(path).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{missing[0]}: no such file ({len(set(missing))} files are missing).")
-    return cases
+    return [{**case, **given} for case in paired_cases(dataset_dir, folders)]
 
 
 def preprocess(
-    cases: Sequence[Mapping[str, str]],
+    cases: Sequence[Case],
     transform: Callable[[Any], Any],
     output_dir: str | Path,
     settings: Mapping[str, Any],
@@ -77,13 +71,13 @@ def preprocess(
     for folder in FOLDERS.values():
         check_folder(root / folder)
     for number, case in enumerate(cases, start=1):
-        name = Path(case["image"]).name.split(".")[0] + SUFFIX
+        name = case["case"] + SUFFIX
         paths = {key: root / FOLDERS[key] / name for key in FOLDERS if key in case}
         written.append(paths["image"])
         record = paths["image"].with_name(name.removesuffix(SUFFIX) + ".json")
         about: dict[str, Any] = {"synthetic": False, "preprocessing": dict(settings)}
-        for key, file in case.items():
-            about |= source_record(key, file, sha256_of(file))
+        for key in ("image", "label", "template"):
+            about |= source_record(key, case[key], sha256_of(case[key])) if key in case else {}
         if not overwrite and _is_there(list(paths.values()), record, about):
             continue
         done = transform(dict(case))

@@ -64,16 +64,24 @@ def test_a_data_set_without_outliers_on_the_papers_grid(raw):
         run(raw, outliers=[1.0, 99.0])
 
 
+def test_names_with_dots_and_of_several_folders_stay_apart(tmp_path):
+    for name in ("head.1", "head.2", "site/head.1"):
+        write_nifti(tmp_path / "images" / f"{name}.nii.gz", head().astype(np.float32))
+    run(tmp_path)
+    found = sorted(path.name for path in (tmp_path / "out" / "images").glob("*.nii.gz"))
+    assert found == ["head.1.nii.gz", "head.2.nii.gz", "site_head.1.nii.gz"]
+
+
 def test_what_is_missing_is_named(raw, monkeypatch):
     with refused(FileNotFoundError, "template.nii.gz: no such file"):
         run(raw, template=str(raw / "template.nii.gz"))
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with refused(ImportError, "pip install -r requirements-registration.txt"):
         run(raw, template=str(raw / "images" / "a.nii.gz"))
-    (raw / "labels" / "a.nii.gz").unlink()
-    with refused(FileNotFoundError, "a.nii.gz: no such file"):
+    write_nifti(raw / "images" / "site" / "a.nii.gz", head().astype(np.float32))
+    with refused(ValueError, r"No label in .*labels for \['site_a'\]"):
         run(raw)
-    with refused(FileNotFoundError, "a folder of NIfTI volumes was expected"):
+    with refused(FileNotFoundError, "No folder .*images: set dataset_dir"):
         run(raw / "none")
 
 

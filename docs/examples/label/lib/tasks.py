@@ -28,7 +28,7 @@ class GenerateTask(InferTask):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.inference, about = (read_config(root, name) for name in ("inference.json", "metadata.json"))
+        self.inference, about = read_config(root, "inference.json"), read_json(root / "configs" / "metadata.json")
         self.source = next((key for key in ("mask", "image") if key in self.inference), None)
         dimension = len(about["network_data_format"]["inputs"]["image"]["spatial_shape"]) if self.is_valid() else 2
         super().__init__(InferType.OTHERS, [], dimension, about["description"])
