@@ -52,10 +52,18 @@ def scaled_linear_betas(num_train_timesteps: int, beta_start: float = 1e-4, beta
     return torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=torch.float64) ** 2
 
 
-def cosine_betas(num_train_timesteps: int, s: float = 0.008) -> Tensor:
-    """beta_t of the squared-cosine alpha_bar, at most 0.999, (T,) float64 (Nichol & Dhariwal 2021, eq. 17)."""
+def cosine_betas(num_train_timesteps: int, s: float = 0.008, log_snr_shift: float = 0.0) -> Tensor:
+    """
+    beta_t of the squared-cosine alpha_bar, at most 0.999, (T,) float64 (Nichol & Dhariwal 2021, eq. 17).
+
+    ``log_snr_shift`` is added to log SNR at every t (Hoogeboom et al. 2023, Simple diffusion, section 3.1). Below 0 there
+    is more noise: in large volumes of several channels, anatomy shows through the noise of nearly every t otherwise, and
+    a network hardly learns to draw it.
+    """
     t = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
     f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
+    if log_snr_shift:
+        f = torch.sigmoid(torch.logit(f / f[0]) + log_snr_shift)
     return (1 - f[1:] / f[:-1]).clamp(max=MAX_BETA)
 
 
@@ -77,7 +85,7 @@ class NoiseSchedule:
     Args:
         schedule: "linear", "scaled_linear" or "cosine".
         num_train_timesteps: T, at least 1.
-        kwargs: of the schedule: ``beta_start`` and ``beta_end``, or ``s``.
+        kwargs: of the schedule: ``beta_start`` and ``beta_end``, or ``s`` and ``log_snr_shift``.
 
     Raises:
         ValueError: for an unknown schedule, T < 1, or a beta outside (0, 1).

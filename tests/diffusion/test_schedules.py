@@ -37,6 +37,15 @@ def test_cosine_alpha_bar_matches_equation_17(total: int) -> None:
     assert float(schedule.betas[-1]) == pytest.approx(0.999)
 
 
+@pytest.mark.parametrize("shift", [-4.0, 2.0])
+def test_a_shift_is_added_to_log_snr_at_every_level(shift: float) -> None:
+    shifted = NoiseSchedule("cosine", 250, log_snr_shift=shift)
+    difference = torch.logit(shifted.alpha_bar) - torch.logit(COSINE.alpha_bar)
+    assert torch.allclose(difference[:-1], torch.full((249,), shift, dtype=torch.float64), atol=1e-2)
+    assert float(shifted.betas[-1]) == pytest.approx(0.999)
+    assert torch.equal(NoiseSchedule("cosine", 250, log_snr_shift=0.0).betas, COSINE.betas)
+
+
 @pytest.mark.parametrize(("ours", "theirs"), [("linear", "linear_beta"), ("scaled_linear", "scaled_linear_beta")])
 def test_agrees_with_monai(ours: str, theirs: str) -> None:
     reference = DDPMScheduler(1000, schedule=theirs, beta_start=1e-4, beta_end=0.02).alphas_cumprod
