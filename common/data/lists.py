@@ -157,7 +157,7 @@ def image_cases(
     if any(columns.values()) and not listed:
         raise FileNotFoundError(
             f"No {root / manifest}, which says what belongs together ({', '.join(filter(None, columns.values()))}); "
-            "--group_by '$None' takes every image for itself."
+            f"{_without(columns)}"
         )
     if listed:
         rows = _manifest_rows(root / manifest, columns)
@@ -187,6 +187,12 @@ def image_cases(
     return cases
 
 
+def _without(columns: Mapping[str, str | None]) -> str:
+    """How to do without the columns that are named."""
+    given = " ".join(f"--{name}_by '$None'" for name, column in columns.items() if column)
+    return given and f"To do without: {given}."
+
+
 def _manifest_rows(path: Path, columns: Mapping[str, str | None]) -> list[tuple[str, str, dict[str, str]]]:
     """Path, class and the values of ``columns`` (key of a case -> column or None) of each row."""
     asked = {key: column for key, column in columns.items() if column}
@@ -200,7 +206,8 @@ def _manifest_rows(path: Path, columns: Mapping[str, str | None]) -> list[tuple[
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: a table of commas in UTF-8 was expected ({error}).") from error
     if absent:
-        raise ValueError(f"{path} has no column {absent}; its columns, which end in commas, are {found}.")
+        hint = _without({k: column for k, column in columns.items() if column in absent})
+        raise ValueError(f"{path} has no column {absent}; its columns, which end in commas, are {found}. {hint}".strip())
     short = [line for line, row in rows if any(row[name] is None for name in needed)]
     if short:
         raise ValueError(f"{path}: line {short[0]} has fewer columns than the first ({len(short)} such lines).")

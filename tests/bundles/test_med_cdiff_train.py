@@ -169,7 +169,6 @@ def test_a_strict_split_holds_out_no_lookalike_of_a_training_slice(bundle, data,
     assert held_out
     for key in ("group", "lookalike"):
         assert not {case[key] for case in train_strict} & {case[key] for case in held_out}
-    assert run.parser.get_parsed_content("weights").endswith(f"{bundle}/models/model_strict.pt")
     with refused(ValueError, "have no 'lookalike'"):
         own = {"split#apart": "lookalike", "group_by": "series"}
         workflow(bundle, tmp_path / "data", tmp_path, without=("group_by",), **own).parser.get_parsed_content("split")
