@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.moved_labels import ROOT, opened, read_mask
 from common.masks.mask_set import mask_set
 from common.metrics.base import centre_crop, common_size
-from common.metrics.ssim import SetMSSSIM
+from common.metrics.diversity import SetMSSSIM
 from common.utils.files import written_whole
 
 

@@ -16,6 +16,7 @@ import torch
 from scipy.stats import norm
 
 from common.metrics.consistency import classification_scores
+from common.metrics.diversity import interval_over_images, random_pairs
 from common.metrics.frechet import FrechetDistanceMetric, GaussianStatistics, fid, fid_interval
 from common.metrics.intervals import (
     binomial_interval,
@@ -28,7 +29,6 @@ from common.metrics.intervals import (
 from common.metrics.likelihood import roc_auc
 from common.metrics.mmd import linear_kernel, mmd2_unbiased
 from common.metrics.neighbours import density_coverage
-from common.metrics.ssim import interval_over_images, random_pairs
 
 Interval = Sequence[float] | None
 

@@ -17,7 +17,8 @@ from monai.data import MetaTensor
 from common.bundle.configs import OpenedBundle, open_bundle
 from common.data.reader import LoadImaged
 from common.masks.editor import MoveLabelsd
-from common.visualize.pictures import save_figure, sheet, slice_panels
+from common.visualize.panels import slice_panels
+from common.visualize.pictures import save_figure, sheet
 
 ROOT = Path(__file__).resolve().parents[1] / "bundles"
 PLACES = {

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .formats import AS_SHOWN
-from .image_file import ImageFile, ImageHeader, Unsuitable
+from .image_file import AS_SHOWN, ImageFile, ImageHeader, Unsuitable
 from .notices import noted
 
 SOP_CLASSES = {

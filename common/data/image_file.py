@@ -12,6 +12,9 @@ import numpy as np
 
 from ..utils.files import sha256_of
 
+# x to the patient's left, y to the back, z down: what an axial picture shows to the right, down and behind.
+AS_SHOWN = np.diag([-1.0, -1.0, -1.0, 1.0])
+
 
 class Unsuitable(ValueError):
     """A file that can be read, but not used; the message names it and says what was expected."""
@@ -30,7 +33,7 @@ class ImageHeader:
         channels: 1, or 3 in colour (equal channels count as colour here: only pixels tell).
 
     Example:
-        >>> header = ImageHeader(Path("a.png"), "raster", (4, 6, 1), np.diag([-1.0, -1, -1, 1]), 1)
+        >>> header = ImageHeader(Path("a.png"), "raster", (4, 6, 1), AS_SHOWN)
         >>> header.spacing
         (1.0, 1.0, 1.0)
     """

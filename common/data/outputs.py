@@ -14,8 +14,9 @@ import numpy as np
 from ..utils.files import written_whole, written_whole_folder
 from .dicom_volumes import write_series
 from .dicom_writer import write_dicom
-from .formats import write_nifti, write_png
 from .image_file import ImageFile, describe, sides
+from .nifti import write_nifti
+from .raster import write_png
 
 logger = logging.getLogger(__name__)
 

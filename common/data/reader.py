@@ -19,16 +19,10 @@ from ..transforms.geometry import SlicesLastd, plane_of
 from ..utils.files import sha256_of
 from . import dicom, dicom_volumes
 from .finder import EXPECTED, kind_of
-from .formats import (
-    read_nifti,
-    read_nifti_description,
-    read_nifti_header,
-    read_nifti_slice,
-    read_raster,
-    read_raster_header,
-)
 from .image_file import ImageFile, ImageHeader, Unsuitable, sides
+from .nifti import read_nifti, read_nifti_description, read_nifti_header, read_nifti_slice
 from .notices import noted
+from .raster import read_raster, read_raster_header
 
 _LARGEST = float(np.finfo(np.float32).max)  # which transforms compute in
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601

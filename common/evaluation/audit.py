@@ -13,7 +13,8 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from ..metrics.base import SetMetric
-from ..visualize.pictures import Panel, image_panel, save_figure, sheet, slice_panels
+from ..visualize.panels import Panel, image_panel, slice_panels
+from ..visualize.pictures import save_figure, sheet
 from .memorisation import AuditResult, AuditSettings, Match, audit
 from .nearest import flipped
 from .results import finite, without_folders, write_report

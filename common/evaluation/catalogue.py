@@ -160,7 +160,7 @@ METRICS: dict[str, Entry] = {
     ),
     "ms_ssim": Entry(
         "sets",
-        "metrics.ssim:SetMSSSIM",
+        "metrics.diversity:SetMSSSIM",
         "mean MS-SSIM of random pairs within one set (200 pairs)",
         _REAL + "; the lower, the more diverse",
         "Wang et al. 2003, eq. 7; Med-DDPM 2024, Table I",

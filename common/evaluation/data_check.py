@@ -25,7 +25,8 @@ from ..handlers.run_report import bundle_command
 from ..utils import message_of
 from ..utils.files import written_whole
 from ..visualize.html import document, figure, paragraph, safe, side_by_side, table
-from ..visualize.pictures import image_panel, slice_panels, thumbnail
+from ..visualize.panels import image_panel, slice_panels
+from ..visualize.pictures import thumbnail
 
 _COLUMNS = ("case", "subject", "side", "class", "voxels", "mm", "axes", "smallest", "median", "largest", "ml")
 

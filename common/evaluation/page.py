@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..visualize.html import address, document, figure, paragraph, safe, side_by_side, table
-from ..visualize.pictures import image_panel, slice_panels, thumbnail
+from ..visualize.panels import image_panel, slice_panels
+from ..visualize.pictures import thumbnail
 from ..visualize.plots import histogram_plot, scatter_plot
 from .catalogue import METRICS
 from .folders import ImageFolder

@@ -19,7 +19,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from ..utils.files import written_whole
 from ..visualize.html import asset
-from ..visualize.pictures import image_panel
+from ..visualize.panels import image_panel
 from .folders import ImageFolder
 from .observer import accuracy_of, forced_choice_text, results_of
 from .results import write_report

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = exported(
     {
         "base": ["CaseMetric", "FeatureSetMetric", "Metric", "SetMetric"],
         "consistency": ["ClassAccuracy", "MaskDice", "classification_scores"],
+        "diversity": ["SetMSSSIM"],
         "fidelity": ["MeanAbsoluteError", "MeanSquaredError", "PeakSignalToNoise"],
         "frechet": ["FrechetDistanceMetric", "GaussianStatistics"],
         "intervals": ["binomial_interval", "bootstrap_interval", "fold_interval"],
@@ -15,6 +16,6 @@ __getattr__, __dir__, __all__ = exported(
         "neighbours": ["CoverageMetric", "DensityCoverage", "PrecisionRecall"],
         "perceptual": ["LPIPS", "PerceptualDistance"],
         "sharpness": ["Acutance", "Grain"],
-        "ssim": ["PairedMSSSIM", "SetMSSSIM", "StructuralSimilarity"],
+        "ssim": ["PairedMSSSIM", "StructuralSimilarity"],
     },
 )

@@ -11,7 +11,8 @@ from monai.networks.nets.diffusion_model_unet import get_timestep_embedding, zer
 from torch import Tensor, nn
 
 from .gamma import Gamma, MonotoneGamma
-from .vdm import NoiseLevelScale, VariationalDiffusionModel, check_classes, check_images, check_size
+from .pixel_codec import check_images, check_size
+from .vdm import NoiseLevelScale, VariationalDiffusionModel, check_classes
 
 
 class DenseBlock(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from scipy.ndimage import binary_erosion
 from torch import nn
 
-from ..data.formats import write_png
+from ..data.raster import write_png
 from ..data.splits import at_strides, by_key
 from ..evaluation.results import entry_of, finite, versions, write_report
 from ..utils.files import written_whole

@@ -15,9 +15,9 @@ from PIL import Image
 
 from ..bundle.record import record_of, update_record
 from ..data.finder import ending_of
-from ..data.formats import write_png
 from ..data.image_file import describe
 from ..data.lists import Case
+from ..data.raster import write_png
 from ..utils.files import sha256_of, written_whole
 
 MANIFEST = "manifest.csv"

@@ -19,7 +19,8 @@ from ..data.names import OutputNames, channel_paths, output_paths
 from ..data.reader import read_image
 from ..masks.files import write_mask
 from ..utils.files import sha256_of, written_whole
-from ..visualize.pictures import save_figure, sheet, slice_panels
+from ..visualize.panels import slice_panels
+from ..visualize.pictures import save_figure, sheet
 from .synthetic import MANIFEST
 
 LAYOUTS = {"plain": ("images", "labels", ""), "nnunet": ("imagesTr", "labelsTr", "0000"), "brats": ("", "masks", "")}

@@ -5,7 +5,8 @@ from ..utils import exported
 __getattr__, __dir__, __all__ = exported(
     __name__,
     {
-        "pictures": ["Panel", "image_panel", "preview_figure", "sheet", "slice_panels", "thumbnail"],
+        "panels": ["Panel", "image_panel", "slice_panels"],
+        "pictures": ["preview_figure", "sheet", "thumbnail"],
         "plots": ["curve_panels"],
         "previews": ["SamplePreviews", "SampleSheet", "SavePreviewd"],
     },

@@ -21,7 +21,8 @@ from ..data.names import OutputNames
 from ..data.reader import read_image
 from ..data.served import SERVED
 from ..utils.files import written_whole
-from .pictures import as_bytes, image_panel, preview_figure, save_figure
+from .panels import image_panel
+from .pictures import as_bytes, preview_figure, save_figure
 from .scroll import slice_scroll
 from .sheets import captioned, contact_sheet
 

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..utils.files import written_whole
-from .pictures import COLOURS, as_bytes, stack_panels
+from .panels import stack_panels
+from .pictures import COLOURS, as_bytes
 
 
 def slice_scroll(

@@ -10,7 +10,8 @@ import numpy as np
 from monai.utils import convert_to_numpy
 from PIL import Image, ImageDraw, ImageFont
 
-from .pictures import Panel, image_panel, save_figure, sheet, slice_panels, tiled
+from .panels import Panel, image_panel, slice_panels
+from .pictures import save_figure, sheet, tiled
 
 _SHOWN = 20  # masks of a sheet
 

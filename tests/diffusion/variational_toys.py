@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from common.networks.gamma import Gamma, alpha_sigma
-from common.networks.vdm import PixelCodec, VariationalDiffusionModel
+from common.networks.pixel_codec import PixelCodec
+from common.networks.vdm import VariationalDiffusionModel
 
 STD = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
 LOW, HIGH = -8.0, 8.0  # endpoints of gamma

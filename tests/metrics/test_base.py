@@ -12,6 +12,7 @@ from monai.handlers import IgniteMetricHandler, MetricsSaver, from_engine
 
 from common.metrics.base import CaseMetric, FeatureSetMetric, SetMetric
 from common.metrics.consistency import ClassAccuracy, MaskDice
+from common.metrics.diversity import SetMSSSIM
 from common.metrics.fidelity import FidelityMetric, MeanAbsoluteError, MeanSquaredError, PeakSignalToNoise
 from common.metrics.frechet import FrechetDistanceMetric
 from common.metrics.likelihood import BoundTerm, OutOfDistributionROC
@@ -19,7 +20,7 @@ from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy
 from common.metrics.neighbours import CoverageMetric
 from common.metrics.perceptual import PerceptualDistance
 from common.metrics.sharpness import Acutance, Grain
-from common.metrics.ssim import PairedMSSSIM, SetMSSSIM, StructuralSimilarity
+from common.metrics.ssim import PairedMSSSIM, StructuralSimilarity
 
 
 class Quarters:

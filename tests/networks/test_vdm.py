@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from common.networks.gamma import FixedLinearGamma, Gamma
-from common.networks.vdm import NoiseLevelScale, PixelCodec, UNetScore, check_images, unet_vdm
+from common.networks.pixel_codec import check_images
+from common.networks.vdm import NoiseLevelScale, UNetScore, unet_vdm
 from common.networks.vdm_dense import DenseBlock, bernoulli_entropy, dense_vdm
 
 SIZE = (16, 24)
@@ -125,28 +126,6 @@ def test_a_dense_block_starts_as_the_identity_and_uses_its_condition():
     assert not torch.allclose(block(h, cond), block(h, -cond))
 
 
-@pytest.mark.parametrize("gamma_0", [-20.0, -13.3, -9.0, -6.0, -2.0, 3.0])
-def test_the_likelihood_of_256_levels_against_all_of_them(gamma_0):
-    codec, g = PixelCodec(), torch.tensor(gamma_0, dtype=torch.float64)
-    x = torch.arange(256, dtype=torch.float64).reshape(4, 1, 8, 8) / 255
-    generator = torch.Generator().manual_seed(0)
-    f = codec(x)
-    z = f + torch.exp(0.5 * g) * torch.randn(f.shape, generator=generator, dtype=torch.float64)
-    levels = 2 * (torch.arange(256, dtype=torch.float64) + 0.5) / 256 - 1
-    every = torch.log_softmax(-0.5 * torch.exp(-g) * (z[..., None] - levels).square(), dim=-1)
-    own = every.gather(-1, (x * 255).round().long()[..., None])[..., 0]
-    torch.testing.assert_close(codec.log_likelihood(x, z, g), own.sum((1, 2, 3)), rtol=1e-12, atol=1e-12)
-    most_likely = (codec.image(z, g) * 255).round().long()
-    assert torch.equal(most_likely, every.argmax(-1))
-
-
-def test_the_likelihood_sums_to_one_over_the_levels():
-    codec, g = PixelCodec(), torch.tensor(-9.0, dtype=torch.float64)
-    z = torch.tensor([[[[0.3017]]]], dtype=torch.float64).expand(256, -1, -1, -1)
-    x = torch.arange(256, dtype=torch.float64).reshape(256, 1, 1, 1) / 255
-    assert float(codec.log_likelihood(x, z, g).exp().sum()) == pytest.approx(1.0, abs=1e-12)
-
-
 def test_the_gradient_of_the_likelihood_reaches_the_endpoint():
     model = unet_vdm(Gamma(-7.0, 5.0), **UNET).double()
     x = images().double()
@@ -164,15 +143,6 @@ def test_the_gradient_of_the_likelihood_reaches_the_endpoint():
             model.gamma.gamma_min.fill_(-7.0 + step)
             ends.append(float(value()))
     assert float(slope) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4)
-
-
-def test_the_pixel_codec_gives_every_level_back():
-    codec = PixelCodec()
-    x = torch.arange(256).reshape(1, 1, 16, 16) / 255
-    f = codec(x)
-    assert float(f.min()) == pytest.approx(-1 + 1 / 256)
-    assert float(f.max()) == pytest.approx(1 - 1 / 256)
-    torch.testing.assert_close(codec.image(f, torch.tensor(-13.3)), x)
 
 
 def test_fourier_features_and_the_residual_on_the_input():

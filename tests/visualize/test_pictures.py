@@ -11,16 +11,8 @@ from matplotlib.image import imread
 from monai.data import MetaTensor
 from PIL import Image
 
-from common.visualize.pictures import (
-    COLOURS,
-    Panel,
-    image_panel,
-    preview_figure,
-    sheet,
-    slice_panels,
-    thumbnail,
-    tiled,
-)
+from common.visualize.panels import Panel, image_panel, slice_panels
+from common.visualize.pictures import COLOURS, preview_figure, sheet, thumbnail, tiled
 from common.visualize.scroll import slice_scroll
 from common.visualize.sheets import captioned, contact_sheet, mask_sheet
 from tests.fixtures import image_of, oblique_affine, two_part_mask, write_nifti
