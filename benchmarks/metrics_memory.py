@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.denoising_step import hardware
-from common.evaluation.report import MetricHandler
+from common.evaluation.report_handler import MetricHandler
 from common.features.features import FeatureNetwork
 from common.metrics.frechet import FrechetDistanceMetric
 from common.metrics.mmd import KernelDistanceMetric

@@ -19,9 +19,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.denoising_step import hardware
-from common.evaluation.catalogue import METRICS
 from common.evaluation.choice import Options, plan
 from common.evaluation.compare import Comparison
+from common.evaluation.entries import METRICS
 from common.evaluation.folders import ImageFolder
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..utils.packages import import_optional
 from .image_file import AS_SHOWN, ImageFile, ImageHeader, Unsuitable
 from .notices import noted
 
@@ -32,12 +33,7 @@ _DECODERS = "python-gdcm (Apache-2.0) or pylibjpeg pylibjpeg-libjpeg (GPL-3.0)"
 
 def import_pydicom() -> Any:
     """pydicom; an ImportError that says how to get it where it is missing."""
-    try:
-        import pydicom
-        import pydicom.uid
-    except ImportError as error:
-        raise ImportError("DICOM images need pydicom, which is optional: pip install pydicom.") from error
-    return pydicom
+    return import_optional("pydicom", "A DICOM image", "pip install pydicom")
 
 
 def read_dataset(path: str | Path, **options: Any) -> Any:

@@ -13,6 +13,7 @@ from monai.transforms import MapTransform
 
 from ..utils.files import written_whole
 from ..utils.images import MAX_VOXELS
+from ..utils.packages import import_optional
 from .dicom import decoded, has_pixels, import_pydicom, is_dicom, read_dataset
 from .dicom_terms import body_part
 from .dicom_writer import write_instance
@@ -27,11 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def _highdicom() -> Any:
-    try:
-        import highdicom
-    except ImportError as error:
-        raise ImportError("DICOM volumes need highdicom, which is optional: pip install highdicom.") from error
-    return highdicom
+    return import_optional("highdicom", "A DICOM volume", "pip install highdicom")
 
 
 def is_segmentation(path: str | Path) -> bool:

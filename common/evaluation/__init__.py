@@ -6,12 +6,14 @@ __getattr__, __dir__, __all__ = exported(
     __name__,
     {
         "audit": ["MemorisationMetric"],
-        "catalogue": ["METRICS", "metric_makers", "metrics_by_name"],
+        "catalogue": ["metric_makers", "metrics_by_name"],
         "compare": ["Comparison"],
+        "entries": ["METRICS"],
         "folders": ["ImageFolder"],
         "memorisation": ["AuditResult", "AuditSettings"],
         "observer": ["MachineObserverMetric"],
-        "report": ["MethodTable", "MetricHandler", "MetricsReport"],
+        "report": ["MethodTable", "MetricsReport"],
+        "report_handler": ["MetricHandler"],
         "scores": ["ControlledInferer", "RocFigure", "ScoreTable"],
     },
 )

@@ -16,9 +16,9 @@ from ..utils import message_of
 from ..utils.files import written_whole
 from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
-from .catalogue import METRICS
 from .choice import Options, about_folders, check_together, load_networks, plan
 from .compare import Comparison
+from .entries import METRICS
 from .folders import folder_facts
 from .memorisation import AuditSettings
 from .observer import run as run_forced_choice

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..features.features import FeatureNetwork
 from ..features.registry import REGISTRY, spec_of
-from .catalogue import METRICS, known
+from .catalogue import known
+from .entries import METRICS
 from .folders import ImageFolder, median_spacing
 
 VOXELS_ALIKE = 0.05  # relative difference of median voxel sides that is none

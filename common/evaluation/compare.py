@@ -16,8 +16,8 @@ from ..metrics.intervals import bootstrap_interval, bootstrap_interval_of_sets
 from ..utils.images import release_memory
 from .audit import audit_entry, run_audit
 from .cache import FeatureCache, Features
-from .catalogue import METRICS
 from .choice import Options, Plan
+from .entries import METRICS
 from .folders import ImageFolder, folder_facts, same_files
 from .memorisation import AuditResult, AuditSettings
 from .results import document, entry_of, per_case_values, ratio_of_means, result_of

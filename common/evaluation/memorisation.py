@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from ..metrics.intervals import binomial_interval, binomial_p_value
-from .nearest import Comparison, Matches, comparable, comparison_of, flips, nearest, nearest_features
+from .copy_threshold import Control, copy_threshold
+from .nearest import Comparison, Matches, comparable, comparison_of, flips, nearest
+from .share_nearer import share_in_features, share_nearer, unflipped
 
 COPIES_FOUND = 3
-LEAST_CONTROLS = 10
 _SETS = ("synthetic", "train", "held_out")
 _PART = 256  # synthetic images in memory at once
-_TIE = 1e-5  # of squared distances: the rounding of correlations in float32
 
 
 @dataclass(frozen=True)
@@ -46,31 +44,6 @@ class AuditSettings:
     candidates: int = 5
     seed: int = 0
     resamples: int = 1000
-
-
-@dataclass(frozen=True)
-class Control:
-    """
-    What real held-out images say about the distance of an image that is no copy.
-
-    Attributes:
-        threshold: distance to the nearest training image below which a synthetic image is a copy.
-        dimension: exponent of the Weibull law of these distances.
-        scale: its scale.
-        n: held-out images that the law was fitted to.
-        nearest: least distance among them.
-        copies: held-out images that are themselves copies of training images, left out of the fit.
-
-    >>> copy_threshold(np.linspace(0.5, 1.0, 40), n=10).copies
-    []
-    """
-
-    threshold: float
-    dimension: float
-    scale: float
-    n: int
-    nearest: float
-    copies: list[int]
 
 
 @dataclass(frozen=True)
@@ -203,13 +176,12 @@ def audit(
     if len(channels) > 1:
         raise ValueError(f"Images of {sorted(channels)} channels; the three sets must have the same.")
     of = [_names(names[i] if names else None, images) for i, images in enumerate(sets)]
-    near = [(None, None)] * 2 if features is None else [(features[0], _unflipped(features[i])) for i in (1, 2)]
+    near = [(None, None)] * 2 if features is None else [(features[0], unflipped(features[i])) for i in (1, 2)]
     to_train, to_held_out = _matches(synthetic, how, references, near, settings)
-    control_features = None if features is None else (features[2], _unflipped(features[1]))
-    control_distances = nearest(
-        references[1], references[0], control_features, settings.shift, settings.candidates
-    ).distance
-    control = copy_threshold(control_distances.numpy(), len(synthetic), settings)
+    controls = None if features is None else (features[2], unflipped(features[1]))
+    distances = nearest(references[1], references[0], controls, settings.shift, settings.candidates).distance.numpy()
+    drawn = settings.seed, settings.resamples
+    control = copy_threshold(distances, len(synthetic), settings.false_alarm, *drawn)
     pairs = [
         AuditPair(i, of[0][i], one, _match(to_held_out, i, of[2]), one.distance < control.threshold)
         for i, one in enumerate(_match(to_train, i, of[1]) for i in range(len(synthetic)))
@@ -219,9 +191,9 @@ def audit(
         pairs=sorted(pairs, key=lambda pair: pair.train.distance),
         control=control,
         n={name: len(images) for name, images in zip(_SETS, sets)},
-        **share_nearer(to_train, to_held_out, len(train), len(held_out), settings),
+        **share_nearer(to_train, to_held_out, len(train), len(held_out), *drawn),
         chance=chance,
-        feature_share=None if features is None else _share_in_features(features, chance),
+        feature_share=None if features is None else share_in_features(features, chance),
         comparison=how,
         settings=settings,
     )
@@ -282,117 +254,3 @@ def _names(given: Sequence[str] | None, images: Sequence[Tensor]) -> Sequence[st
 def _shapes(images: Sequence[Tensor]) -> list[tuple[int, ...]]:
     known = getattr(images, "shapes", None)
     return [tuple(sides) for sides in known] if known else [tuple(images[i].shape[1:]) for i in range(len(images))]
-
-
-def copy_threshold(distances: np.ndarray, n: int, settings: AuditSettings | None = None) -> Control:
-    """
-    Distance below which an image is a copy, from distances of images that are none, save a minority.
-
-    The law is first fitted to the upper half of the distances, which copies among the controls do not reach; what lies
-    below its threshold is left out, and the fit repeated on percentiles 5 to 75 of the rest until nothing changes.
-
-    Args:
-        distances: of the controls to their nearest training images, (m,), m at least 10.
-        n: images to be judged.
-        settings: false alarm, seed, resamples.
-
-    Raises:
-        ValueError: for fewer than 10 controls, or when most of them are copies.
-    """
-    settings = settings or AuditSettings()
-    least_n = f"the audit needs at least {LEAST_CONTROLS} held-out images as control"
-    if len(distances) < LEAST_CONTROLS:
-        raise ValueError(f"{least_n}, got {len(distances)}.")
-    logs = np.log(np.maximum(distances, 1e-6))
-    if np.median(distances) < 0.05:
-        raise ValueError("Most held-out images are copies of training images; they are no control.")
-    at = _log_log(settings.false_alarm / max(n, len(logs)))
-    intercept, slope = _weibull_fit(np.sort(logs), 0.5, 0.9)
-    clean = logs >= intercept + slope * at
-    for _ in range(10):
-        if clean.sum() < LEAST_CONTROLS:
-            raise ValueError(f"{least_n}; {int((~clean).sum())} of {len(logs)} are copies of training images.")
-        intercept, slope = _weibull_fit(np.sort(logs[clean]), 0.05, 0.75)
-        before, clean = clean, logs >= intercept + slope * at
-        if (before == clean).all():
-            break
-    rng = np.random.default_rng(settings.seed)
-    kept = np.sort(logs[clean])
-    drawn = np.sort(rng.choice(kept, (settings.resamples, len(kept))), axis=1)
-    intercepts, slopes = _weibull_fit(drawn, 0.05, 0.75)
-    lower = np.percentile(intercepts + slopes * _log_log(settings.false_alarm / n), 10)
-    threshold = min(float(np.exp(lower)), float(np.exp(kept[0])))
-    copies = [int(i) for i in np.flatnonzero(~clean)]
-    scale, least = float(np.exp(intercept)), float(np.exp(kept[0]))
-    return Control(threshold, float(1 / max(slope, 1e-6)), scale, len(kept), least, copies)
-
-
-def _log_log(p: Any) -> Any:
-    """Place of a probability on a Weibull plot."""
-    return np.log(-np.log1p(-np.asarray(p)))
-
-
-def _weibull_fit(ordered: np.ndarray, low: float, high: float) -> tuple[Any, Any]:
-    """Intercept and slope (1 / exponent) of sorted log distances, (..., n), against their places on a Weibull plot."""
-    n = ordered.shape[-1]
-    p = (np.arange(n) + 0.7) / (n + 0.4)
-    used = (p >= low) & (p <= high)
-    x, y = ordered[..., used], _log_log(p[used])
-    slope = ((x - x.mean(-1, keepdims=True)) * (y - y.mean())).mean(-1) / y.var()
-    return x.mean(-1) - slope * y.mean(), slope
-
-
-def share_nearer(
-    to_train: Matches, to_held_out: Matches, n_train: int, n_held: int, settings: AuditSettings
-) -> dict[str, Any]:
-    """
-    Share of synthetic images that are nearer to training than to held-out images.
-
-    Args:
-        to_train: nearest training image of each synthetic one.
-        to_held_out: nearest held-out image of each.
-        n_train: training images.
-        n_held: held-out images.
-        settings: seed and number of permutations.
-
-    Returns:
-        ``counted``, ``closer``, ``share``, ``interval95``, ``p_value`` and ``p_value_less`` as in ``AuditResult``.
-    """
-    # Distances without shifts: there all pairs are compared, so that the size of a set has no other influence.
-    a, b = to_train.unmoved, to_held_out.unmoved
-    decided = (a**2 - b**2).abs() > _TIE
-    closer, counted = int((a < b)[decided].sum()), int(decided.sum())
-    share = {"counted": counted, "closer": closer, **_share(closer, counted)}
-    if not counted:
-        return {**share, "p_value": None, "p_value_less": None}
-    # Several synthetic images may share a nearest real image, and are then no independent trials.
-    nearest_real = torch.where(a < b, to_train.unmoved_index, n_train + to_held_out.unmoved_index)[decided]
-    times = np.bincount(nearest_real.numpy())
-    times = times[times > 0]
-    rng = np.random.default_rng(settings.seed)
-    roles = np.arange(n_train + n_held) < n_train
-    drawn = np.array([times @ rng.permutation(roles)[: len(times)] for _ in range(settings.resamples)])
-    p = [
-        max(binomial_p_value(closer, counted, n_train / len(roles), side), float((1 + extreme) / (1 + len(drawn))))
-        for side, extreme in (("greater", (drawn >= closer).sum()), ("less", (drawn <= closer).sum()))
-    ]
-    return {**share, "p_value": p[0], "p_value_less": p[1]}
-
-
-def _share_in_features(features: Sequence[Tensor], chance: float) -> dict[str, Any]:
-    """The same share by distances of features, (N, d) or (flips, N, d), of synthetic, training, held-out images."""
-    a, b = (nearest_features(features[0], _unflipped(features[i])) for i in (1, 2))
-    closer, counted = int((a < b).sum()), int((a != b).sum())
-    p_value = binomial_p_value(closer, counted, chance) if counted else None
-    return {**_share(closer, counted), "p_value": p_value, "counted": counted}
-
-
-def _share(closer: int, counted: int) -> dict[str, Any]:
-    if not counted:
-        return {"share": None, "interval95": None}
-    return {"share": closer / counted, "interval95": binomial_interval(closer, counted)}
-
-
-def _unflipped(features: Tensor) -> Tensor:
-    """(N, d) of features that may be (flips, N, d), no flip first."""
-    return features[0] if features.ndim == 3 else features

@@ -14,7 +14,7 @@ from ..visualize.html import address, document, figure, paragraph, safe, side_by
 from ..visualize.panels import image_panel, slice_panels
 from ..visualize.pictures import thumbnail
 from ..visualize.plots import histogram_plot, scatter_plot
-from .catalogue import METRICS
+from .entries import METRICS
 from .folders import ImageFolder
 from .results import table_rows
 from .verdict import sentences

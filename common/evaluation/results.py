@@ -9,7 +9,6 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from monai.metrics import CumulativeIterationMetric
 
 from ..metrics.intervals import bootstrap_interval
 from ..utils.files import written_whole
+from ..utils.packages import version_of
 
 logger = logging.getLogger(__name__)
 
@@ -134,14 +134,7 @@ def without_folders(value: Any) -> Any:
 
 def versions() -> dict[str, str | None]:
     """Of Python and of the packages that the numbers depend on."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    return {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}}
 
 
 def finite(value: Any) -> Any:

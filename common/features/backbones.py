@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..networks.classifiers import ImageNetInput, import_torchvision
+from ..utils.packages import FOR_METRICS, import_optional
 
 
 def zscored(images: Tensor) -> Tensor:
@@ -99,14 +99,10 @@ def inception_fid() -> nn.Module:
     It differs from torchvision's network in its poolings (padding does not count, and one is a maximum).
 
     Raises:
-        ModuleNotFoundError: when torchvision or pytorch-fid is not installed.
+        ImportError: when torchvision or pytorch-fid is not installed.
     """
     import_torchvision()
-    try:
-        package = importlib.import_module("pytorch_fid.inception")
-    except ModuleNotFoundError as error:
-        message = "pytorch-fid is not installed; inception_fid needs `pip install -r requirements-metrics.txt`."
-        raise ModuleNotFoundError(message, name=error.name) from error
+    package = import_optional("pytorch_fid.inception", "inception_fid", FOR_METRICS)
     with patch.object(package, "load_state_dict_from_url"), patch.object(nn.Module, "load_state_dict"):
         return package.fid_inception_v3()
 

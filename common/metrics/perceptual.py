@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..networks.classifiers import import_torchvision
 from ..networks.imagenet import PUBLISHED, Published
 from ..utils.files import sha256_of
 from ..utils.images import plain_images
+from ..utils.packages import FOR_METRICS, import_optional
 from .base import CaseMetric, check_values, same_shape
 
 if TYPE_CHECKING:
@@ -187,11 +187,7 @@ def _lpips_network(path: Path, net: str, published: Published) -> nn.Module:
     """lpips.LPIPS with the backbone of ``path``; built without its own loading, which would go to the network."""
     convolutions = list(published.convolutions(path).values())
     import_torchvision()
-    try:
-        lpips = importlib.import_module("lpips")
-    except ModuleNotFoundError as error:
-        message = "LPIPS needs the package lpips: `pip install -r requirements-metrics.txt`."
-        raise ModuleNotFoundError(message, name=error.name) from error
+    lpips = import_optional("lpips", "LPIPS", FOR_METRICS)
     # The backbone is drawn before the file replaces it; the draw must not shift the seeds of a running evaluation.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

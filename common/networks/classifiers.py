@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..utils.packages import FOR_METRICS, import_optional
 from .imagenet import PUBLISHED
 from .weights import load_strictly, load_weights, read_checkpoint, state_dict_of
 
@@ -255,15 +256,10 @@ def import_torchvision() -> ModuleType:
     kernel: networks for classification and features run, and a call of either operator raises PyTorch's own error.
 
     Raises:
-        ModuleNotFoundError: when torchvision is not installed; says how to get it.
+        ImportError: when torchvision is not installed; says how to get it.
     """
     try:
-        return importlib.import_module("torchvision")
-    except ModuleNotFoundError as error:
-        if error.name != "torchvision":
-            raise
-        message = "torchvision is not installed; its networks need `pip install -r requirements-metrics.txt`."
-        raise ModuleNotFoundError(message, name="torchvision") from error
+        return import_optional("torchvision", "A published network", FOR_METRICS)
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise

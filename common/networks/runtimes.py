@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import inspect
 import json
 import logging
 import platform
-import warnings
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..utils.files import written_whole, written_whole_folder
+from ..utils import packages
+from ..utils.files import written_whole
+from .onnx_export import HOW, digest, export, onnx_path
 from .sessions import open_session, timed, try_out
 
 PACKAGES = {
@@ -32,10 +31,7 @@ PACKAGES = {
 """What each runtime needs; onnx writes the file that they read. "compile" is ``torch.compile``."""
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 5e-2}
 """How much an output may differ from PyTorch's in the same precision: RMS of the difference over its deviation."""
-FORMATS = ("onnx", "openvino")
-_OPSET = 18
 _KEPT = 4  # sizes that stay compiled
-_NOT_IN_HASH = ("training", "precision", "memory_format", "use_checkpointing")
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +60,7 @@ def check_runtime(runtime: str, device: torch.device | str = "cpu") -> str | Non
     if needed not in (None, torch.device(device).type):
         raise ValueError(f"runtime {runtime} runs on {needed} alone, the device is {torch.device(device)}.")
     needs = _packages(runtime, device) if runtime != "auto" else ()
-    _require(needs, f"runtime {runtime}", ", or --runtime torch")
+    packages.require(needs, f"runtime {runtime}", f"{HOW}, or --runtime torch")
     return None if runtime == "torch" else runtime
 
 
@@ -138,7 +134,7 @@ class RuntimeNetwork(nn.Module):
         self.runtime = runtime
         self.folder = Path(folder)
         self.record = {} if record is None else record
-        installed = [name for name in ("openvino", "onnxruntime") if all(map(_version, PACKAGES[name]))]
+        installed = [name for name in ("openvino", "onnxruntime") if all(map(packages.version_of, PACKAGES[name]))]
         self.candidates = ["torch", *installed] if runtime == "auto" else [runtime]
         self.chosen: str | None = None
         self._session = functools.lru_cache(maxsize=_KEPT)(self._open)
@@ -220,10 +216,10 @@ class RuntimeNetwork(nn.Module):
     def _file(self, inputs: Mapping[str, Tensor]) -> Path:
         """The exported network: for these sides where there is one, else for any, which is made if need be."""
         sides = next(iter(inputs.values())).shape[2:]
-        fixed = _path(self.folder, self._digest, sides)
+        fixed = onnx_path(self.folder, self._digest, sides)
         if fixed.is_file():
             return fixed
-        free = _path(self.folder, self._digest, ())
+        free = onnx_path(self.folder, self._digest, ())
         return free if free.is_file() else export(self.module, self.folder, ["onnx"], inputs=inputs)[0]
 
     @functools.cached_property
@@ -238,7 +234,7 @@ class RuntimeNetwork(nn.Module):
     def _name(self, runtime: str) -> str:
         """With the version of its package."""
         device = next((one.device for one in self.module.parameters()), torch.device("cpu"))
-        return f"{runtime} {_version(_packages(runtime, device)[0])}"
+        return f"{runtime} {packages.version_of(_packages(runtime, device)[0])}"
 
     def _in(self, precision: str, inputs: dict[str, Tensor]) -> Tensor:
         """PyTorch's output in another precision than that in which it runs here."""
@@ -259,111 +255,6 @@ class RuntimeNetwork(nn.Module):
         return running if running in can else "fp32"
 
 
-def export(
-    network: nn.Module,
-    folder: str | Path,
-    formats: Sequence[str] = FORMATS,
-    sizes: Iterable[Sequence[int]] | None = None,
-    inputs: Mapping[str, Tensor] | None = None,
-) -> list[Path]:
-    """
-    Write a network as ONNX and for OpenVINO, in fp32; files that are there already are left as they are.
-
-    Args:
-        network: the network, which is not changed; of a ``VariationalDiffusionModel``, the score network is written.
-        folder: of the files, whose names begin with a hash of weights and structure.
-        formats: "onnx" (a file) and "openvino" (a folder with network.xml and network.bin).
-        sizes: sides of the images, for runtimes that need them fixed; None for one file that takes every size. The
-            number of images stays free.
-        inputs: of a call, by name, the image first; None for the network's ``example_inputs``.
-
-    Returns:
-        The paths.
-
-    Raises:
-        ValueError: for an unknown format, or a network without ``example_inputs``.
-        ImportError: when a package is missing.
-        OSError: when ``folder`` cannot be written.
-    """
-    network = getattr(network, "score", network)
-    if unknown := [one for one in formats if one not in FORMATS]:
-        raise ValueError(f"formats must be of {FORMATS}, got {unknown}.")
-    _require(["onnx", *(["openvino"] if "openvino" in formats else [])], "An export")
-    if hasattr(network, "example_inputs"):
-        inputs = network.example_inputs()  # type: ignore[operator]  # smaller than those of a call
-    if inputs is None:
-        raise ValueError(f"{type(network).__name__} has no example_inputs to be exported by.")
-    name, made = digest(network), []
-    for size in [None] if sizes is None else sizes:
-        path = _path(Path(folder), name, size or ())
-        if not path.is_file():
-            _write_onnx(network, path, inputs, size)
-        made += [path] if "onnx" in formats else []
-        if "openvino" in formats:
-            made.append(path.with_name(f"{path.stem}_openvino"))
-            if not made[-1].is_dir():
-                _write_openvino(path, made[-1])
-    return made
-
-
-def digest(network: nn.Module) -> str:
-    """
-    16 hexadecimal digits that stand for what a network computes in fp32: its parts, their options, their weights.
-
-    >>> digest(nn.Conv2d(1, 1, 1)) == digest(nn.Conv2d(1, 1, 1)), len(digest(nn.Identity()))
-    (False, 16)
-    """
-    found = hashlib.sha256(f"{type(network).__name__} {network!r} {torch.__version__}".encode())
-    for name, part in network.named_modules():
-        options = {key: value for key, value in vars(part).items() if isinstance(value, str | int | float | tuple)}
-        found.update(f"{name} {sorted((k, v) for k, v in options.items() if k not in _NOT_IN_HASH)}".encode())
-    for name, value in network.state_dict().items():
-        found.update(name.encode())
-        found.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
-
-
-def _path(folder: Path, name: str, sides: Sequence[int]) -> Path:
-    return folder / ("_".join([name, *(["x".join(map(str, sides))] if len(sides) else [])]) + ".onnx")
-
-
-def _write_onnx(network: nn.Module, path: Path, inputs: Mapping[str, Tensor], size: Sequence[int] | None) -> None:
-    plain = copy.deepcopy(network).float().cpu().eval()
-    for part in plain.modules():
-        for option, plainest in (("precision", "fp32"), ("memory_format", "contiguous")):
-            if hasattr(part, option):
-                setattr(part, option, plainest)
-    example: dict[str, Tensor] = {}
-    free: dict[str, dict[int, str]] = {}
-    for name, value in inputs.items():
-        sides = [size[i] if size else side for i, side in enumerate(value.shape[2:])]
-        # one image: what a trace takes from their number for a constant then fits any
-        example[name] = torch.zeros(1, *value.shape[1:2], *sides, dtype=value.dtype)
-        free[name] = {0: "N", **({} if size else {axis + 2: f"side{axis}" for axis in range(len(sides))})}
-    logger.info("Exporting the network to %s.", path)
-    with torch.no_grad(), warnings.catch_warnings(), written_whole(path) as temporary:
-        warnings.simplefilter("ignore")  # of branches, which check the input, and of the exporter's age
-        torch.onnx.export(
-            plain,
-            (),
-            str(temporary),
-            kwargs=example,
-            input_names=list(example),
-            output_names=["output"],
-            dynamic_axes={**free, "output": next(iter(free.values()))},
-            opset_version=_OPSET,
-            dynamo=False,
-        )
-
-
-def _write_openvino(source: Path, folder: Path) -> None:
-    import openvino
-
-    with written_whole_folder(folder) as temporary:
-        model = openvino.Core().read_model(source)
-        openvino.save_model(model, temporary / "network.xml", compress_to_fp16=False)
-
-
 def _arrays(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().contiguous().numpy() for name, value in inputs.items()}
 
@@ -377,16 +268,3 @@ def _check(output: Tensor, expected: Tensor, precision: str) -> float:
             f"its output differs from PyTorch's by {difference:.1e}, {TOLERANCE[precision]:g} is allowed"
         )
     return difference
-
-
-def _require(packages: Iterable[str], what: str, otherwise: str = "") -> None:
-    if missing := [name for name in packages if _version(name) is None]:
-        raise ImportError(f"{what} needs {' and '.join(missing)}: pip install -r requirements-runtimes.txt{otherwise}.")
-
-
-@functools.cache
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,8 @@ from monai.transforms import FillHoles, KeepLargestConnectedComponent
 from skimage.filters import threshold_otsu
 from skimage.segmentation import slic
 from torch import Tensor, nn
+
+from ..utils.packages import FOR_METRICS, import_optional
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def explain(
         device: of the network.
 
     Raises:
-        ModuleNotFoundError: without the lime package.
+        ImportError: without the lime package.
 
     Source: Ribeiro et al. 2016, by the lime package; Nafi et al. 2024, section 4.7.
     """
@@ -84,7 +84,8 @@ def explain(
         return network(batch.to(device)).float().softmax(1).double().cpu().numpy()
 
     label = int(probabilities(picture[None])[0].argmax())
-    explainer = _lime_image().LimeImageExplainer(feature_selection="none", random_state=seed)
+    lime_image = import_optional("lime.lime_image", "An explanation", FOR_METRICS)
+    explainer = lime_image.LimeImageExplainer(feature_selection="none", random_state=seed)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar, one an image
         found = explainer.explain_instance(
             picture,
@@ -177,11 +178,3 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Pearson's correlation of two arrays; NaN where one is constant."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.corrcoef(np.ravel(one), np.ravel(other))[0, 1])
-
-
-def _lime_image() -> ModuleType:
-    try:
-        return importlib.import_module("lime.lime_image")
-    except ModuleNotFoundError as error:
-        message = "lime is not installed; explanations need `pip install -r requirements-metrics.txt`."
-        raise ModuleNotFoundError(message, name=error.name) from error

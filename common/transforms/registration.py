@@ -12,22 +12,13 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ensure_tuple_rep
 
+from ..utils.packages import import_optional
+
 KINDS = {"rigid": "Euler3DTransform", "similarity": "Similarity3DTransform", "affine": "AffineTransform"}
 """Kind of the transform and its class in SimpleITK: 6, 7 or 12 parameters."""
 
 _LPS = np.diag([-1.0, -1.0, 1.0])  # SimpleITK's world, ours is RAS
 _MODES = {"bilinear": "sitkLinear", "nearest": "sitkNearestNeighbor"}
-
-
-def import_simpleitk() -> Any:
-    """SimpleITK; an ImportError that says how to get it where it is missing."""
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ImportError(
-            "Registration needs SimpleITK, which is optional: pip install -r requirements-registration.txt."
-        ) from error
-    return SimpleITK
 
 
 class RegisterToTemplated(MapTransform):
@@ -69,7 +60,7 @@ class RegisterToTemplated(MapTransform):
             raise ValueError(f"kind must be one of {list(KINDS)}, got {kind!r}.")
         self.template_key, self.kind, self.seed = template_key, kind, seed
         self.modes = ensure_tuple_rep(mode, len(self.keys))
-        self.sitk = import_simpleitk()
+        self.sitk = import_optional("SimpleITK", "Registration", "pip install -r requirements-registration.txt")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns a copy of ``data`` with the volumes on the grid of the template, outside of them 0."""

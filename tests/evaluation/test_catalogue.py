@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.evaluation.catalogue import METRICS, _imported, known, metric_makers, metrics_by_name
+from common.evaluation.catalogue import known, metric_makers, metrics_by_name
+from common.evaluation.entries import METRICS
 from tests.metrics.test_base import Bright, Quarters
 
 
@@ -17,7 +18,7 @@ NETWORKS = {"quarters": Quarters(), "others": Others()}
 def test_every_entry_has_its_class():
     for name, entry in METRICS.items():
         assert callable(entry.code()), name
-        assert callable(_imported(entry.metric or entry.made_by)), name
+        assert callable(entry.metric_class()), name
 
 
 def test_names_make_metrics_with_the_labels_of_the_results():

@@ -12,8 +12,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from common.evaluation.audit import run_audit, verdict, worst_pairs_page
-from common.evaluation.memorisation import AuditSettings, audit, copy_threshold, share_nearer
+from common.evaluation.copy_threshold import copy_threshold
+from common.evaluation.memorisation import AuditSettings, audit
 from common.evaluation.nearest import Matches, comparable, comparison_of, flips, nearest
+from common.evaluation.share_nearer import share_nearer
 from tests.fixtures import real_data
 
 
@@ -175,7 +177,7 @@ def test_threshold_keeps_its_false_alarm_and_finds_the_dimension():
     alarms, dimensions = [], []
     for _ in range(200):
         law = 0.8 * rng.weibull(12, 300)
-        control = copy_threshold(law[:100], 200, AuditSettings(resamples=50))
+        control = copy_threshold(law[:100], 200, resamples=50)
         alarms.append((law[100:] < control.threshold).any())
         dimensions.append(control.dimension)
     assert np.mean(alarms) < 0.02
@@ -215,9 +217,9 @@ def test_many_synthetic_images_near_one_training_image_are_one_trial():
         return Matches(index, distances, [()] * 100, [(0, 0)] * 100, index, distances)
 
     one, all_ = torch.zeros(100, dtype=torch.long), torch.arange(100)
-    assert share_nearer(matches(0.5, one), matches(0.6, all_), 150, 50, AuditSettings())["p_value"] > 0.5
-    assert share_nearer(matches(0.5, all_), matches(0.6, all_), 150, 50, AuditSettings())["p_value"] < 0.01
-    tied = share_nearer(matches(0.5, all_), matches(0.5, all_), 150, 50, AuditSettings())
+    assert share_nearer(matches(0.5, one), matches(0.6, all_), 150, 50)["p_value"] > 0.5
+    assert share_nearer(matches(0.5, all_), matches(0.6, all_), 150, 50)["p_value"] < 0.01
+    tied = share_nearer(matches(0.5, all_), matches(0.5, all_), 150, 50)
     assert (tied["counted"], tied["share"], tied["p_value"]) == (0, None, None)
 
 

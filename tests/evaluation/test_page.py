@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from common.evaluation.catalogue import METRICS
+from common.evaluation.entries import METRICS
 from common.evaluation.folders import ImageFolder
 from common.evaluation.page import page, picture, tables
 from common.evaluation.verdict import sentences

@@ -9,9 +9,11 @@ from torch import nn
 from common.bundle import open_bundle
 from common.inferers.variational import VariationalSampler
 from common.networks import runtimes, sessions
-from common.networks.runtimes import RuntimeNetwork, check_runtime, digest, export, on_runtime
+from common.networks.onnx_export import digest, export
+from common.networks.runtimes import RuntimeNetwork, check_runtime, on_runtime
 from common.networks.unet import ConditionalDiffusionUNet
 from common.networks.vdm_dense import dense_vdm
+from common.utils import packages
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import restoration
 from tests.fixtures import REPOSITORY
@@ -171,7 +173,7 @@ def test_what_cannot_run_is_refused_before_any_work(monkeypatch):
         check_runtime("tensorflow")
     with pytest.raises(ValueError, match="openvino runs on cpu alone, the device is cuda"):
         check_runtime("openvino", "cuda")
-    monkeypatch.setattr(runtimes, "_version", lambda name: None if "onnx" in name else "1")
+    monkeypatch.setattr(packages, "version_of", lambda name: None if "onnx" in name else "1")
     with pytest.raises(ImportError, match=r"onnxruntime needs onnxruntime and onnx: pip install -r requirements-runt"):
         check_runtime("onnxruntime")
     with pytest.raises(ImportError, match="onnxruntime needs onnxruntime-gpu and onnx"):
@@ -186,7 +188,7 @@ def test_torch_is_the_network_itself_and_auto_is_torch_without_the_packages(monk
     network, record = Scaled(), {}
     assert on_runtime(network, "torch", "unused", record) is network
     assert record == {"runtime": f"torch {torch.__version__}"}
-    monkeypatch.setattr(runtimes, "_version", lambda name: "2.13.0" if name == "torch" else None)
+    monkeypatch.setattr(packages, "version_of", lambda name: "2.13.0" if name == "torch" else None)
     running = on_runtime(network, "auto", "unused", record)
     call(running)
     assert (running.chosen, record) == ("torch", {"runtime": "torch 2.13.0"})

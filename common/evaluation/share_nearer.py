@@ -1,0 +1,72 @@
+"""The share of synthetic images that are nearer to training than to held-out images, and what chance would give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..metrics.intervals import binomial_interval, binomial_p_value
+from .nearest import Matches, nearest_features
+
+_TIE = 1e-5  # of squared distances: the rounding of correlations in float32
+
+
+def share_nearer(
+    to_train: Matches, to_held_out: Matches, n_train: int, n_held: int, seed: int = 0, resamples: int = 1000
+) -> dict[str, Any]:
+    """
+    Share of synthetic images that are nearer to training than to held-out images.
+
+    Args:
+        to_train: nearest training image of each synthetic one.
+        to_held_out: nearest held-out image of each.
+        n_train: training images.
+        n_held: held-out images.
+        seed: of the permutations.
+        resamples: number of permutations.
+
+    Returns:
+        ``counted``, ``closer``, ``share``, ``interval95``, ``p_value`` and ``p_value_less``, see ``AuditResult``.
+    """
+    # Distances without shifts: there all pairs are compared, so that the size of a set has no other influence.
+    a, b = to_train.unmoved, to_held_out.unmoved
+    decided = (a**2 - b**2).abs() > _TIE
+    closer, counted = int((a < b)[decided].sum()), int(decided.sum())
+    share = {"counted": counted, "closer": closer, **_share(closer, counted)}
+    if not counted:
+        return {**share, "p_value": None, "p_value_less": None}
+    # Several synthetic images may share a nearest real image, and are then no independent trials.
+    nearest_real = torch.where(a < b, to_train.unmoved_index, n_train + to_held_out.unmoved_index)[decided]
+    times = np.bincount(nearest_real.numpy())
+    times = times[times > 0]
+    rng = np.random.default_rng(seed)
+    roles = np.arange(n_train + n_held) < n_train
+    drawn = np.array([times @ rng.permutation(roles)[: len(times)] for _ in range(resamples)])
+    p = [
+        max(binomial_p_value(closer, counted, n_train / len(roles), side), float((1 + extreme) / (1 + len(drawn))))
+        for side, extreme in (("greater", (drawn >= closer).sum()), ("less", (drawn <= closer).sum()))
+    ]
+    return {**share, "p_value": p[0], "p_value_less": p[1]}
+
+
+def share_in_features(features: Sequence[Tensor], chance: float) -> dict[str, Any]:
+    """The same share by distances of features, (N, d) or (flips, N, d), of synthetic, training, held-out images."""
+    a, b = (nearest_features(features[0], unflipped(features[i])) for i in (1, 2))
+    closer, counted = int((a < b).sum()), int((a != b).sum())
+    p_value = binomial_p_value(closer, counted, chance) if counted else None
+    return {**_share(closer, counted), "p_value": p_value, "counted": counted}
+
+
+def unflipped(features: Tensor) -> Tensor:
+    """(N, d) of features that may be (flips, N, d), no flip first."""
+    return features[0] if features.ndim == 3 else features
+
+
+def _share(closer: int, counted: int) -> dict[str, Any]:
+    if not counted:
+        return {"share": None, "interval95": None}
+    return {"share": closer / counted, "interval95": binomial_interval(closer, counted)}
