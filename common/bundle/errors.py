@@ -97,7 +97,8 @@ def changed_names(workflow: ConfigWorkflow) -> list[str]:
     """Names whose values differ from those of the bundle's main configs: what an overlay or Python code has set."""
     paths = [Path(workflow.config_root_path) / name for name in _MAIN_CONFIGS]
     files = [ConfigParser.load_config_file(path) for path in paths if path.is_file()]
-    return [name for name, value in workflow.parser.get().items() if all(file.get(name) != value for file in files)]
+    config = workflow.parser.get()
+    return [name for name, value in config.items() if all(name not in file or file[name] != value for file in files)]
 
 
 def check_arguments(given: Collection[str], defined: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -92,6 +92,8 @@ def recall(parser: ConfigParser, given: Collection[str]) -> None:
     path = Path(asked["weights"]).with_suffix(".json")
     settings = record_of(path).get("settings", {})
     kept = {name.replace("::", "#").split("#")[0] for name in given}
+    if "group_by" in kept:  # another split, of images that may have no such column
+        kept.add("lookalike_by")
     taken = {
         name: value
         for name, value in settings.items()

@@ -156,7 +156,7 @@ def image_cases(
     columns = {"group": group_by, "lookalike": lookalike_by}
     if any(columns.values()) and not listed:
         raise FileNotFoundError(
-            f"No {root / manifest}, which says what belongs together ({', '.join(filter(None, columns.values()))}); "
+            f"No {root / manifest}, which says what belongs together ({', '.join(filter(None, columns.values()))}). "
             f"{_without(columns)}"
         )
     if listed:
@@ -207,7 +207,8 @@ def _manifest_rows(path: Path, columns: Mapping[str, str | None]) -> list[tuple[
         raise ValueError(f"{path}: a table of commas in UTF-8 was expected ({error}).") from error
     if absent:
         hint = _without({k: column for k, column in columns.items() if column in absent})
-        raise ValueError(f"{path} has no column {absent}; its columns, which end in commas, are {found}. {hint}".strip())
+        message = f"{path} has no column {absent}; its columns, which end in commas, are {found}. {hint}"
+        raise ValueError(message.strip())
     short = [line for line, row in rows if any(row[name] is None for name in needed)]
     if short:
         raise ValueError(f"{path}: line {short[0]} has fewer columns than the first ({len(short)} such lines).")

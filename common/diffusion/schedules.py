@@ -56,9 +56,9 @@ def cosine_betas(num_train_timesteps: int, s: float = 0.008, log_snr_shift: floa
     """
     beta_t of the squared-cosine alpha_bar, at most 0.999, (T,) float64 (Nichol & Dhariwal 2021, eq. 17).
 
-    ``log_snr_shift`` is added to log SNR at every t (Hoogeboom et al. 2023, Simple diffusion, section 3.1). Below 0 there
-    is more noise: in large volumes of several channels, anatomy shows through the noise of nearly every t otherwise, and
-    a network hardly learns to draw it.
+    ``log_snr_shift`` is added to log SNR at every t (Hoogeboom et al. 2023, Simple diffusion, section 3.1). Below 0
+    there is more noise: in large volumes of several channels, anatomy shows through the noise of nearly every t
+    otherwise, and a network hardly learns to draw it.
     """
     t = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
     f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2

@@ -41,12 +41,13 @@ class MetricHandler(IgniteMetricHandler):
         release_memory(output[0] if isinstance(output[0], Tensor) else output[0][0][None])
 
     def compute(self) -> Any:
-        """The metric's value; NaN where it raises ValueError."""
-        try:
-            return super().compute()
-        except ValueError as error:
-            logger.debug("%s", error)  # the report says it too
-            return math.nan
+        """The metric's value; NaN where it raises ValueError. What it warns of stands in the report too."""
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            try:
+                return super().compute()
+            except ValueError as error:
+                logger.debug("%s", error)  # the report says it too
+                return math.nan
 
 
 def _warned(content: Mapping[str, Any]) -> list[str]:
@@ -91,13 +92,13 @@ class ReportHandler:
 
     def __call__(self, engine: Engine) -> None:
         """Collect on all processes, write on the first."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what it warns of stands in its report
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # it stands in the report
             content = self.collect()
         if idist.get_rank() == 0:
             if doubtful := _warned(content):
+                names = ", ".join(dict.fromkeys(doubtful))
                 logger.warning(
-                    f"{len(doubtful)} values rest on too few cases, or have none ({', '.join(doubtful)}): "
+                    f"{len(doubtful)} values rest on too few cases, or have none ({names}): "
                     f"{self.output_dir / 'metrics.md'} says why. --all_cases True measures every case of dataset_dir."
                 )
             write_report(content, markdown_table(content), self.output_dir)

@@ -131,6 +131,9 @@ def test_slices_of_volumes_are_trained_on(bundle, tmp_path):
     run = train(bundle, tmp_path / "volumes", tmp_path / "out", "slices.json", channel=0, batch_size=2)
     assert len(run.train_dataset) == 6
     assert (tmp_path / "out" / "model.pt").is_file()
+    given = {"dataset_dir": str(tmp_path / "volumes"), "channel": 0}
+    shipped = restoration(bundle, "evaluate.json", "slices.json", **given).parser.get_parsed_content("split")
+    assert len(shipped[1]) == 3, "a volume, whatever columns the record of the shipped weights names"
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
