@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from .convolution import with_small_volumes
 from .device import autocast, precision_name, resolve_memory_format, resolve_precision
 from .export import ScriptedDenoiser
+from .position import mask_coordinates
 
 _LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _GROUPS, _BLOCKS = 8, 2  # of the refiner
@@ -40,6 +41,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             (space-to-depth, 1 = off). Every side of the input must be a multiple of ``divisor``.
         refine_channels: width of two residual blocks at full resolution after the unfolding, see
             ``FullResolutionRefiner``; 0 for none.
+        mask_channels: how many channels at the end of the input are a one-hot mask, whose ``mask_coordinates`` the
+            network reads as well, since it hardly learns where in a large label, such as a brain, it is; 0 for none.
         max_period: longest period of the sinusoidal time embedding, in time steps.
         upsample_mode: "nearest" or "linear" (bilinear or trilinear, ``align_corners=False``).
         use_checkpointing: recompute the blocks' activations in the backward pass instead of keeping them.
@@ -50,8 +53,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         kwargs: every other argument of ``DiffusionModelUNet``.
 
     Raises:
-        ValueError: when ``patch_size`` < 1, the first level's channels cannot be unfolded for the refiner, or
-            ``upsample_mode``, ``precision`` or ``memory_format`` is unknown.
+        ValueError: when ``patch_size`` < 1, ``mask_channels`` are too many, the first level's channels cannot be
+            unfolded for the refiner, or ``upsample_mode``, ``precision`` or ``memory_format`` is unknown.
 
     Source: Dorjsembe et al. 2024 (Med-DDPM), Fig. 1; Ho et al. 2020, appendix B.
 
@@ -69,6 +72,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         *,
         patch_size: int = 1,
         refine_channels: int = 0,
+        mask_channels: int = 0,
         max_period: int = 10000,
         upsample_mode: str = "nearest",
         use_checkpointing: bool = False,
@@ -82,9 +86,13 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             raise ValueError(f"upsample_mode must be 'nearest' or 'linear', got {upsample_mode!r}.")
         resolve_precision(precision, torch.device("cpu"))  # wrong names are refused before the first step
         resolve_memory_format(memory_format, torch.device("cpu"), spatial_dims)
+        if not 0 <= mask_channels <= in_channels:
+            raise ValueError(f"mask_channels must lie in [0, {in_channels}] (in_channels), got {mask_channels}.")
         folded = patch_size**spatial_dims
-        super().__init__(spatial_dims, in_channels * folded, out_channels * folded, **kwargs)
+        read = in_channels + (spatial_dims if mask_channels else 0)
+        super().__init__(spatial_dims, read * folded, out_channels * folded, **kwargs)
         self.spatial_dims = spatial_dims
+        self.input_channels, self.mask_channels = in_channels, mask_channels
         self.patch_size = patch_size
         self.max_period = max_period
         self.use_checkpointing = use_checkpointing
@@ -97,7 +105,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             if first % folded:
                 raise ValueError(f"channels[0] must be a multiple of {folded} to be unfolded, got {first}.")
             self.refiner = FullResolutionRefiner(
-                spatial_dims, in_channels, out_channels, first // folded, refine_channels, 4 * first
+                spatial_dims, read, out_channels, first // folded, refine_channels, 4 * first
             )
         if upsample_mode == "linear":
             for module in self.modules():
@@ -151,6 +159,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             raise ValueError(f"Every side must be a multiple of {self.divisor}, got {tuple(x.shape[2:])}.")
         dtype, weights, given = self._dtype(x), self._weight.dtype, x.dtype
         x = x.to(weights)
+        if self.mask_channels:
+            x = torch.cat([x, mask_coordinates(x[:, -self.mask_channels :])], dim=1)
         with autocast(x.device.type, dtype, weights):
             h = pixelunshuffle(x, self.spatial_dims, self.patch_size) if self.patch_size > 1 else x
             memory_format = resolve_memory_format(self.memory_format, x.device, self.spatial_dims, dtype)
@@ -180,8 +190,7 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
 
     def example_inputs(self, batch: int = 1) -> dict[str, torch.Tensor]:
         """The smallest inputs that stand for all, by name, for tools that trace the network; zeros."""
-        channels = self.conv_in.conv.in_channels // self.patch_size**self.spatial_dims  # type: ignore[union-attr, operator]
-        x = torch.zeros(batch, channels, *[4 * self.divisor] * self.spatial_dims).to(self._weight)
+        x = torch.zeros(batch, self.input_channels, *[4 * self.divisor] * self.spatial_dims).to(self._weight)
         names = ["timesteps", *(["class_labels"] if self.num_class_embeds is not None else [])]
         return {"x": x, **{name: torch.zeros(batch, dtype=torch.long, device=x.device) for name in names}}
 

@@ -33,8 +33,8 @@ ROWS = {
 TITLE = "Med-cDiff (DPMSolverPP2M, 2 steps)"
 COMMON = {"perceptual", "fid", "kid", "psnr", "ssim", "acutance", "acutance ratio"}
 MORE = {
-    DENOISE: {"accuracy", "accuracy won back"},
-    SUPERRES: {"accuracy", "accuracy won back"},
+    DENOISE: {"accuracy", "accuracy won back", "machine_2afc"},
+    SUPERRES: {"accuracy", "accuracy won back", "machine_2afc"},
     INPAINT: {"psnr[inside]", "background_rms[inside]", "machine_2afc"},
 }
 QUICK = {"max_cases": 3, "columns#names": ["psnr", "ssim", "acutance"], "classifier_weights": None}
@@ -48,7 +48,7 @@ def data(tmp_path_factory):
     top = tmp_path_factory.mktemp("data")
     for bundle, make in ((DENOISE, chest_picture), (SUPERRES, head_slice)):
         for number, name in enumerate(CLASSES[bundle]):
-            for index in range((30 if bundle == DENOISE else 60) // len(CLASSES[bundle])):
+            for index in range((48 if bundle == DENOISE else 60) // len(CLASSES[bundle])):
                 write_picture(top / bundle / name / f"{name}_{index}.png", make(40, seed=100 * number + index))
     return {DENOISE: top / DENOISE, SUPERRES: top / SUPERRES, INPAINT: top / SUPERRES}
 
