@@ -1,10 +1,9 @@
-"""Splits of a data set that are the same on every machine: whole groups, shares of each class, folds, strides."""
+"""Splits of a data set that are the same on every machine: whole groups, shares of each class, strides."""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -195,48 +194,6 @@ def of_class(sample: Sequence[Case], name: str | None, classes: Sequence[str]) -
     if name is not None:
         logger.info(f"One model a class: training on {name}")
     return [case for case in sample if name in (None, case["class"])]
-
-
-def stratified_folds(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list[tuple[list[Case], list[Case]]]:
-    """
-    Training and validation cases of each fold; every case is validated on once.
-
-    Args:
-        cases: each with a "class" and a "group"; a group that lies in several classes is dealt with the class that most
-            of its images have.
-        folds: number of folds, at least 2.
-        seed: of the shuffle of the groups.
-
-    Returns:
-        ``(training, validation)`` a fold, each in the order of ``cases``.
-
-    Raises:
-        ValueError: for fewer than two folds, or a class with fewer groups than folds.
-    """
-    if folds < 2:
-        raise ValueError(f"At least 2 folds were expected, got {folds}.")
-    members = by_key(cases, "group")
-    by_class: dict[str, list[str]] = {case["class"]: [] for case in cases}
-    for group in sorted(members):
-        counts = Counter(case["class"] for case in members[group])
-        by_class[min(counts, key=lambda name: (-counts[name], name))].append(group)
-    small = {name: len(groups) for name, groups in sorted(by_class.items()) if len(groups) < folds}
-    if small:
-        raise ValueError(f"Each class needs at least {folds} images (or groups of images) for {folds} folds: {small}.")
-    fold_of: dict[str, int] = {}
-    for start, name in enumerate(sorted(by_class)):
-        groups = by_class[name]
-        random.Random(f"{seed} {name}").shuffle(groups)
-        # Largest groups first, each to the fold that has the fewest images of the class.
-        sizes = [0] * folds
-        for group in sorted(groups, key=lambda g: -len(members[g])):
-            chosen = min(range(folds), key=lambda k: (sizes[k], (k - start) % folds))
-            fold_of[group] = chosen
-            sizes[chosen] += len(members[group])
-    return [
-        ([c for c in cases if fold_of[c["group"]] != k], [c for c in cases if fold_of[c["group"]] == k])
-        for k in range(folds)
-    ]
 
 
 def at_strides(cases: Sequence[_AnyCase], limit: int | None) -> list[_AnyCase]:

@@ -23,8 +23,8 @@ from .folders import folder_facts
 from .memorisation import AuditSettings
 from .observer import run as run_forced_choice
 from .page import page, tables
+from .reader_answers import run_results
 from .reader_study import reader_study as write_reader_study
-from .reader_study import run_results
 from .results import markdown_table, without_folders, write_report
 
 

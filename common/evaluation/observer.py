@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ..features.features import FeatureNetwork
 from ..metrics.base import FeatureSetMetric
-from ..metrics.intervals import binomial_interval, binomial_p_value, bootstrap_interval
+from ..metrics.intervals import binomial_interval, bootstrap_interval
 from ..metrics.neighbours import centred_sets
 from .results import write_report
 
@@ -98,7 +99,7 @@ def accuracy_of(correct: Sequence[bool]) -> dict[str, Any]:
     return {
         "value": k / n,
         "interval95": binomial_interval(k, n),
-        "p_value": binomial_p_value(k, n),
+        "p_value": float(binomtest(k, n, alternative="greater").pvalue),
         "correct": k,
         "n": n,
     }

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 
-from ..metrics.intervals import binomial_interval, binomial_p_value
+from ..metrics.intervals import binomial_interval
 from .nearest import Matches, nearest_features
 
 _TIE = 1e-5  # of squared distances: the rounding of correlations in float32
@@ -47,7 +48,7 @@ def share_nearer(
     roles = np.arange(n_train + n_held) < n_train
     drawn = np.array([times @ rng.permutation(roles)[: len(times)] for _ in range(resamples)])
     p = [
-        max(binomial_p_value(closer, counted, n_train / len(roles), side), float((1 + extreme) / (1 + len(drawn))))
+        float(max(binomtest(closer, counted, n_train / len(roles), side).pvalue, (1 + extreme) / (1 + len(drawn))))
         for side, extreme in (("greater", (drawn >= closer).sum()), ("less", (drawn <= closer).sum()))
     ]
     return {**share, "p_value": p[0], "p_value_less": p[1]}
@@ -57,7 +58,7 @@ def share_in_features(features: Sequence[Tensor], chance: float) -> dict[str, An
     """The same share by distances of features, (N, d) or (flips, N, d), of synthetic, training, held-out images."""
     a, b = (nearest_features(features[0], unflipped(features[i])) for i in (1, 2))
     closer, counted = int((a < b).sum()), int((a != b).sum())
-    p_value = binomial_p_value(closer, counted, chance) if counted else None
+    p_value = float(binomtest(closer, counted, chance, "greater").pvalue) if counted else None
     return {**_share(closer, counted), "p_value": p_value, "counted": counted}
 
 

@@ -12,12 +12,12 @@ import nibabel as nib
 import numpy as np
 
 from ..data.finder import find_images, stem_of
-from ..data.reader import LoadImaged, read_image
+from ..data.reader import LoadImaged
 from ..transforms.checks import CheckImaged
 from ..utils import message_of
 from ..utils.files import written_whole_folder
 from .editor import EditLabels
-from .files import SUFFIX, write_mask
+from .files import SUFFIX, read_volume, refuse_existing, write_mask
 from .heads import TissueMaps, draw_head
 from .mr_signal import MODALITIES, scan
 from .numbered import described, missing, numbered
@@ -191,9 +191,9 @@ def head(image: str | Path, out: str | Path, lesion: str | Path | None = None, o
     Returns:
         The file.
     """
-    _refuse_existing([Path(out)], overwrite)
-    volume = _read(image)
-    marked = None if lesion is None else _read(lesion)
+    refuse_existing([Path(out)], overwrite)
+    volume = read_volume(image)
+    marked = None if lesion is None else read_volume(lesion)
     if marked is not None and not np.allclose(marked.affine, volume.affine, atol=1e-3):
         raise ValueError(f"{lesion} and {image} have different affines: bring them to one grid.")
     spacing = nib.affines.voxel_sizes(volume.affine)
@@ -228,13 +228,13 @@ def fit(
     Returns:
         The file.
     """
-    _refuse_existing([Path(out)], overwrite)
+    refuse_existing([Path(out)], overwrite)
     if cases is None:
         folder = Path(dataset_dir or ".") / "labels"
         cases = [{"label": path} for path in find_images(folder, kinds=("nifti",), recursive=True)]
         if not cases:
             raise FileNotFoundError(f"No NIfTI file in {folder}: set dataset_dir to a folder that holds labels/.")
-    images = [nib.as_closest_canonical(_read(case["label"])) for case in cases]
+    images = [nib.as_closest_canonical(read_volume(case["label"])) for case in cases]
     masks, spacings = zip(*((image.get_fdata(), nib.affines.voxel_sizes(image.affine)) for image in images))
     names = [case["label"] for case in cases]
     model = ShapeModel.fit(masks, spacings, labels, variance, grid_spacing, names=names)
@@ -268,30 +268,13 @@ def edit(
     if not masks or not edits:
         raise ValueError("A mask (or a folder of masks) and at least one edit were expected: set mask and edits.")
     paths = [Path(out) / f"{stem_of(mask)}_{postfix}{SUFFIX}" for mask in masks]
-    _refuse_existing(paths, overwrite)
+    refuse_existing(paths, overwrite)
     changes = [LoadImaged("mask", spatial_dims=3), CheckImaged("mask", whole_numbers=True), *edits]
     cases: list[dict[str, Any]] = [{"mask": mask} for mask in masks]
     edited = [reduce(lambda case, change: change(case), changes, case)["mask"] for case in cases]
     for path, mask in zip(paths, edited):
         write_mask(path, mask[0].numpy(), np.asarray(mask.affine))
     return [str(path) for path in paths]
-
-
-def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        raise FileExistsError(
-            f"{there[0]} is there already ({len(there)} of {len(paths)} files): give another name, "
-            "folder or seed, or overwrite=True."
-        )
-
-
-def _read(path: str | Path) -> nib.Nifti1Image:
-    """A 3D volume of one channel with its affine."""
-    image = read_image(path)
-    if len(image.values) != 1 or image.values.shape[3] < 2:
-        raise ValueError(f"{path}: a 3D volume of one channel was expected, got shape {image.values.shape}.")
-    return nib.Nifti1Image(image.values[0], image.affine)
 
 
 def main(command: list[str] | None = None) -> None:

@@ -1,5 +1,5 @@
 """
-Confidence intervals, all of them: by case, by cluster (subject), by fold, of shares, and where a bootstrap is wrong.
+Intervals of 95 %, all of them: by case, by cluster (subject), by fold, of shares, and where a bootstrap is wrong.
 
 The bootstrap is NumPy's and not ``scipy.stats.bootstrap``: that draws all resamples of one set before those of the
 next, which would change the published intervals of two sets, and it knows no clusters.
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
-_ALTERNATIVES = ("greater", "less", "two-sided")
+_TAIL = 0.5 - 0.5 * 0.95  # cut off at each end, as it is rounded
 _LEAST_KEPT = 0.01  # of the resamples that a statistic may refuse
 
 
@@ -23,9 +23,7 @@ def _mean(rows: np.ndarray) -> float:
     return float(rows.mean())
 
 
-def percentile_interval(
-    draws: Sequence[float] | np.ndarray, level: float = 0.95, sizes: Sequence[int] = ()
-) -> list[float]:
+def percentile_interval(draws: Sequence[float] | np.ndarray, sizes: Sequence[int] = ()) -> list[float]:
     """
     Percentile interval of a bootstrap, a little wider where there are few cases.
 
@@ -35,7 +33,6 @@ def percentile_interval(
 
     Args:
         draws: of the statistic, (n,).
-        level: share of such intervals that hold the truth, in (0, 1).
         sizes: numbers of cases (or clusters) in the sets that were drawn from, each at least 2; none for plain
             percentiles.
 
@@ -50,7 +47,7 @@ def percentile_interval(
         >>> [[round(v) for v in percentile_interval(draws, sizes=sizes)] for sizes in ((), (1000,), (27,))]
         [[25, 975], [25, 975], [18, 982]]
     """
-    tail = 0.5 - 0.5 * _checked(level)
+    tail = _TAIL
     if sizes:
         freedom, least = sum(size - 1 for size in sizes), min(sizes)
         tail = float(norm.cdf(student.ppf(tail, freedom) * math.sqrt(least / (least - 1))))
@@ -157,9 +154,7 @@ def resampled_sums(sums: np.ndarray, seed: int = 0, resamples: int = 1000) -> np
     return np.einsum("rg,...gk->r...k", times, sums, optimize=True)
 
 
-def fold_interval(
-    values: Sequence[float] | np.ndarray, level: float = 0.95, test_to_train: float = 0.0
-) -> list[float] | None:
+def fold_interval(values: Sequence[float] | np.ndarray, test_to_train: float = 0.0) -> list[float] | None:
     """
     Interval of the mean over folds (or runs, or seeds) by Student's t.
 
@@ -168,7 +163,6 @@ def fold_interval(
 
     Args:
         values: a score a fold, (k,).
-        level: share of such intervals that hold the truth, in (0, 1).
         test_to_train: held-out over training cases of a fold, such as 1/4 for five folds; 0 for independent runs.
 
     Returns:
@@ -178,14 +172,14 @@ def fold_interval(
     """
     scores = np.asarray(values, dtype=np.float64)
     k = len(scores)
-    quantile = float(student.ppf(0.5 + _checked(level) / 2, max(1, k - 1)))
+    quantile = float(student.ppf(0.975, max(1, k - 1)))
     return _around_mean(scores, quantile * math.sqrt(1 / k + test_to_train)) if k > 1 else None
 
 
-def normal_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> list[float] | None:
+def normal_interval(values: Sequence[float] | np.ndarray) -> list[float] | None:
     """``[low, high]`` of the mean of many independent values, (n,), by the normal approximation; None below two."""
     terms = np.asarray(values, dtype=np.float64)
-    quantile = float(norm.ppf(0.5 + _checked(level) / 2))
+    quantile = float(norm.ppf(0.975))
     return _around_mean(terms, quantile / len(terms) ** 0.5) if len(terms) > 1 else None
 
 
@@ -253,59 +247,17 @@ def subsampling_interval(
     return [float(value + low), float(value + high)]
 
 
-def binomial_interval(k: int, n: int, level: float = 0.95) -> list[float]:
+def binomial_interval(k: int, n: int) -> list[float]:
     """
-    Exact interval of a probability from ``k`` successes in ``n`` independent trials.
-
-    Args:
-        k: successes, 0 to n.
-        n: trials, at least 1.
-        level: share of such intervals that hold the truth, in (0, 1).
+    Exact interval of 95 % of a probability from ``k`` successes in ``n`` independent trials.
 
     Returns:
         ``[low, high]``, in [0, 1].
 
     Raises:
-        ValueError: for counts that are not whole numbers with 0 <= k <= n and n >= 1, or another level.
+        ValueError, TypeError: for counts that are not whole numbers with 0 <= k <= n and n >= 1.
 
     Source: Clopper and Pearson 1934; computed by ``scipy.stats.binomtest``.
     """
-    found = binomtest(*_counts(k, n)).proportion_ci(confidence_level=_checked(level), method="exact")
+    found = binomtest(k, n).proportion_ci(0.95, method="exact")
     return [float(found.low), float(found.high)]
-
-
-def binomial_p_value(k: int, n: int, p: float = 0.5, alternative: str = "greater") -> float:
-    """
-    Probability of a result at least as extreme as ``k`` of ``n`` when each trial succeeds with probability ``p``.
-
-    Args:
-        k: successes, 0 to n.
-        n: trials, at least 1.
-        p: probability under the null hypothesis, in [0, 1]; 0.5 for two choices.
-        alternative: "greater" (k or more), "less" (k or fewer) or "two-sided" (outcomes no more likely than k).
-
-    Returns:
-        The p-value, in [0, 1].
-
-    Raises:
-        ValueError: for counts that are not whole numbers with 0 <= k <= n and n >= 1, another p or alternative.
-
-    Source: the exact binomial test, by ``scipy.stats.binomtest``.
-    """
-    if not 0 <= p <= 1:
-        raise ValueError(f"p must lie in [0, 1], got {p}.")
-    if alternative not in _ALTERNATIVES:
-        raise ValueError(f"alternative must be one of {_ALTERNATIVES}, got {alternative!r}.")
-    return float(binomtest(*_counts(k, n), p=p, alternative=alternative).pvalue)
-
-
-def _counts(k: int, n: int) -> tuple[int, int]:
-    if int(k) != k or int(n) != n or not 0 <= k <= n or n < 1:
-        raise ValueError(f"Whole numbers with 0 <= k <= n and n >= 1 were expected, got k = {k} and n = {n}.")
-    return int(k), int(n)
-
-
-def _checked(level: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}.")
-    return level

@@ -91,16 +91,10 @@ def mmd2_linear_time(x: Tensor, y: Tensor, kernel: Kernel) -> Estimate:
 
     Rows must be in random order. Of sets of different lengths the first rows count, of an odd number all but the last.
 
-    Args:
-        x: (n, d), n at least 2.
-        y: (m, d), m at least 2.
-        kernel: (..., n, d), (..., m, d) -> (..., n, m), with leading dimensions, as those of this module.
+    Args and errors are those of ``mmd2_unbiased``; ``kernel`` takes leading dimensions, as those of this module.
 
     Returns:
         Value, and ``[low, high]`` of 95 % by the normal approximation of a mean of independent terms; None below two.
-
-    Raises:
-        ValueError: for fewer than two rows, other shapes, NaN or infinity.
 
     Source: Gretton et al. 2012, lemma 14 and corollary 16 (section 6).
     """
@@ -115,12 +109,8 @@ def kid(generated: Tensor, real: Tensor) -> float:
     """
     Kernel distance: unbiased squared MMD of features under the kernel (x.y / d + 1)^3; unbiased for any n.
 
-    It may be slightly negative. Computed over all pairs, not over random subsets as in the reference code, which only
-    adds variance.
-
-    Args:
-        generated: (n, d), n at least 2.
-        real: (m, d), m at least 2.
+    It may be slightly negative. Computed over all pairs of ``generated`` (n, d) and ``real`` (m, d), each at least two,
+    not over random subsets as in the reference code, which only adds variance.
 
     Source: Bińkowski et al. 2018, section 4.
     """

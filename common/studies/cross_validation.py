@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..data.checks import check_folder
-from ..data.splits import stratified_folds
+from ..data.folds import stratified_folds
 from ..evaluation.results import finite, versions, write_report
 from ..handlers.guards import epoch_seed
 from ..metrics.consistency import classification_scores

@@ -15,7 +15,7 @@ from scipy import ndimage
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 from torch import Tensor, nn
 
-from .conditions import on_cpu
+from ..utils.images import on_cpu
 from .degrade import downsampled
 
 Case = Mapping[Hashable, Any]

@@ -14,6 +14,7 @@ from monai.transforms.utils_pytorch_numpy_unification import percentile
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from ..utils.images import on_cpu
 from .checks import name_of, nearly_whole
 from .geometry import like
 
@@ -289,12 +290,6 @@ def _known_range(
             )
             return inner[0], inner[1]
     return low, high
-
-
-def on_cpu(case: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-    """A case with its tensors on the CPU, without gradients and metadata."""
-    tensors = {key: convert_to_tensor(value) for key, value in case.items() if isinstance(value, Tensor)}
-    return {**case, **{key: tensor.detach().cpu() for key, tensor in tensors.items()}}
 
 
 def _listed(values: Collection[float]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import torch
@@ -34,6 +34,12 @@ def plain_images(images: Tensor, name: str = "images") -> Tensor:
     if not bool(torch.isfinite(plain).all()):
         raise ValueError(f"{name} hold NaN or infinity.")
     return plain.detach()
+
+
+def on_cpu(case: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    """A case with its tensors on the CPU, without gradients and metadata."""
+    tensors = {key: convert_to_tensor(value) for key, value in case.items() if isinstance(value, Tensor)}
+    return {**case, **{key: tensor.detach().cpu() for key, tensor in tensors.items()}}
 
 
 def release_memory(images: Tensor) -> None:

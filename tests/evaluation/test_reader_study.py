@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from common.evaluation.__main__ import main
-from common.evaluation.reader_study import draw_items, study_results
+from common.evaluation.reader_answers import study_results
+from common.evaluation.reader_study import draw_items
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 METHODS = ("ours", "theirs")
