@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from common.data.checks import check_run, pending_cases
+from common.data.checks import check_folder, check_names, check_run, pending_cases
 from common.data.dataset import CheckedDataset
 from common.data.finder import find_images, own_outputs
-from common.data.lists import image_cases
+from common.data.lists import image_cases, paired_cases
 from common.data.names import OutputNames, find_partner
 from common.data.reader import LoadImaged
 from common.data.writer import SaveImaged
 from tests import forks
 from tests.bundles.restoration_runs import grey, write_picture
+from tests.data.siblings import VOLUME, dangling, nifti, nifti_gz
+from tests.fixtures import write_nifti
 
 NOBODY = 65534
 
@@ -152,3 +156,69 @@ def test_what_stands_beside_a_result_is_known_by_its_record_or_where_asked_for_b
     assert images == {files[1]}
     assert beside == set(files[2:5])
     assert own_outputs(files, by_name=True) == (images, beside | {files[6]})
+
+
+def test_links_in_a_circle_and_links_to_nothing_end_the_search(tmp_path, caplog):
+    write_picture(tmp_path / "sub" / "a.png", grey())
+    (tmp_path / "sub" / "again").symlink_to(tmp_path, target_is_directory=True)
+    dangling(tmp_path / "sub" / "b.png")
+    assert find_images(tmp_path, recursive=True) == [str(tmp_path / "sub" / "a.png")]
+    assert "1 left out" in caplog.text
+    assert "b.png" in caplog.text
+
+
+def test_one_name_in_two_formats_is_refused(tmp_path):
+    for name in ("a.png", "a.jpg"):
+        write_picture(tmp_path / name, grey())
+    with pytest.raises(ValueError, match=r"a.jpg and .*a.png would be written to the same output: rename one"):
+        check_names(find_images(tmp_path))
+
+
+@pytest.mark.parametrize("there", ["nothing", "a file", "an empty folder"])
+def test_a_dataset_dir_without_images_is_named_as_what_it_is(tmp_path, there):
+    place = tmp_path / "in"
+    if there == "a file":
+        place.write_text("x")
+    elif there == "an empty folder":
+        place.mkdir()
+    said = f"No image in {place} " if there == "an empty folder" else f"{place} is no folder "
+    with pytest.raises(FileNotFoundError, match=said):
+        check_run(find_images(place), CheckedDataset([], dict), tmp_path / "out", place)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", ["", "sub"])
+def test_an_output_folder_that_is_a_file_or_below_one_is_refused(tmp_path, below):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(OSError, match="output_dir cannot be written"):
+        check_folder(tmp_path / "out" / below)
+
+
+@pytest.mark.parametrize("ending", [".png", ".nii", ".nii.gz"])
+def test_a_limit_on_the_size_of_files_leaves_nothing_behind(tmp_path, ending):
+    write = write_picture if ending == ".png" else write_nifti
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    case = LoadImaged("image")({"image": str(write(tmp_path / f"a{ending}", noise))})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"the image cannot be written \(File too large\)"):
+            SaveImaged("pred", tmp_path / "out", "x")({"pred": case["image"]})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_every_ending_is_trained_on(tmp_path):
+    for number, ending in enumerate((".nii.gz", ".nii", ".NII.GZ") * 2):
+        for folder in ("images", "labels"):
+            made = (
+                nifti_gz(tmp_path / folder / "x.nii.gz")
+                if "gz" in ending.lower()
+                else nifti(tmp_path / folder / "x.nii")
+            )
+            made.rename(made.with_name(f"case_{number}{ending}"))
+    cases = paired_cases(tmp_path, {"image": "images", "label": "labels"})
+    assert [case["case"] for case in cases] == [f"case_{number}" for number in range(6)]
+    for case in cases:
+        np.testing.assert_array_equal(LoadImaged("image")(case)["image"].numpy()[0], VOLUME)
