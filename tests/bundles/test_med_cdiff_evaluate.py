@@ -106,6 +106,19 @@ def test_held_out_slices_without_lookalikes_of_training_slices(bundle, data, tmp
             assert 0 < len(held_out) < len(shares["by group"][1])
     shipped = restoration(bundle, "evaluate.json", dataset_dir=str(folder))
     assert shipped.parser.get_parsed_content("split") == shares["strict"], "as the record of the shipped weights says"
+    (folder / "manifest.csv").unlink()
+    own = restoration(bundle, "evaluate.json", dataset_dir=str(folder), group_by="$None").parser
+    assert sum(map(len, own.get_parsed_content("split"))) == 60, "which says nothing of images without these columns"
+
+
+@pytest.mark.parametrize(("bundle", "case"), [(DENOISE, "glioma_0"), (SUPERRES, "bacteria_0")])
+def test_images_of_no_class_have_no_accuracy(bundle, case, data, tmp_path):
+    other = {DENOISE: data[SUPERRES], SUPERRES: data[DENOISE]}
+    own = restoration(bundle, "evaluate.json", dataset_dir=str(other[bundle]), group_by=None).parser
+    assert case in [item["case"] for item in own.get_parsed_content("cases")]
+    assert own.get_parsed_content("classifier_weights") is None
+    known = restoration(bundle, "evaluate.json", dataset_dir=str(data[bundle]), group_by=None).parser
+    assert known.get_parsed_content("classifier_weights").endswith(f"{bundle}/models/classifier.pt")
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
