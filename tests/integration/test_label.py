@@ -250,7 +250,7 @@ def trained(own, bundle, **settings):
     return task["status"], "\n".join(task["details"])
 
 
-@pytest.mark.parametrize("bundle", [MASKS, RESTORED[0]])
+@pytest.mark.parametrize("bundle", [MASKS, *RESTORED[:2]])
 def test_a_training_is_served_beside_the_shipped_weights(own, copies, inputs, stored, tmp_path, bundle):
     models, name = copies / bundle / "models", "mask.nii.gz" if bundle == MASKS else "image.png"
     settings = {"max_epochs": 1, "publish_as": "mine"}
