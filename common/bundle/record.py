@@ -16,14 +16,22 @@ from .arguments import glossary
 
 OF_THE_NETWORK = (
     *("labels", "optional_labels", "out_channels", "spacing", "classes", "channels", "conditional", "spatial_size"),
-    *("condition_channels", "image_channels", "b_max", "intensity_max", "prediction_type", "network_def"),
+    *(
+        "condition_channels",
+        "image_channels",
+        "b_max",
+        "intensity_max",
+        "prediction_type",
+        "network_def",
+        "noise_schedule",
+    ),
 )
 """What a network was trained as: inference, evaluation and further training take it over."""
 OF_THE_SPLIT = ("dataset_dir", "subject_of", "group_by", "lookalike_by", "split", "fraction", "split_seed")
 """Which cases it was trained on: evaluation and further training take it over too."""
 
 _OF_ONE_RUN = ("device", "output_dir", "run_dir", "overwrite", "weights", "initial_weights")
-_NETWORKS = "scripts.networks."
+_BUILT = {"network_def": "scripts.networks.", "noise_schedule": "scripts.diffusion.schedules."}
 _PLAIN = (str, int, float, bool, type(None))
 
 logger = logging.getLogger(__name__)
@@ -61,16 +69,16 @@ def settings_of(parser: ConfigParser) -> dict[str, Any]:
         parser: of the config; what it has not evaluated yet is evaluated.
 
     Returns:
-        Value by name; functions, transforms and other objects are left out. "network_def" has the class and its plain
-        arguments.
+        Value by name; functions, transforms and other objects are left out. "network_def" and "noise_schedule" have the
+        class and its plain arguments.
     """
     config = parser.get()
     names = [name for name in glossary()["arguments"] if name in config and name not in _OF_ONE_RUN]
     # what a component makes, such as the lists of a split, is made anew from the arguments
     names = [name for name in names if not (isinstance(config[name], Mapping) and "_target_" in config[name])]
     values = {name: _value(parser, name) for name in names}
-    network = _definition(parser, "network_def") if "network_def" in parser.get() else None
-    return {name: value for name, value in {**values, "network_def": network}.items() if _is_plain(value)}
+    built = {name: _definition(parser, name) for name in _BUILT if name in config}
+    return {name: value for name, value in {**values, **built}.items() if _is_plain(value)}
 
 
 def recall(parser: ConfigParser, given: Collection[str]) -> None:
@@ -105,9 +113,9 @@ def recall(parser: ConfigParser, given: Collection[str]) -> None:
         return
     for name, value in taken.items():
         _check_plain(path, name, value)
-    if network := taken.get("network_def"):
-        taken["network_def"] = _merged(parser.get("network_def"), network)
-    changed = sorted(name for name, value in taken.items() if value not in (parser.get(name), _of_text(parser, name)))
+    changed = sorted(name for name, value in taken.items() if not _is_here(parser, name, value))
+    for name in _BUILT.keys() & taken.keys():
+        taken[name] = _merged(parser.get(name), taken[name])
     if "bundle_root" in parser.get():  # looked for among the callers, which are others when it is asked again
         taken["bundle_root"] = parser.get_parsed_content("bundle_root")
     parser.update(taken)
@@ -116,9 +124,13 @@ def recall(parser: ConfigParser, given: Collection[str]) -> None:
         logger.info(f"Taken from {path}: {', '.join(changed)}.")
 
 
-def _of_text(parser: ConfigParser, name: str) -> Any:
-    """What an expression or a reference of the config stands for; nothing that is a value for others."""
-    return _value(parser, name) if str(parser.get(name)).startswith(("$", "@")) else parser
+def _is_here(parser: ConfigParser, name: str, value: Any) -> bool:
+    """Whether a value of the record is that of the config already, as it stands or as what it refers to."""
+    if name in _BUILT:
+        here = _definition(parser, name)  # the precision is that of the run
+        return {**here, "precision": None} == {**value, "precision": None}
+    refers = str(parser.get(name)).startswith(("$", "@"))
+    return value == parser.get(name) or (refers and value == _value(parser, name))
 
 
 def _value(parser: ConfigParser, name: str) -> Any:
@@ -144,8 +156,10 @@ def _definition(parser: ConfigParser, id: str) -> dict[str, Any]:
 
 def _merged(definition: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A network as it is recorded; what a record cannot hold, and its precision, as the config defines them."""
-    base = dict(definition) if isinstance(definition, Mapping) else {}
     target, not_arguments = recorded["_target_"], ("_target_", "_requires_", "item", "given")
+    if target.startswith(_BUILT["noise_schedule"]):  # whose arguments are all plain, and others for another formula
+        return {**recorded, "_requires_": "@code_path"}
+    base = dict(definition) if isinstance(definition, Mapping) else {}
     own = {name: value for name, value in base.items() if name not in not_arguments}
     if "item" not in base and base.get("_target_") != target:
         own = {name: value for name, value in own.items() if str(value).startswith("@")}
@@ -164,7 +178,7 @@ def _check_plain(path: Path, name: str, value: Any) -> None:
     inner = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
     target = value.get("_target_") if isinstance(value, Mapping) else None
     code = isinstance(value, str) and value[:1] in ("$", "@", "%")
-    built = target is not None and not (name == "network_def" and str(target).startswith(_NETWORKS))
+    built = target is not None and not (name in _BUILT and str(target).startswith(_BUILT[name]))
     if code or built or (isinstance(value, Mapping) and any(key[:1] == "_" and key != "_target_" for key in value)):
         raise ValueError(f"{path}: {name} is no plain value ({value!r}); a record of a training run was expected.")
     for one in inner:

@@ -66,6 +66,25 @@ def test_what_is_taken_over_is_told_where_it_differs(caplog):
     assert [message.split(": ")[-1] for message in caplog.messages] == ["labels."]
 
 
+def test_a_noise_schedule_is_taken_over_whole(tmp_path, caplog):
+    caplog.set_level("INFO", "common.bundle.record")
+    linear = {"schedule": "linear", "num_train_timesteps": 100, "beta_start": 0.001}
+    trained = {"_target_": "scripts.diffusion.schedules.NoiseSchedule", **linear}
+    for given, number in (({"noise_schedule": trained}, 100), ({}, 250)):
+        parser = parser_of("train.json", total_steps=50, **given)
+        update_record(tmp_path / "model.pt", settings=settings_of(parser))
+        for overlays in ((), ("evaluate.json",), ("train.json", "fine_tune.json")):
+            later = parser_of(
+                *(overlays if "train.json" in overlays else ("inference.json", *overlays)), run_dir=str(tmp_path)
+            )
+            recall(later, ["run_dir"])
+            assert len(later.get_parsed_content("noise_schedule").alpha_bar) == number
+            told = [name for message in caplog.messages for name in message.split(": ")[-1].rstrip(".").split(", ")]
+            assert ("noise_schedule" in told) == bool(given)
+            assert "network_def" not in told, "it is the same"
+            caplog.clear()
+
+
 def test_resuming_takes_over_everything_and_goes_on_in_the_folder(tmp_path):
     update_record(tmp_path / "model.pt", settings=as_trained(batch_size=3, max_epochs=7))
     parser = parser_of("train.json", "resume.json", run_dir=str(tmp_path), max_epochs=9)
@@ -103,6 +122,8 @@ def test_a_workflow_takes_it_over_and_keeps_what_its_caller_sets(tmp_path):
         {"labels": {"a": "@weights"}},
         {"spacing": {"_target_": "os.system", "command": "true"}},
         {"network_def": {"_target_": "os.system", "command": "true"}},
+        {"noise_schedule": {"_target_": "scripts.networks.unet.ConditionalDiffusionUNet"}},
+        {"noise_schedule": {"_target_": "scripts.diffusion.schedules.NoiseSchedule", "schedule": "$1"}},
         {"network_def": {"_target_": "scripts.networks.unet.ConditionalDiffusionUNet", "channels": ["$1"]}},
         {"network_def": {"_target_": "scripts.networks.unet.ConditionalDiffusionUNet", "_requires_": "x"}},
     ],
