@@ -82,3 +82,10 @@ def test_overview_listing_and_mistakes():
     assert wrong.returncode == 2
     assert "med_ddpm_3d" in wrong.stderr
     assert "train.json" in run("med_ddpm_3d", "trian.json").stderr
+
+
+def test_a_reader_may_stop_early():
+    command = [sys.executable, "-m", "common", "med_ddpm_3d"]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        listing.stdout.close()
+        assert (listing.stderr.read(), listing.wait()) == (b"", 0)
