@@ -16,7 +16,7 @@ from torch.utils.data import Sampler
 
 from ..utils import message_of
 
-_KEPT_BYTES = 2**30
+_KEPT_BYTES = 2**30  # of transformed tensors, from the check until they are asked for; others are read again
 
 
 class InputsSkipped(RuntimeError):
@@ -32,7 +32,6 @@ class CheckedDataset(Dataset):
     Args:
         data: the cases.
         transform: the preprocessing, deterministic.
-        keep_bytes: of transformed tensors kept from the check until they are asked for; further cases are read again.
 
     Attributes:
         skipped: reason of each file that ``check`` left out.
@@ -48,9 +47,8 @@ class CheckedDataset(Dataset):
           ZeroDivisionError: division by zero
     """
 
-    def __init__(self, data: Sequence[Any], transform: Callable[[Any], Any], keep_bytes: int = _KEPT_BYTES) -> None:
+    def __init__(self, data: Sequence[Any], transform: Callable[[Any], Any]) -> None:
         super().__init__(data, transform)
-        self.keep_bytes = keep_bytes
         self.skipped: dict[str, str] = {}
         self.largest = ""
         self.sizes: list[tuple[tuple[int, ...], ...]] = []
@@ -72,7 +70,7 @@ class CheckedDataset(Dataset):
         """
         problems: dict[int, str] = {}
         shapes: list[tuple[int, ...]] = []
-        room, most = self.keep_bytes, 0
+        room, most = _KEPT_BYTES, 0
         self.sizes = [()] * len(self.data)
         for index, case in enumerate(self.data):
             try:
@@ -212,25 +210,19 @@ class CropToCommonSize:
     Args:
         keys: the spatial tensors of a case, (C, *spatial), cropped alike.
         divisor: every side of the batch is a multiple of it.
-        max_size: largest side, or one a dimension; None for no limit.
 
     Raises:
         ValueError: when a case is smaller than ``divisor``; the message names it.
     """
 
-    def __init__(self, keys: Sequence[str], divisor: int = 1, max_size: int | Sequence[int] | None = None) -> None:
+    def __init__(self, keys: Sequence[str], divisor: int = 1) -> None:
         self.keys = tuple(keys)
         self.divisor = divisor
-        self.max_size = max_size
 
     def __call__(self, batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Returns the collated batch, (N, C, *common size) under each of ``keys``."""
         shapes = [tuple(case[self.keys[0]].shape[1:]) for case in batch]
-        size = [min(sides) for sides in zip(*shapes)]
-        if self.max_size is not None:
-            limits = [self.max_size] * len(size) if isinstance(self.max_size, int) else list(self.max_size)
-            size = [min(side, limit) for side, limit in zip(size, limits)]
-        size = [side // self.divisor * self.divisor for side in size]
+        size = [min(sides) // self.divisor * self.divisor for sides in zip(*shapes)]
         if not all(size):
             raise ValueError(f"Every side must be at least {self.divisor} voxels, got volumes of {shapes}.")
         return list_data_collate([self._crop(case, size) for case in batch])

@@ -78,7 +78,6 @@ class LabelAsHoled(MapTransform):
 
     Args:
         keys: the hole, a path.
-        label_key: the label that was sent with the image, a path.
 
     Raises:
         ValueError: (when called) without hole and label.
@@ -88,18 +87,17 @@ class LabelAsHoled(MapTransform):
         'b.png'
     """
 
-    def __init__(self, keys: KeysCollection = "hole", label_key: str = "label") -> None:
+    def __init__(self, keys: KeysCollection = "hole") -> None:
         super().__init__(keys)
-        self.label_key = label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns a copy of ``data``."""
         result = dict(data)
         for key in self.keys:
-            if result.get(key) is None and result.get(self.label_key) is None:
-                expected = f"the {key} to be filled was expected as {self.label_key!r}."
-                raise refusal(data, f"{data.get('image')}: {expected}")
-            result[key] = result[self.label_key] if result.get(key) is None else result[key]
+            if result.get(key) is None:
+                result[key] = result.get("label")
+            if result[key] is None:
+                raise refusal(data, f"{data.get('image')}: the {key} to be filled was expected as 'label'.")
         return result
 
 

@@ -32,12 +32,11 @@ logger = logging.getLogger(__name__)
 
 class KeepSeedd(MapTransform):
     """
-    Copy the seed that the sampler left in an image's metadata to a key of its own, since ``Invertd`` replaces metadata;
-    and to "quality" what a check of quality has found.
+    Copy the seed that the sampler left in an image's metadata to the case's "seed", since ``Invertd`` replaces
+    metadata; and to "quality" what a check of quality has found.
 
     Args:
         keys: generated images.
-        seed_key: where the seed goes.
 
     Example:
         >>> case = {"pred": MetaTensor(torch.zeros(1, 2, 2), meta={"seed": 7})}
@@ -45,17 +44,13 @@ class KeepSeedd(MapTransform):
         7
     """
 
-    def __init__(self, keys: KeysCollection, seed_key: str = "seed", allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.seed_key = seed_key
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Returns a copy of ``data``, with ``seed_key`` (an int) if the metadata has a seed."""
+        """Returns a copy of ``data``, with "seed" (an int) if the metadata has a seed."""
         result = dict(data)
         for key in self.key_iterator(result):
             seed = result[key].meta.get("seed") if isinstance(result[key], MetaTensor) else None
             if seed is not None:
-                result[self.seed_key] = int(seed)
+                result["seed"] = int(seed)
             if seed is not None and "quality" in result[key].meta:
                 result["quality"] = json.loads(result[key].meta["quality"])
         return result
@@ -88,7 +83,6 @@ class SaveImaged(MonaiSaveImaged):
         partner_keys: of further images, as they were read, whose files go to the record under these keys.
         channel_names: of the result, such as modalities, each of which is written to a file of its own that ends in its
             name; none: channels are one file, 4D.
-        seed_key: of the case's seed, which goes to the record.
         image_set: a ``SyntheticSet``, which knows the place and the record of each image that belongs to it, and
             writes both to one file; None for no set.
         output_names: of what is made from a source; None for the source's own.
@@ -119,7 +113,6 @@ class SaveImaged(MonaiSaveImaged):
         provenance: Mapping[str, Any] | None = None,
         hole_key: str = "original_hole",
         source_name: str = "image",
-        seed_key: str = "seed",
         image_set: Any = None,
         output_names: OutputNames | None = None,
         link_to_patient: bool = False,
@@ -145,7 +138,6 @@ class SaveImaged(MonaiSaveImaged):
         self.output_dtype = None if output_dtype is None else np.dtype(output_dtype)  # type: ignore[arg-type]
         self.provenance = dict(provenance or {})
         self.source_name = source_name
-        self.seed_key = seed_key
         self.image_set = image_set
         self.partner_keys = {hole_key: "hole", **{key: key for key in partner_keys}}
         self.channel_names = list(channel_names)
@@ -185,10 +177,7 @@ class SaveImaged(MonaiSaveImaged):
             outputs += [Output(place, part, own, affine, about, padding) for place, part in parts.items()]
         path = None if names.anonymous else source.path
         record: dict[str, Any] = source_record(self.source_name, path, source.sha256)
-        if self.seed_key in data:
-            record["seed"] = data[self.seed_key]
-        if "quality" in data:
-            record["quality"] = data["quality"]
+        record |= {key: data[key] for key in ("seed", "quality") if key in data}
         record |= {**self.provenance, "outputs": {name: path.name for name, path in written.items()}}
         if "std" in maps and source.kind != "nifti":
             record["std_of_one_step"] = source.for_deviation(float(maps["std"].max())).slope

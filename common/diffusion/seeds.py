@@ -17,7 +17,12 @@ from torch import Tensor
 _SEEDS = 2**32  # PyTorch's CPU generator reads no more than 32 bits
 
 
-def case_seeds(seed: int, condition: Tensor, class_labels: Tensor | None = None) -> list[int]:
+def case_seeds(
+    seed: int,
+    condition: Tensor,
+    class_labels: Tensor | None = None,
+    given: Sequence[int] | Tensor | None = None,
+) -> list[int]:
     """
     A seed for each case that depends on ``seed`` and on the case's own condition and class, not on batch or order.
 
@@ -25,10 +30,16 @@ def case_seeds(seed: int, condition: Tensor, class_labels: Tensor | None = None)
         seed: any integer.
         condition: (N, C, *spatial).
         class_labels: (N,) integer or None.
+        given: N seeds that are taken instead; None for none.
 
     Returns:
         N integers in [0, 2^32). Equal conditions get equal seeds, with a warning where they share a batch.
+
+    Raises:
+        ValueError: for another number of ``given`` seeds.
     """
+    if given is not None:
+        return check_seeds(given, len(condition))
     seeds = []
     for index, case in enumerate(condition.detach().cpu().to(torch.float32)):
         digest = hashlib.sha256(f"{seed} {tuple(case.shape)}".encode())
@@ -94,9 +105,11 @@ def unwrapped(network: Any, attribute: str) -> Any:
     return network
 
 
-def pad_to_multiple(tensor: Tensor, divisor: int, value: float) -> tuple[Tensor, tuple[slice, ...]]:
+def pad_to_multiple(tensor: Tensor, divisor: int, value: float = -1.0) -> tuple[Tensor, tuple[slice, ...]]:
     """
     Pad the spatial sides of (N, C, *spatial) to multiples of ``divisor``, half before and half after.
+
+    Conditions are padded with -1: "outside" of the channels of a mask, black in an image.
 
     Returns:
         The padded tensor and the index (of all axes) that undoes the padding.

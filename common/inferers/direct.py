@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..diffusion.seeds import (
     case_seeds,
-    check_seeds,
     network_divisor,
     pad_to_multiple,
     sample_seed,
@@ -31,7 +30,6 @@ class DirectSampler(Inferer):
         seed: mixed into the seed of each case.
         latent: the network draws latent variables, by the ``generators`` that it is called with; else the image
             depends on the condition alone, and the seed is but recorded.
-        pad_value: of the condition where it is padded to the network's ``divisor``.
         num_samples: images drawn for each condition; 1 for a network without latent variables.
 
     Raises:
@@ -45,7 +43,6 @@ class DirectSampler(Inferer):
     seed: int = 0
     latent: bool = False
     num_samples: int = 1
-    pad_value: float = -1.0
     output: str = field(init=False, default="samples")
 
     def __post_init__(self) -> None:
@@ -66,8 +63,8 @@ class DirectSampler(Inferer):
             it has any.
         """
         plain = convert_to_tensor(inputs).float()
-        chosen = case_seeds(self.seed, plain) if seeds is None else check_seeds(seeds, len(plain))
-        padded, crop = pad_to_multiple(plain, network_divisor(network), self.pad_value)
+        chosen = case_seeds(self.seed, plain, given=seeds)
+        padded, crop = pad_to_multiple(plain, network_divisor(network))
         images = []
         with eval_mode(network):  # type: ignore[arg-type]
             for index in range(self.num_samples):

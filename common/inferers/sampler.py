@@ -15,7 +15,6 @@ from torch import Tensor
 from ..diffusion.schedules import NoiseSchedule, Step, coarsened
 from ..diffusion.seeds import (
     case_seeds,
-    check_seeds,
     flat_classes,
     network_divisor,
     noise_source,
@@ -81,10 +80,8 @@ class DiffusionSampler(Inferer):
         noise_scale: what eps_hat in x_s is multiplied by in every step but the last. A network trained by squared
             error takes away a little detail with the noise; slightly more than 1 (1.001 to 1.005) leaves some of it.
         guidance_scale: w of classifier-free guidance: 1 follows the condition as trained (one forward pass a step),
-            more exaggerates it (two), 0 ignores it.
-        null_condition: value of all condition channels where the condition is dropped.
+            more exaggerates it (two), 0 ignores it. A dropped condition is 0 in all its channels.
         null_class: class index that stands for "no class"; needed to guide a class-conditional network.
-        pad_value: of the condition where it is padded to the network's ``divisor``; -1 is "outside" of a mask channel.
         seed: mixed into every case's seed.
         num_samples: images drawn for each condition.
         output: what a call returns as channels: "samples" (num_samples x C), "mean" (C), "std" (C), or "mean_std" (2C).
@@ -119,9 +116,7 @@ class DiffusionSampler(Inferer):
     clip_sample: bool = True
     noise_scale: float = 1.0
     guidance_scale: float = 1.0
-    null_condition: float = 0.0
     null_class: int | None = None
-    pad_value: float = -1.0
     seed: int = 0
     num_samples: int = 1
     output: str = "samples"
@@ -194,11 +189,9 @@ class DiffusionSampler(Inferer):
         class_labels = flat_classes(class_labels, plain)
         if class_labels is not None and self.guidance_scale != 1 and self.null_class is None:
             raise ValueError("null_class is required to guide a class-conditional network (guidance_scale != 1).")
-        self.last_seeds = (
-            case_seeds(self.seed, plain, class_labels) if seeds is None else check_seeds(seeds, len(plain))
-        )
+        self.last_seeds = case_seeds(self.seed, plain, class_labels, seeds)
         divisor = network_divisor(network)
-        condition, crop = pad_to_multiple(plain.float(), divisor, self.pad_value)
+        condition, crop = pad_to_multiple(plain.float(), divisor)
         kept = None
         if (known is None) != (hole is None):
             raise ValueError("known and hole go together: one of them is missing.")
@@ -265,7 +258,7 @@ class DiffusionSampler(Inferer):
         if w == 1 and conditional is not None:
             return conditional
         null_class = None if class_labels is None else torch.full_like(class_labels, self.null_class or 0)
-        unconditional = forward(torch.full_like(condition, self.null_condition), null_class)
+        unconditional = forward(torch.zeros_like(condition), null_class)
         if conditional is None:
             return unconditional
         # eq. 6 in the form with w = 1 unguided; every prediction type is affine in eps, so it holds for all of them

@@ -22,8 +22,8 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
     """
     ``DiffusionPrepareBatch`` for every prediction type, with conditions that are dropped at random.
 
-    A dropped condition becomes ``null_condition`` in all its channels (a dropped class the last class embedding), so
-    that one network learns the conditional and the unconditional noise, as classifier-free guidance needs.
+    A dropped condition becomes 0 in all its channels, between the two values of a mask channel, and a dropped class the
+    last class embedding, so that one network learns both noises, as classifier-free guidance needs.
 
     Args:
         schedule: the noise schedule, also of the ``TrainingInferer``.
@@ -31,7 +31,6 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
         condition_name: key of the channels to concatenate, (N, C, *spatial) in [-1, 1], or None.
         class_name: key of the class index, (N,) integer, or None.
         condition_dropout: share of cases whose conditions are dropped, in [0, 1).
-        null_condition: value of a dropped condition; 0 lies between the two values of a mask channel.
         null_class: class index that stands for "no class"; required where classes are dropped.
         timestep_power: p of t = floor(T u^p), u uniform; 1 draws every t alike (the papers), above 1 more small ones.
         max_weight: a squared error of the prediction is one of x_0 times 1 ("sample"), SNR or 1 + SNR; this caps the
@@ -58,7 +57,6 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
         condition_name: str | None = None,
         class_name: str | None = None,
         condition_dropout: float = 0.0,
-        null_condition: float = 0.0,
         null_class: int | None = None,
         timestep_power: float = 1.0,
         max_weight: float | None = None,
@@ -77,7 +75,6 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
         self.prediction_type = prediction_type
         self.class_name = class_name
         self.condition_dropout = condition_dropout
-        self.null_condition = null_condition
         self.null_class = null_class
         self.timestep_power = timestep_power
         self.max_weight = max_weight
@@ -118,7 +115,7 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
         if self.condition_name is not None:
             condition = infer_kwargs["condition"]
             mask = dropped.reshape(-1, *[1] * (condition.ndim - 1))
-            infer_kwargs["condition"] = condition.masked_fill(mask, self.null_condition)
+            infer_kwargs["condition"] = condition.masked_fill(mask, 0.0)
         if self.max_weight is not None:
             scale = self.get_scale(infer_kwargs["timesteps"])
             infer_kwargs["scale"] = scale = scale.reshape(-1, *[1] * (images.ndim - 1))

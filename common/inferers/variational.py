@@ -269,7 +269,7 @@ class BoundInferer(Inferer):
         """
         x = convert_to_tensor(inputs)
         classes = flat_classes(class_labels, x)
-        numbers = case_seeds(self.seed, x, classes) if seeds is None else check_seeds(seeds, len(x))
+        numbers = case_seeds(self.seed, x, classes, seeds)
         rows = []
         with torch.no_grad():
             for index, number in enumerate(numbers):

@@ -224,11 +224,10 @@ class InsertLesiond(EditLabels):
 
 class ChangedRegiond(MapTransform):
     """
-    Where two label maps of a case differ, and a margin around it.
+    Where a label map differs from the case's "before", and a margin around it.
 
     Args:
         keys: the map after the edit, (1, X, Y, Z).
-        before_key: the map before it.
         margin: mm.
         result_key: for the region, (1, X, Y, Z), float32, 1 inside.
 
@@ -241,17 +240,14 @@ class ChangedRegiond(MapTransform):
         7
     """
 
-    def __init__(
-        self, keys: KeysCollection, before_key: str = "before", margin: float = 3.0, result_key: str = "hole"
-    ) -> None:
+    def __init__(self, keys: KeysCollection, margin: float = 3.0, result_key: str = "hole") -> None:
         super().__init__(keys)
-        self.before_key = before_key
         self.margin = margin
         self.result_key = result_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns the case with the region added."""
-        mask, before = data[self.keys[0]], data[self.before_key]
+        mask, before = data[self.keys[0]], data["before"]
         same = (convert_to_tensor(mask) == convert_to_tensor(before))[0].cpu().numpy()
         if same.all():
             raise ValueError(f"{name_of(mask)}: an edited label map was expected, and nothing of it has changed.")

@@ -18,6 +18,7 @@ from ..utils.files import written_whole
 
 FORMAT = "shape_model_1"
 FEW_SHAPES = 30
+_TRUNCATION = 2.0  # standard deviations
 
 logger = logging.getLogger(__name__)
 
@@ -122,13 +123,12 @@ class ShapeModel:
             info=info,
         )
 
-    def sample(self, seed: int, truncation: float = 2.0, margin: int = 3) -> np.ndarray:
+    def sample(self, seed: int, margin: int = 3) -> np.ndarray:
         """
-        Draw a new label map.
+        Draw a new label map: normal coefficients, redrawn where beyond two standard deviations.
 
         Args:
             seed: the same seed gives the same label map.
-            truncation: coefficients are normal, redrawn where beyond so many standard deviations.
             margin: voxels of background that are left at each border at least.
 
         Returns:
@@ -141,7 +141,7 @@ class ShapeModel:
         rng = np.random.default_rng(seed)
         for _ in range(100):
             coefficients = rng.standard_normal(len(self.deviations))
-            while (beyond := np.abs(coefficients) > truncation).any():
+            while (beyond := np.abs(coefficients) > _TRUNCATION).any():
                 coefficients[beyond] = rng.standard_normal(int(beyond.sum()))
             mask = self.decode(coefficients, margin)
             sizes = {n: float((mask == v).sum() * self.spacing.prod()) for n, v in self.labels.items()}

@@ -6,13 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.networks.blocks import Convolution
-from monai.networks.nets.diffusion_model_unet import (
-    DiffusionModelUNet,
-    DiffusionUNetResnetBlock,
-    get_timestep_embedding,
-    zero_module,
-)
+from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet, get_timestep_embedding
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -21,9 +15,9 @@ from .convolution import with_small_volumes
 from .device import autocast, precision_name, resolve_memory_format, resolve_precision
 from .export import ScriptedDenoiser
 from .position import mask_coordinates
+from .refiner import FullResolutionRefiner
 
 _LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
-_GROUPS, _BLOCKS = 8, 2  # of the refiner
 
 
 class ConditionalDiffusionUNet(DiffusionModelUNet):
@@ -82,12 +76,10 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
     ) -> None:
         if patch_size < 1:
             raise ValueError(f"patch_size must be at least 1, got {patch_size}.")
-        if upsample_mode not in ("nearest", "linear"):
-            raise ValueError(f"upsample_mode must be 'nearest' or 'linear', got {upsample_mode!r}.")
-        resolve_precision(precision, torch.device("cpu"))  # wrong names are refused before the first step
-        resolve_memory_format(memory_format, torch.device("cpu"), spatial_dims)
         if not 0 <= mask_channels <= in_channels:
             raise ValueError(f"mask_channels must lie in [0, {in_channels}] (in_channels), got {mask_channels}.")
+        resolve_precision(precision, torch.device("cpu"))  # wrong names are refused before the first step
+        resolve_memory_format(memory_format, torch.device("cpu"), spatial_dims)
         folded = patch_size**spatial_dims
         read = in_channels + (spatial_dims if mask_channels else 0)
         super().__init__(spatial_dims, read * folded, out_channels * folded, **kwargs)
@@ -107,11 +99,15 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
             self.refiner = FullResolutionRefiner(
                 spatial_dims, read, out_channels, first // folded, refine_channels, 4 * first
             )
-        if upsample_mode == "linear":
-            for module in self.modules():
-                if isinstance(module, nn.Upsample):
-                    module.mode, module.align_corners = _LINEAR_MODE[spatial_dims], False
+        self._set_upsampling(upsample_mode)
         with_small_volumes(self)
+
+    def _set_upsampling(self, mode: str) -> None:
+        if mode not in ("nearest", "linear"):
+            raise ValueError(f"upsample_mode must be 'nearest' or 'linear', got {mode!r}.")
+        for module in self.modules():
+            if isinstance(module, nn.Upsample) and mode == "linear":
+                module.mode, module.align_corners = _LINEAR_MODE[self.spatial_dims], False
 
     def forward(  # type: ignore[override]
         self,
@@ -143,11 +139,8 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
                 ``context`` is given to a network without conditioning or missing, or "fp16" is to be trained.
         """
         if (context is not None) != self.with_conditioning:
-            needed = (
-                "needs a context, which samplers and trainers here do not pass"
-                if context is None
-                else "takes no context"
-            )
+            needed = "needs a context, which samplers and trainers here do not pass"
+            needed = needed if context is None else "takes no context"
             raise ValueError(f"A network with with_conditioning={self.with_conditioning} {needed}.")
         if timesteps is None:
             if self.training:
@@ -269,67 +262,3 @@ class ConditionalDiffusionUNet(DiffusionModelUNet):
         if self.use_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
-
-
-class FullResolutionRefiner(nn.Module):
-    """
-    Two residual blocks at full resolution that correct a folded network's prediction; the identity at first.
-
-    A folded network has a filter of its own for each voxel of a patch and learns to remove fine noise slowly; here
-    one filter serves every voxel. It sees the noisy input, the coarse prediction and the unfolded features.
-
-    Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the noisy image and its condition.
-        out_channels: channels of the prediction.
-        feature_channels: channels of the unfolded features.
-        channels: width, a multiple of 8.
-        temb_channels: width of the time embedding.
-
-    Raises:
-        ValueError: when ``channels`` is no multiple of 8.
-
-    >>> refiner = FullResolutionRefiner(2, 2, 1, feature_channels=4, channels=8, temb_channels=16)
-    >>> x, prediction = torch.rand(1, 2, 8, 8), torch.rand(1, 1, 8, 8)
-    >>> torch.equal(refiner(x, prediction, torch.rand(1, 4, 8, 8), torch.rand(1, 16)), prediction)
-    True
-    """
-
-    def __init__(
-        self,
-        spatial_dims: int,
-        in_channels: int,
-        out_channels: int,
-        feature_channels: int,
-        channels: int,
-        temb_channels: int,
-    ) -> None:
-        super().__init__()
-        if channels % _GROUPS:
-            raise ValueError(f"channels must be a multiple of {_GROUPS}, got {channels}.")
-        total = in_channels + out_channels + feature_channels
-        self.conv_in = Convolution(spatial_dims, total, channels, kernel_size=3, conv_only=True)
-        self.blocks = nn.ModuleList(
-            DiffusionUNetResnetBlock(spatial_dims, channels, temb_channels, channels, norm_num_groups=_GROUPS)
-            for _ in range(_BLOCKS)
-        )
-        self.norm = nn.GroupNorm(_GROUPS, channels)
-        self.conv_out = zero_module(Convolution(spatial_dims, channels, out_channels, kernel_size=3, conv_only=True))
-
-    def forward(
-        self, x: torch.Tensor, prediction: torch.Tensor, features: torch.Tensor, temb: torch.Tensor
-    ) -> torch.Tensor:
-        """
-        Args:
-            x: (N, in_channels, *spatial).
-            prediction: (N, out_channels, *spatial), of the folded network, unfolded.
-            features: (N, feature_channels, *spatial), what it was made from, unfolded.
-            temb: (N, temb_channels).
-
-        Returns:
-            (N, out_channels, *spatial).
-        """
-        h = self.conv_in(torch.cat([x, prediction, features], dim=1))
-        for block in self.blocks:
-            h = block(h, temb)
-        return prediction + self.conv_out(nn.functional.silu(self.norm(h)))

@@ -183,23 +183,16 @@ class FitInPlaned(MapTransform, InvertibleTransform):
 
 class SampleMapsd(MapTransform):
     """
-    The first of several samples as the result, and their mean and standard deviation beside it.
+    The first of several samples as the result, and beside it their "mean" and "std", unless there is only one.
 
     Args:
         keys: (num_samples, X, Y, Z).
-        mean_key: for the mean, (1, X, Y, Z); not written for a single sample.
-        std_key: for the standard deviation, likewise.
 
     Example:
         >>> case = SampleMapsd("pred")({"pred": torch.tensor([0.0, 4.0]).reshape(2, 1, 1, 1)})
         >>> float(case["pred"]), float(case["mean"])
         (0.0, 2.0)
     """
-
-    def __init__(self, keys: KeysCollection, mean_key: str = "mean", std_key: str = "std") -> None:
-        super().__init__(keys)
-        self.mean_key = mean_key
-        self.std_key = std_key
 
     def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
         """Returns a copy of ``data`` with (1, X, Y, Z) images."""
@@ -208,8 +201,8 @@ class SampleMapsd(MapTransform):
             image, samples = result[key], convert_to_tensor(result[key])
             result[key] = like(samples[:1], image)
             if len(samples) > 1:
-                result[self.mean_key] = like(samples.mean(0, keepdim=True), image)
-                result[self.std_key] = like(samples.std(0, keepdim=True), image)
+                result["mean"] = like(samples.mean(0, keepdim=True), image)
+                result["std"] = like(samples.std(0, keepdim=True), image)
         return result
 
 

@@ -30,7 +30,6 @@ class CheckHoled(MapTransform):
         keys: the mask, (1, X, Y, Z); whatever is not 0 lies in the hole. JPEG blurs its edges, so half of the largest
             value is the limit there.
         image_key: the image, on the same grid.
-        tolerance: largest difference of the affines' entries, in mm, where both files are NIfTI.
 
     Raises:
         ValueError: (when called) names the file of a hole that is empty, covers everything, or lies on another grid,
@@ -43,10 +42,9 @@ class CheckHoled(MapTransform):
         [1.0, 0.0]
     """
 
-    def __init__(self, keys: KeysCollection = "hole", image_key: str = "image", tolerance: float = 1e-3) -> None:
+    def __init__(self, keys: KeysCollection = "hole", image_key: str = "image") -> None:
         super().__init__(keys)
         self.image_key = image_key
-        self.tolerance = tolerance
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns a copy of ``data`` with a float64 hole on the image's affine."""
@@ -63,7 +61,7 @@ class CheckHoled(MapTransform):
                 wanted = "NIfTI hole" if nifti[1] else "hole as a picture (PNG, JPEG, DICOM)"
                 raise ValueError(f"{name}: a {wanted} was expected for {other}.")
             if all(nifti):
-                CheckSameGridd([key, self.image_key], self.tolerance)(data)
+                CheckSameGridd([key, self.image_key])(data)
             limit = float(mask.max()) / 2 if name.lower().endswith((".jpg", ".jpeg")) else 0.0
             hole = (mask.as_tensor() > limit).double()
             if not bool(hole.any()):
@@ -109,8 +107,7 @@ class KeepKnownd(MapTransform):
 
     Args:
         keys: restored images, (C, X, Y, Z).
-        original_key: the image as it was read, (1, X, Y, Z) float64.
-        hole_key: its hole.
+        hole_key: the hole of "original", the image as it was read, (1, X, Y, Z) float64.
 
     Example:
         >>> case = {"pred": torch.ones(1, 2), "original": torch.zeros(1, 2), "original_hole": torch.eye(2)[:1]}
@@ -118,11 +115,8 @@ class KeepKnownd(MapTransform):
         tensor([[1., 0.]], dtype=torch.float64)
     """
 
-    def __init__(
-        self, keys: KeysCollection = "pred", original_key: str = "original", hole_key: str = "original_hole"
-    ) -> None:
+    def __init__(self, keys: KeysCollection = "pred", hole_key: str = "original_hole") -> None:
         super().__init__(keys)
-        self.original_key = original_key
         self.hole_key = hole_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -130,9 +124,7 @@ class KeepKnownd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             image = convert_to_tensor(result[key])
-            known, hole = (
-                convert_to_tensor(data[name], device=image.device) for name in (self.original_key, self.hole_key)
-            )
+            known, hole = (convert_to_tensor(data[of], device=image.device) for of in ("original", self.hole_key))
             result[key] = like(torch.where(hole > 0, image.double(), known.double()), result[key])
         return result
 

@@ -36,18 +36,16 @@ class SavePreviewd(MapTransform):
     """
     Write a PNG beside each generated volume: three orthogonal slices, plain and with the condition's contours.
 
-    The name is the one that ``SaveImaged`` with the same ``output_dir``, ``output_postfix`` and ``separate_folder``
-    would use, with the ending .png. A volume whose metadata knows no file, or that MONAI
-    Label asked for, is passed on unwritten.
+    The name is the one that ``SaveImaged`` with the same ``output_dir`` and ``output_postfix`` would use, with the
+    ending .png. A volume whose metadata knows no file, or that MONAI Label asked for, is passed on unwritten.
 
     Args:
         keys: generated volumes, (C, X, Y, Z), of one case.
         mask_key: the condition, as ``preview_figure`` takes it; None or a missing key for no contours.
         output_dir: folder of the pictures; made where it is missing.
         output_postfix: after the file's stem and an underscore.
-        separate_folder: a folder a case, as in ``SaveImaged`` (there the default).
         labels: name -> value, for the legend.
-        output_names: as in ``SaveImaged``, instead of ``separate_folder``; None for the file's own name.
+        output_names: as in ``SaveImaged``; None for the file's own name.
         scroll: also write an animation through the slices, of the same name, ending in .webp.
 
     Example:
@@ -62,7 +60,6 @@ class SavePreviewd(MapTransform):
         mask_key: str | None = None,
         output_dir: str | Path = "./",
         output_postfix: str = "preview",
-        separate_folder: bool = False,
         labels: Mapping[str, int] | None = None,
         output_names: OutputNames | None = None,
         scroll: bool = False,
@@ -73,7 +70,7 @@ class SavePreviewd(MapTransform):
         self.scroll = scroll
         self.mask_key = mask_key
         self.labels = dict(labels or {})
-        self.layout = FolderLayout(str(output_dir), output_postfix, ".png", parent=separate_folder)
+        self.layout = FolderLayout(str(output_dir), output_postfix, ".png", parent=False)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns a copy of ``data``, unchanged."""

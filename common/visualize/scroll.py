@@ -15,9 +15,7 @@ from .panels import stack_panels
 from .pictures import COLOURS, as_bytes
 
 
-def slice_scroll(
-    volume: Any, path: str | Path, mask: Any = None, text: str = "", milliseconds: int = 90, width: int = 320
-) -> Path:
+def slice_scroll(volume: Any, path: str | Path, mask: Any = None, text: str = "", width: int = 320) -> Path:
     """
     Axial slices one after the other, from the feet up and back, plain and (right) under the outlines of the mask.
 
@@ -26,7 +24,6 @@ def slice_scroll(
         path: ends in .webp or .gif, which plays in a browser, a mail and a talk.
         mask: see ``slice_panels``; None for the plain slices alone.
         text: written into each picture beside the number of the slice, such as "synthetic".
-        milliseconds: a slice.
         width: of one slice in pixels.
 
     Raises:
@@ -59,7 +56,7 @@ def slice_scroll(
     frames += frames[-2:0:-1]
     more: dict[str, Any] = {"quality": 80, "method": 4} if kind == "WEBP" else {}
     with written_whole(path) as temporary:
-        frames[0].save(temporary, kind, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **more)
+        frames[0].save(temporary, kind, save_all=True, append_images=frames[1:], duration=90, loop=0, **more)
     return Path(path)
 
 

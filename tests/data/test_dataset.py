@@ -35,11 +35,6 @@ def test_places_differ_between_calls_and_cover_the_volume():
     assert firsts == {1.0, 17.0, 33.0}
 
 
-def test_largest_side_can_be_limited():
-    collate = CropToCommonSize(["image"], divisor=4, max_size=(8, 100, 9))
-    assert collate([_case((16, 16, 16))])["image"].shape == (1, 1, 8, 16, 8)
-
-
 def test_case_smaller_than_the_divisor_is_refused():
     with pytest.raises(ValueError, match="at least 8 voxels"):
         CropToCommonSize(["image"], divisor=8)([_case((16, 7, 16))])

@@ -70,11 +70,11 @@ def test_nothing_is_dropped_without_dropout():
 def test_mask_and_class_are_dropped_together():
     data = batch(400)
     prepare = ConditionalPrepareBatch(
-        SCHEDULE, condition_name="label", class_name="class", condition_dropout=0.5, null_condition=-3.0, null_class=3
+        SCHEDULE, condition_name="label", class_name="class", condition_dropout=0.5, null_class=3
     )
     torch.manual_seed(0)
     kwargs = prepare(data)[3]
-    no_mask = (kwargs["condition"] == -3).flatten(1).all(1)
+    no_mask = (kwargs["condition"] == 0).flatten(1).all(1)
     no_class = kwargs["class_labels"] == 3
     assert torch.equal(no_mask, no_class)
     assert 120 < int(no_class.sum()) < 280

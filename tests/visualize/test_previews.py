@@ -26,8 +26,6 @@ def test_writes_the_stem_of_the_file_and_leaves_nothing_else(tmp_path):
     assert result["pred"] is pred
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["case_1_preview.png"]
     assert imread(tmp_path / "new" / "case_1_preview.png").ndim == 3
-    SavePreviewd("pred", output_dir=tmp_path / "sub", separate_folder=True)(data)
-    assert (tmp_path / "sub" / "case_1" / "case_1_preview.png").is_file()
 
 
 def test_previews_are_written_for_each_evaluation(tmp_path: Path):
