@@ -127,14 +127,13 @@ class SaveImaged(MonaiSaveImaged):
             raise ValueError(f"output_format {output_format}: that is for generated volumes, others keep their format.")
         if output_format not in VOLUME_ENDINGS:
             raise ValueError(f"output_format must be one of {sorted(VOLUME_ENDINGS)}, got {output_format!r}.")
-        self.output_format, self.body_part = output_format, defined_part(body_part) if body_part else ""
         self.output_names = output_names or OutputNames()
-        self.link_to_patient = link_to_patient
         if link_to_patient and self.output_names.anonymous:
             raise ValueError("anonymous_names and link_to_patient contradict each other: choose one.")
-        self.output_dir = Path(output_dir)
-        self.output_postfix = output_postfix
-        self.image_format = image_format
+        self.link_to_patient = link_to_patient
+        self.output_dir, self.output_postfix = Path(output_dir), output_postfix
+        self.output_format, self.image_format = output_format, image_format
+        self.body_part = defined_part(body_part) if body_part else ""
         self.output_dtype = None if output_dtype is None else np.dtype(output_dtype)  # type: ignore[arg-type]
         self.provenance = dict(provenance or {})
         self.source_name = source_name

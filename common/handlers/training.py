@@ -149,9 +149,9 @@ class TrainingHandlers:
         report: RunReport | None = None,
         held_out: Any = None,
     ) -> None:
-        self.handlers: list[Any] = [StopOnNonFiniteLoss()]
-        if memory_keys:
-            self.handlers.insert(0, CheckMemory(state.parts["network"], memory_keys))
+        network = state.parts["network"]
+        self.handlers: list[Any] = [CheckMemory(network, memory_keys)] if memory_keys else []
+        self.handlers.append(StopOnNonFiniteLoss())
         if max_grad_norm is not None:
             self.handlers.append(GradientClipper(max_grad_norm))
         for part in [part for part in ("lr_scheduler", "d_lr_scheduler") if part in state.parts]:
@@ -159,17 +159,18 @@ class TrainingHandlers:
         if rank() > 0:
             return
         if report is not None:
-            network = state.parts["network"]
             if hasattr(network, "running_precision"):
                 report.about.setdefault("precision", network.running_precision())
             self.handlers.insert(0, report)
         progress = ProgressLog(log_interval)
         self.handlers.append(progress)
         if writer is not None:
-            every, tag = log_interval, "train_loss"
-            self.handlers.append(
-                TensorBoardStatsHandler(writer, iteration_log=every, tag_name=tag, output_transform=loss_of)
-            )
+            board: dict[str, Any] = {
+                "iteration_log": log_interval,
+                "tag_name": "train_loss",
+                "output_transform": loss_of,
+            }
+            self.handlers.append(TensorBoardStatsHandler(writer, **board))
         checkpoints = []
         if checkpoint_interval is not None:
             name = None if state.ema is None else "model.pt"
@@ -177,14 +178,17 @@ class TrainingHandlers:
             self.handlers.append(_AtEpochEnd(checkpoints[0].check))
         evaluators = list(filter(None, [validators] if isinstance(validators, Evaluator) else validators))
         for evaluator in evaluators:
-            if writer is not None:
-                TensorBoardStatsHandler(writer, iteration_log=False).attach(evaluator)
-            evaluator.add_event_handler(Events.STARTED, progress.announce)
-            self.handlers.append(ValidationHandler(val_interval, evaluator))
+            self._validate(evaluator, val_interval, progress, writer)
         if held_out is not None:
             self.handlers.append(HeldOutLoss(held_out, state.model, val_interval))
         # last, so that a run killed before it does the epoch again, with its validation and its curves
         self.handlers += [Curves(output_dir, evaluators, writer), *checkpoints]
+
+    def _validate(self, evaluator: Evaluator, interval: int, progress: ProgressLog, writer: Any) -> None:
+        if writer is not None:
+            TensorBoardStatsHandler(writer, iteration_log=False).attach(evaluator)
+        evaluator.add_event_handler(Events.STARTED, progress.announce)
+        self.handlers.append(ValidationHandler(interval, evaluator))
 
     def attach(self, engine: Engine) -> None:
         """Attach them all to ``engine``, a MONAI trainer."""

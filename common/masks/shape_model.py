@@ -88,12 +88,7 @@ class ShapeModel:
         Raises:
             ValueError: for fewer than 3 masks, or other values than ``labels``, by name.
         """
-        if len(masks) < 3:
-            raise ValueError(
-                f"A shape model needs at least 3 masks, and {FEW_SHAPES} or more to be of use; got {len(masks)}."
-            )
-        if len(masks) < FEW_SHAPES:
-            logger.warning("A shape model of only %d masks: its samples stay close to single patients.", len(masks))
+        _check_number(len(masks))
         names = names or [f"Mask {index}" for index in range(len(masks))]
         cases = [_Case.of(*case, labels) for case in zip(names, masks, spacings, strict=True)]
         half = np.max([case.reach for case in cases], axis=0) + grid_spacing
@@ -216,6 +211,13 @@ class ShapeModel:
         placed = np.zeros(shape, dtype=np.uint8)
         placed[tuple(inside.T + (start - low)[:, None])] = mask[mask > 0]
         return placed
+
+
+def _check_number(masks: int) -> None:
+    if masks < 3:
+        raise ValueError(f"A shape model needs at least 3 masks, and {FEW_SHAPES} or more to be of use; got {masks}.")
+    if masks < FEW_SHAPES:
+        logger.warning("A shape model of only %d masks: its samples stay close to single patients.", masks)
 
 
 def centred_affine(shape: Sequence[int], spacing: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -86,17 +86,10 @@ def finish_set(
     """
     where = places(output_dir, layout)
     names = OutputNames(own_folder=layout == "brats")
-    wholes = [
-        output_paths(mask, where["images"], where["postfix"], ending=".nii.gz", names=names)["pred"] for mask in masks
-    ]
+    ending, postfix = ".nii.gz", where["postfix"]
+    wholes = [output_paths(mask, where["images"], postfix, ending=ending, names=names)["pred"] for mask in masks]
     files = [channel_paths(whole, channels) or [whole] for whole in wholes]
-    # the last of several processes alone reads them all
-    missing = [volume for volumes in files for volume in volumes if not volume.is_file()]
-    missing = missing or [
-        first
-        for (first, *rest), mask, whole in zip(files, masks, wholes)
-        if not is_done(first, rest, provenance, {"mask": mask}, record_path=_record_path(whole))
-    ]
+    missing = _missing(files, masks, wholes, provenance)
     if missing:
         logger.info(f"{len(missing)} volumes of {len(masks)} masks are missing, such as {missing[0]}.")
         return None
@@ -109,27 +102,10 @@ def finish_set(
             place = whole.with_name(f"{stem_of(mask)}_seg.nii.gz")
             _write_segmentation(place, mask, labels, published_labels or labels)
     if layout == "nnunet":
-        content = {
-            "channel_names": {"0": "MR"},
-            "labels": {"background": 0, **labels},
-            "numTraining": len(masks),
-            "file_ending": ".nii.gz",
-            "description": "Synthetic volumes; see manifest.csv",
-        }
-        with written_whole(Path(output_dir) / "dataset.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-    panels = []
+        _write_nnunet(Path(output_dir) / "dataset.json", labels, len(masks))
     shown = [(volume, mask) for volumes, mask in zip(files, masks) for volume in volumes]
-    for volume, mask in shown[:_SHOWN]:
-        row = slice_panels(volume, mask)[0]
-        panels.append([row[0]._replace(title=f"{stem_of(volume)} (synthetic)", labels=None), *row])
-    save_figure(sheet(panels, width=8.0), Path(output_dir) / "contact_sheet.png")
-    manifest = Path(output_dir) / MANIFEST
-    with written_whole(manifest) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        columns = list(dict.fromkeys(name for row in rows for name in row))  # a set may be checked in part
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    _draw(Path(output_dir) / "contact_sheet.png", shown[:_SHOWN])
+    manifest = _write_manifest(Path(output_dir) / MANIFEST, rows)
     logger.info(f"Wrote {manifest}: {len(rows)} volumes with their masks")
     if then:
         logger.info(f"Next: {then}")
@@ -180,6 +156,45 @@ def _row(
     found = {f"quality_{name}": value for name, value in (record.get("quality") or {}).items()}
     row = {**paths, **{k: record.get(k) for k in _RECORDED}, "synthetic": True, "sha256": sha256_of(first), **found}
     return row | {f"sha256_{name}": sha256_of(volume) for name, volume in zip(channels, volumes)}
+
+
+def _missing(
+    files: Sequence[Sequence[Path]], masks: Sequence[str], wholes: Sequence[Path], provenance: Mapping[str, Any]
+) -> list[Path]:
+    """Volumes that are not there or not done; the last of several processes alone reads them all."""
+    absent = [volume for volumes in files for volume in volumes if not volume.is_file()]
+    return absent or [
+        first
+        for (first, *rest), mask, whole in zip(files, masks, wholes)
+        if not is_done(first, rest, provenance, {"mask": mask}, record_path=_record_path(whole))
+    ]
+
+
+def _write_nnunet(path: Path, labels: Mapping[str, int], number: int) -> None:
+    content = {
+        "channel_names": {"0": "MR"},
+        "labels": {"background": 0, **labels},
+        "numTraining": number,
+        "file_ending": ".nii.gz",
+        "description": "Synthetic volumes; see manifest.csv",
+    }
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def _draw(path: Path, cases: Sequence[tuple[Path, str]]) -> None:
+    """A row a volume, plain and under the contours of its mask."""
+    rows = [(slice_panels(volume, mask)[0], f"{stem_of(volume)} (synthetic)") for volume, mask in cases]
+    save_figure(sheet([[row[0]._replace(title=title, labels=None), *row] for row, title in rows], width=8.0), path)
+
+
+def _write_manifest(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        columns = list(dict.fromkeys(name for row in rows for name in row))  # a set may be checked in part
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
 
 
 def _write_segmentation(path: Path, mask: str, labels: Mapping[str, int], published: Mapping[str, int]) -> None:
