@@ -165,12 +165,8 @@ class TrainingHandlers:
         progress = ProgressLog(log_interval)
         self.handlers.append(progress)
         if writer is not None:
-            board: dict[str, Any] = {
-                "iteration_log": log_interval,
-                "tag_name": "train_loss",
-                "output_transform": loss_of,
-            }
-            self.handlers.append(TensorBoardStatsHandler(writer, **board))
+            about: dict[str, Any] = {"tag_name": "train_loss", "output_transform": loss_of}
+            self.handlers.append(TensorBoardStatsHandler(writer, iteration_log=log_interval, **about))
         checkpoints = []
         if checkpoint_interval is not None:
             name = None if state.ema is None else "model.pt"
