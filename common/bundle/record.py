@@ -11,7 +11,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ..utils.files import written_whole
+from ..utils.files import write_json
 from .arguments import glossary
 
 OF_THE_NETWORK = (
@@ -48,11 +48,7 @@ def update_record(weights: str | Path, **entries: Any) -> Path:
     Returns:
         The path of the record.
     """
-    path = Path(weights).with_suffix(".json")
-    content = {**record_of(weights), **entries}
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return path
+    return write_json(Path(weights).with_suffix(".json"), {**record_of(weights), **entries}, 1)
 
 
 def record_of(weights: str | Path) -> dict[str, Any]:

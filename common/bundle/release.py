@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..utils.files import sha256_of, written_whole
+from ..utils.files import sha256_of, write_json
 from .package import package_bundle
 
 
@@ -37,9 +37,7 @@ def release(bundles: Sequence[str | Path], out: str | Path, url: str = "") -> Pa
             checksum = hashlib.file_digest(file, "sha1").hexdigest()
         source = f"{url.rstrip('/')}/{target.name}" if url else target.name
         entries[target.stem] = {"checksum": checksum, "sha256": sha256_of(target), "source": source}
-    with written_whole(index) as temporary:
-        temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=4) + "\n")
-    return index
+    return write_json(index, dict(sorted(entries.items())))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

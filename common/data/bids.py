@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..utils.files import written_whole
+from ..utils.files import write_json, write_text, written_whole
 from .finder import stem_of
 from .image_file import read_record
 
@@ -70,7 +69,7 @@ def write_bids(
         with written_whole(place.with_name(place.name + ending)) as temporary:
             shutil.copyfile(volume, temporary)
         about = {"Description": "Synthetic, no real patient", "SkullStripped": skull_stripped}
-        _write_json(place.with_name(f"{place.name}.json"), {**about, **made[volume]})
+        write_json(place.with_name(f"{place.name}.json"), {**about, **made[volume]})
         written.append(place.with_name(place.name + ending))
     _describe(root, sorted({(record["bundle"], record["version"]) for record in made.values()}))
     if licence is not None:
@@ -96,14 +95,8 @@ def _describe(root: Path, bundles: Sequence[tuple[str, str]]) -> None:
     kind = {"Description": "MONAI bundle, conditional diffusion model"}
     made_by = [{"Name": name, "Version": version, **kind} for name, version in bundles]
     content = {"Name": "Synthetic MR volumes", "BIDSVersion": VERSION, "DatasetType": "derivative"}
-    _write_json(root / "dataset_description.json", {**content, "GeneratedBy": made_by})
-    with written_whole(root / "README") as temporary:
-        temporary.write_text(_README, encoding="utf-8")
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    write_json(root / "dataset_description.json", {**content, "GeneratedBy": made_by})
+    write_text(root / "README", _README)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import tempfile
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..networks.device import check_inference
-from ..utils.files import NAME_BYTES, sha256_of, written_whole
+from ..utils.files import NAME_BYTES, sha256_of, write_csv
 from .dataset import CheckedDataset
 from .dicom_volumes import is_whole
 from .finder import EXPECTED, MAPS, stem_of
 from .image_file import Unsuitable, check_same, read_record, source_record
-from .names import OutputNames, channel_paths, find_partner, name_table, output_paths
+from .names import OutputNames, channel_paths, find_partner, output_paths
 from .reader import read_image
 
 _NOT_COMPARED = ("outputs", "std_of_one_step", "quality")  # follow from the rest
@@ -217,8 +216,7 @@ def _write_skipped(path: Path, skipped: Mapping[str, str], names: OutputNames) -
             for file, reason in skipped.items()
         }
     if skipped:
-        with written_whole(path) as temporary, name_table(temporary) as file:
-            csv.writer(file).writerows([("file", "reason"), *skipped.items()])
+        write_csv(path, ("file", "reason"), skipped.items())
 
 
 def check_names(files: Collection[str], names: OutputNames | None = None) -> None:

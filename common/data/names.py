@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
-from ..utils.files import written_whole
+from ..utils.files import write_csv
 from .finder import ending_of, is_image, kind_of, stem_of
 
 
@@ -69,13 +67,7 @@ class OutputNames:
     def write_table(self) -> None:
         """Write the table where one is asked for: name and input, one line each."""
         if self.table:
-            with written_whole(self.table) as temporary, name_table(temporary) as file:
-                csv.writer(file).writerows([("name", "file"), *((self.of(one), one) for one in self._numbers)])
-
-
-def name_table(path: Path) -> TextIO:
-    """A file for a table of names, which are written byte by byte where they are not UTF-8."""
-    return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+            write_csv(self.table, ("name", "file"), [(self.of(one), one) for one in self._numbers])
 
 
 def find_partner(where: str | Path, image: str | Path, place: str | Path = "") -> str:

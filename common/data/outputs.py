@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..utils.files import written_whole, written_whole_folder
+from ..utils.files import write_json, written_whole, written_whole_folder
 from .dicom_volumes import write_series
 from .dicom_writer import write_dicom
 from .image_file import ImageFile, describe, sides
@@ -104,9 +103,7 @@ def write_outputs(
     try:
         for output in outputs:
             if output is outputs[-1]:
-                with written_whole(record_path) as temporary:
-                    temporary.write_text(json.dumps(record, indent=4, default=str) + "\n")
-                written.append(record_path)
+                written.append(write_json(record_path, record, default=str))
             whole = written_whole_folder if output.like.kind == "series" else written_whole
             with whole(output.path) as temporary:
                 about = {**record, "run": run, "map": output.name}

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..features.registry import REGISTRY, SHIPPED
 from ..utils import message_of
-from ..utils.files import written_whole
+from ..utils.files import write_text
 from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
 from .choice import Options, about_folders, check_together, load_networks, plan
@@ -76,9 +76,8 @@ def compare(
     comparison = Comparison(chosen, options, cache or folder / "features", command=_command())
     content = comparison.run(folder)
     write_report(content, markdown_table(content), folder)
-    with written_whole(folder / "index.html") as path:
-        worst = folder / "worst_pairs.png" if comparison.audit else None
-        path.write_text(page(content, chosen.real, chosen.fake, worst, comparison.features()), encoding="utf-8")
+    worst = folder / "worst_pairs.png" if comparison.audit else None
+    write_text(folder / "index.html", page(content, chosen.real, chosen.fake, worst, comparison.features()))
     _print_results(content, shown=len(chosen.notices))
     print(f"\nReport: {folder / 'index.html'}, metrics.md, metrics.json")
     return comparison.audit.exit_code if comparison.audit else 0

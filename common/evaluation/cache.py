@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..features.features import FeatureNetwork
-from ..utils.files import written_whole
+from ..utils.files import write_json, written_whole
 from ..utils.images import release_memory
 from .folders import ImageFolder
 
@@ -60,8 +60,7 @@ class FeatureCache:
     def put(self, sha256: str, vector: Tensor) -> None:
         """Keep the vector of a file, and a checksum behind it; it appears whole or not at all."""
         if not (self.folder / "context.json").is_file():
-            with written_whole(self.folder / "context.json") as path:
-                path.write_text(json.dumps(self.context, indent=2, default=str) + "\n")
+            write_json(self.folder / "context.json", self.context, 2, default=str)
         array = io.BytesIO()
         np.save(array, vector.cpu().numpy().astype(np.float32))
         with written_whole(self.folder / f"{sha256}.npy") as path:

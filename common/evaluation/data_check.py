@@ -23,7 +23,7 @@ from ..data.reader import LoadSliced, read_image
 from ..data.survey import Survey
 from ..handlers.run_report import bundle_command
 from ..utils import message_of
-from ..utils.files import written_whole
+from ..utils.files import write_text
 from ..visualize.html import document, figure, paragraph, safe, side_by_side, table
 from ..visualize.panels import image_panel, slice_panels
 from ..visualize.pictures import thumbnail
@@ -132,8 +132,7 @@ def main(given: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(message_of(error), file=sys.stderr)
         return 2
-    with written_whole(options.out) as temporary:
-        temporary.write_text(page(found, f"{options.directory} for {Path(options.bundle).name}"), encoding="utf-8")
+    write_text(options.out, page(found, f"{options.directory} for {Path(options.bundle).name}"))
     lines = [
         found.summary(),
         *(f"Error: {line}" for line in found.errors),

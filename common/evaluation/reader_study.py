@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import io
 import json
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..utils.files import written_whole
+from ..utils.files import write_csv, write_text
 from ..visualize.html import asset
 from ..visualize.panels import image_panel
 from .folders import ImageFolder
@@ -138,15 +137,13 @@ def reader_study(
     digest = hashlib.sha256("".join(item.identity for item in items).encode()).hexdigest()[:12]
     text = TEMPLATE.read_text(encoding="utf-8").replace("/*VIEWER*/", asset("viewer.js"))
     text = text.replace(_MARK, json.dumps({"id": digest, "items": shown}))
-    with written_whole(Path(out) / "index.html") as path:
-        path.write_text(text, encoding="utf-8")
-    with written_whole(Path(out) / "key.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(KEY_COLUMNS)
-        for item in items:
-            a = "" if item.real is None else real.names[item.real]
-            b = "" if item.generated is None else generated[item.method].names[item.generated]
-            table.writerow([item.identity, item.method, item.truth, a, b])
+    write_text(Path(out) / "index.html", text)
+    rows = []
+    for item in items:
+        a = "" if item.real is None else real.names[item.real]
+        b = "" if item.generated is None else generated[item.method].names[item.generated]
+        rows.append([item.identity, item.method, item.truth, a, b])
+    write_csv(Path(out) / "key.csv", KEY_COLUMNS, rows)
     return items
 
 

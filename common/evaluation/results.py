@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import platform
@@ -16,7 +15,7 @@ import numpy as np
 from monai.metrics import CumulativeIterationMetric
 
 from ..metrics.intervals import bootstrap_interval
-from ..utils.files import written_whole
+from ..utils.files import write_json, write_text
 from ..utils.packages import version_of
 
 logger = logging.getLogger(__name__)
@@ -205,8 +204,5 @@ def cell(entry: Mapping[str, Any] | None) -> str:
 
 def write_report(content: Mapping[str, Any], text: str, output_dir: str | Path, name: str = "metrics") -> None:
     """Write ``NAME.json`` and ``NAME.md``, each whole."""
-    with written_whole(Path(output_dir) / f"{name}.json") as path:
-        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    with written_whole(Path(output_dir) / f"{name}.md") as path:
-        path.write_text(text, encoding="utf-8")
-    logger.info("%s:\n%s", Path(output_dir) / f"{name}.md", text)
+    write_json(Path(output_dir) / f"{name}.json", content, 2, allow_nan=False)
+    logger.info("%s:\n%s", write_text(Path(output_dir) / f"{name}.md", text), text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from ..diffusion.variational import TERMS, bits_per_dimension
 from ..metrics.likelihood import BOUND, OutOfDistributionROC, roc_auc, roc_curve
-from ..utils.files import written_whole
+from ..utils.files import write_csv
+from ..visualize.pictures import save_figure
 
 
 class ControlledInferer(Inferer):
@@ -91,8 +91,7 @@ class RocFigure:
         axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
         axis.set(xlabel="false alarms (held-out images of the kind trained on)", ylabel="found", aspect="equal")
         axis.legend(loc="lower right", fontsize=8)
-        with written_whole(self.path) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+        save_figure(figure, self.path)
 
 
 class ScoreTable:
@@ -131,7 +130,4 @@ class ScoreTable:
     def __call__(self, engine: Engine) -> None:
         """Write the table, the least likely image first."""
         rows = sorted(self._rows, key=lambda row: -row[-1])
-        with written_whole(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(self.COLUMNS)
-            writer.writerows(rows)
+        write_csv(self.path, self.COLUMNS, rows)

@@ -6,7 +6,6 @@ It learns what an image shows, and how strongly it was degraded: random degradat
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -24,7 +23,7 @@ from ..data.lists import Case, image_cases, paired_cases
 from ..data.reader import LoadImaged, read_image
 from ..data.splits import split_cases
 from ..networks.weights import save_weights
-from ..utils.files import sha256_of, written_whole
+from ..utils.files import sha256_of, write_json
 from .encoders import DEGRADATIONS, ENCODERS, Encoder, EncoderPlan, degrade
 
 logger = logging.getLogger(__name__)
@@ -181,8 +180,7 @@ def train(
     result = {"name": name, "steps": steps, "batch_size": batch_size, "seed": seed, "sha256": sha256_of(out)}
     result |= held_out_quality(network.eval(), plan, shares[1], batch_size)
     result["seconds"] = round(time.monotonic() - started)
-    with written_whole(Path(out).with_suffix(".json")) as path:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(Path(out).with_suffix(".json"), result, 2)
     return result
 
 

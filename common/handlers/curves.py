@@ -17,7 +17,7 @@ from monai.networks.utils import eval_mode
 from monai.utils import CommonKeys
 from torch import nn
 
-from ..utils.files import written_whole
+from ..utils.files import write_csv
 from ..visualize.pictures import COLOURS, save_figure
 
 _LOSSES = ("train_loss", "held_out_loss")
@@ -161,10 +161,7 @@ def read_rows(path: Path) -> list[dict[str, float]]:
 def write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
     """Write a ``progress.csv``, a column a name."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows({name: f"{value:.8g}" for name, value in row.items()} for row in rows)
+    write_csv(path, names, [[f"{row[name]:.8g}" if name in row else "" for name in names] for row in rows])
 
 
 def _is_number(value: Any) -> bool:

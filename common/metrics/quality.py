@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..features.segmenter import Segmenter
-from ..utils.files import sha256_of, written_whole
+from ..utils.files import sha256_of, write_json
 from ..utils.images import plain_images
 from .consistency import mask_dice
 from .sharpness import acutance, grain
@@ -197,7 +197,6 @@ def read_ranges(ranges: str | Path) -> dict[str, Any]:
 
 def write_ranges(content: Mapping[str, Any], out: str | Path) -> Path:
     """Write a file of ranges, whole."""
-    with written_whole(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path = write_json(out, content, 1)
     logger.info(f"Wrote {out}: ranges of {content['n']} training images")
-    return Path(out)
+    return path

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..utils import packages
-from ..utils.files import written_whole
+from ..utils.files import write_json
 from .onnx_export import HOW, digest, export, onnx_path
 from .sessions import open_session, timed, try_out
 
@@ -192,8 +192,7 @@ class RuntimeNetwork(nn.Module):
             if machine not in tried:
                 output, tried[machine] = try_out(arrays, path=path, **self._options(runtime))
                 _check(torch.from_numpy(output), expected, precision)
-                with written_whole(known) as temporary:
-                    temporary.write_text(json.dumps(tried, indent=1))
+                write_json(known, tried, 1)
             seconds = tried[machine]
         return seconds, _check(self._compute(runtime, inputs), expected, precision)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..utils.files import sha256_of, written_whole
+from ..utils.files import sha256_of, write_json
 from .synthetic import MANIFEST, RECORDED, synthetic_cases, synthetic_record
 
 NAME = "croissant.json"
@@ -80,9 +80,7 @@ def write_croissant(folder: str | Path, bundle_root: str | Path) -> Path:
         "distribution": _files(folder),
         "recordSet": [_rows()],
     }
-    with written_whole(folder / NAME) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return folder / NAME
+    return write_json(folder / NAME, content, 1, ensure_ascii=False)
 
 
 def _about(cases: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import nn
 from ..data.lists import Case
 from ..networks.classifiers import load_classifier
 from ..networks.weights import save_weights
-from ..utils.files import sha256_of, written_whole
+from ..utils.files import sha256_of, write_json, written_whole
 from .fold_training import TrainingPlan, predict
 from .study_sets import load_images, lost_classes
 from .synthetic import image_id, names_digest
@@ -85,8 +85,7 @@ def write_fold(stem: Path, record: Mapping[str, Any], found: np.ndarray, network
         np.savez_compressed(path, probabilities=found)
     kept = [FOUND] if network is None else [FOUND, WEIGHTS]
     record = {**record, "files": {suffix: sha256_of(stem.with_suffix(suffix)) for suffix in kept}}
-    with written_whole(stem.with_suffix(RECORD)) as path:
-        path.write_text(json.dumps(record, indent=2, default=str) + "\n")
+    write_json(stem.with_suffix(RECORD), record, 2, default=str)
     return record
 
 

@@ -14,7 +14,7 @@ from ..data.checks import check_folder, opens
 from ..data.image_file import check_same, source_record
 from ..data.lists import Case, paired_cases
 from ..masks.files import SUFFIX, write_mask
-from ..utils.files import sha256_of, written_whole
+from ..utils.files import sha256_of, write_json
 
 FOLDERS = {"image": "images", "label": "labels"}
 
@@ -81,8 +81,7 @@ def preprocess(
         if not overwrite and _is_there(list(paths.values()), record, about):
             continue
         done = transform(dict(case))
-        with written_whole(record) as temporary:
-            temporary.write_text(json.dumps(about, indent=4) + "\n", encoding="utf-8")
+        write_json(record, about)
         for key, path in reversed(paths.items()):  # the volume last: where it stands, everything does
             values = np.rint(done[key].as_tensor()[0].numpy())
             write_mask(path, values, np.asarray(done[key].affine), np.int16 if key == "image" else np.uint8)

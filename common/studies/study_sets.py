@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.dataset import problem_of
 from ..data.lists import Case, image_cases
 from ..data.splits import SPLITS, by_key, share_by_split
 from .synthetic import names_digest, refuse_synthetic, synthetic_cases
@@ -178,7 +179,6 @@ def link_folders(
         seed: of the sample; as the diffusion model was trained.
         every: n, to link every n-th image of "real" and "synthetic" only.
         lookalike_by: column of the manifest that joins look-alikes; they, not those of ``group_by``, are then left out.
-
         validation_fraction: above 0, so much of the rest goes into "validation" instead, see ``study_sets``.
 
     Returns:
@@ -250,11 +250,8 @@ def _check_origin(drawn: Sequence[Mapping[str, Any]], sample: Sequence[Case], fo
 def _attempt(case: Case, transform: Callable[[Any], Any]) -> dict[str, Any] | str:
     try:
         return transform({**case, "path": case["image"]})
-    except Exception as error:  # readers of damaged files raise anything; MONAI chains what went wrong
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        return f"{case['image']}: {str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__}"
+    except Exception as error:  # readers of damaged files raise anything
+        return problem_of(case, error)
 
 
 def _first_of_each_class(cases: Sequence[Case], per_class: int, size: float, folder: str | Path) -> list[Case]:

@@ -18,7 +18,7 @@ from ..data.finder import ending_of
 from ..data.image_file import describe
 from ..data.lists import Case
 from ..data.raster import write_png
-from ..utils.files import sha256_of, written_whole
+from ..utils.files import sha256_of, write_csv, written_whole
 
 MANIFEST = "manifest.csv"
 # What the record in a file must say, and its row of the manifest repeats; "sha256" is of the file.
@@ -86,12 +86,8 @@ def write_manifest(folder: str | Path, paths: Iterable[str]) -> Path:
         told = {name: record[name] for name in RECORDED}
         found = {f"quality_{name}": value for name, value in (record.get("quality") or {}).items()}
         rows.append({"path": path, **told, _MARK: True, "sha256": sha256_of(folder / path), **found})
-    with written_whole(folder / MANIFEST) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))  # checked in part, or not
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder / MANIFEST
+    columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))  # checked in part, or not
+    return write_csv(folder / MANIFEST, columns, [list(map(row.get, columns)) for row in rows], "\n")
 
 
 def synthetic_cases(folder: str | Path, classes: Sequence[str] | None = None) -> list[dict[str, Any]]:

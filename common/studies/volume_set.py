@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..data.lists import Case
 from ..data.names import OutputNames, channel_paths, output_paths
 from ..data.reader import read_image
 from ..masks.files import write_mask
-from ..utils.files import sha256_of, written_whole
+from ..utils.files import sha256_of, write_csv, write_json
 from ..visualize.panels import slice_panels
 from ..visualize.pictures import save_figure, sheet
 from .synthetic import MANIFEST
@@ -178,8 +177,7 @@ def _write_nnunet(path: Path, labels: Mapping[str, int], number: int) -> None:
         "file_ending": ".nii.gz",
         "description": "Synthetic volumes; see manifest.csv",
     }
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def _draw(path: Path, cases: Sequence[tuple[Path, str]]) -> None:
@@ -189,12 +187,8 @@ def _draw(path: Path, cases: Sequence[tuple[Path, str]]) -> None:
 
 
 def _write_manifest(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        columns = list(dict.fromkeys(name for row in rows for name in row))  # a set may be checked in part
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+    columns = list(dict.fromkeys(name for row in rows for name in row))  # a set may be checked in part
+    return write_csv(path, columns, [list(map(row.get, columns)) for row in rows], "\n")
 
 
 def _write_segmentation(path: Path, mask: str, labels: Mapping[str, int], published: Mapping[str, int]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import logging
@@ -17,7 +16,7 @@ from ..bundle.configs import from_config
 from ..evaluation.results import cell, document, entry_of, write_report
 from ..features.segmenter import Segmenter
 from ..metrics.consistency import MaskDice
-from ..utils.files import written_whole
+from ..utils.files import write_csv
 from ..visualize.plots import curve_panels, root_two
 
 ORIGINAL, DEGRADED = "original", "bilinear"
@@ -119,14 +118,13 @@ def _difference(table: Mapping[str, Any], method: str, zone: str) -> dict[str, A
 
 
 def _write_patients(tables: Mapping[float, Mapping[str, Any]], labels: Sequence[str], path: Path) -> None:
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["patient", "factor", "method", *labels])
-        for factor, table in tables.items():
-            for method in table["methods"]:
-                columns = [_values(table, method, zone) for zone in labels]
-                for name, values in zip(table["context"]["cases"], zip(*columns)):
-                    writer.writerow([name, f"{factor:.4f}", method, *(f"{value:.6f}" for value in values)])
+    rows = []
+    for factor, table in tables.items():
+        for method in table["methods"]:
+            columns = [_values(table, method, zone) for zone in labels]
+            for name, values in zip(table["context"]["cases"], zip(*columns)):
+                rows.append([name, f"{factor:.4f}", method, *(f"{value:.6f}" for value in values)])
+    write_csv(path, ["patient", "factor", "method", *labels], rows, "\n")
 
 
 def _draw(tables: Mapping[float, Mapping[str, Any]], labels: Sequence[str], path: Path) -> None:

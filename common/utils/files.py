@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 try:
     import fcntl
@@ -57,6 +59,28 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a file in UTF-8, whole; returns its path."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: str | Path, content: Any, indent: int = 4, **options: Any) -> Path:
+    """Write JSON, whole; ``options`` are those of ``json.dumps``. Returns the path."""
+    return write_text(path, json.dumps(content, indent=indent, **options) + "\n")
+
+
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], ending: str = "\r\n") -> Path:
+    """Write a table, whole, its lines ending so; names of files that are not UTF-8 byte by byte. Returns the path."""
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        csv.writer(file, lineterminator=ending).writerows([columns, *rows])
+    return Path(path)
 
 
 @contextlib.contextmanager

@@ -14,10 +14,11 @@ from ignite.engine import Engine, Events
 from monai.config import KeysCollection
 from monai.data import FolderLayout, MetaTensor
 from monai.transforms import MapTransform
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from ..data.image_file import describe
 from ..data.names import OutputNames
+from ..data.raster import write_png
 from ..data.reader import read_image
 from ..data.served import SERVED
 from ..utils.files import written_whole
@@ -254,12 +255,10 @@ class SampleSheet(SamplePreviews):
 
     def draw(self, path: Path) -> None:
         """Write the collected cases to ``path``."""
-        about = PngImagePlugin.PngInfo()
-        about.add_text("Description", describe(self.provenance))
+        names = list(dict.fromkeys(case["class"] for case in self._cases)) if self.by_class else []
+        sheet = captioned(self._rows(), [str(name) for name in names], self.heads, self.title)
         with written_whole(path) as temporary:
-            names = list(dict.fromkeys(case["class"] for case in self._cases)) if self.by_class else []
-            sheet = captioned(self._rows(), [str(name) for name in names], self.heads, self.title)
-            Image.fromarray(sheet).save(temporary, format="PNG", pnginfo=about)
+            write_png(temporary, sheet, {"Description": describe(self.provenance)})
 
     def _rows(self) -> list[list[np.ndarray]]:
         if self.by_class:

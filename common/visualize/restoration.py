@@ -12,7 +12,7 @@ from typing import Any
 from ..data.finder import MAPS, stem_of
 from ..data.image_file import read_record
 from ..data.names import OutputNames, find_partner, output_paths
-from ..utils.files import written_whole
+from ..utils.files import write_text
 from .html import asset, document, paragraph, safe, table
 from .restored_case import RestoredCase, embedded, measured, read_case
 
@@ -71,9 +71,7 @@ def restoration_report(
         shown.append(content if room >= 0 else {})
         # the pixels are in the page now
         cases.append((case._replace(image=case.image[:0], result=case.result[:0], deviation=None), measured(case)))
-    path = Path(output_dir) / "report.html"
-    with written_whole(path) as temporary:
-        temporary.write_text(_page(cases, shown, missing, known_limits(bundle_root)), encoding="utf-8")
+    path = write_text(Path(output_dir) / "report.html", _page(cases, shown, missing, known_limits(bundle_root)))
     logger.info(f"Report of {len(cases)} images, to open in a browser or to print: {path}")
     return path
 
