@@ -21,9 +21,8 @@ from monai.transforms import Compose
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from ..data.image_file import AS_SHOWN
 from .record import recall
-
-_PICTURE = np.diag([-1.0, -1.0, -1.0, 1.0])  # x to the right, y down, as the readers of PNG and JPEG say it
 
 
 def from_config(
@@ -231,7 +230,7 @@ def _as_read(image: Any, key: str) -> MetaTensor:
     values = torch.as_tensor(image)
     if values.ndim not in (3, 4) or len(values) != 1:
         raise ValueError(f"{key}: (1, X, Y, Z) or (1, X, Y) was expected, got {tuple(values.shape)}.")
-    affine = torch.as_tensor(_PICTURE if values.ndim == 3 else getattr(image, "affine", torch.eye(4))).double()
+    affine = torch.as_tensor(AS_SHOWN if values.ndim == 3 else getattr(image, "affine", torch.eye(4))).double()
     plain = values.as_tensor() if isinstance(values, MetaTensor) else values
     meta = {"filename_or_obj": key}  # for messages
     return MetaTensor(plain.reshape(1, *plain.shape[1:3], -1).double(), affine=affine, meta=meta)

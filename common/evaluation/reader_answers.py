@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
+from ..utils.files import read_csv
 from .observer import accuracy_of, forced_choice_text, results_of
 from .reader_study import KEY_COLUMNS
 from .results import write_report
@@ -24,11 +24,8 @@ def read_key(path: str | Path) -> dict[str, tuple[str, str]]:
         FileNotFoundError: for no such file.
         ValueError: for a file without its columns.
     """
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        if not set(KEY_COLUMNS) <= set(table.fieldnames or []):
-            raise ValueError(f"{path}: the columns {', '.join(KEY_COLUMNS)} of a reader study's key were expected.")
-        return {row["item"]: (row["method"], row["truth"]) for row in table}
+    rows = read_csv(path, KEY_COLUMNS, "the key of a reader study")
+    return {row["item"]: (row["method"], row["truth"]) for row in rows}
 
 
 def agreement(answers: Mapping[str, Mapping[str, str]]) -> dict[str, Any] | None:
@@ -80,12 +77,9 @@ def study_results(answers: Sequence[str | Path], key: str | Path) -> dict[str, A
     truths = read_key(key)
     given: dict[str, dict[str, str]] = {}
     for path in answers:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            if not {"reader", "item", "answer"} <= set(table.fieldnames or []):
-                raise ValueError(f"{path}: the columns reader, item and answer of a reader study were expected.")
-            for row in table:
-                _take(row, given, truths, f"{path}, line {table.line_num}")
+        asked = read_csv(path, ("reader", "item", "answer"), "the answers to a reader study")
+        for line, row in enumerate(asked, start=2):
+            _take(row, given, truths, f"{path}, line {line}")
     if not given:
         raise ValueError(f"{', '.join(map(str, answers))}: no answers.")
     right: dict[str, list[tuple[str, bool]]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from monai.networks.utils import eval_mode
 from monai.utils import CommonKeys
 from torch import nn
 
-from ..utils.files import write_csv
+from ..utils.files import read_csv, write_csv
 from ..visualize.pictures import COLOURS, save_figure
 
 _LOSSES = ("train_loss", "held_out_loss")
@@ -152,10 +151,8 @@ def curves_figure(rows: Sequence[dict[str, float]], max_epochs: int) -> Figure:
 
 def read_rows(path: Path) -> list[dict[str, float]]:
     """The rows of a ``progress.csv``; none where there is no such file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+    rows = read_csv(path) if path.is_file() else []
+    return [{name: float(text) for name, text in row.items() if text} for row in rows]
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:

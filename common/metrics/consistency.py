@@ -191,6 +191,16 @@ def mask_dice(images: Tensor, masks: Tensor, network: nn.Module, divisor: int = 
     return compute_dice(reading, inside, include_background=True)
 
 
+def check_labels(segmenter: Segmenter, labels: list[str]) -> None:
+    """A ValueError where a segmenter that knows its labels was trained to read others."""
+    known = getattr(segmenter, "labels", None)
+    if known is not None and known != labels:
+        raise ValueError(
+            f"{segmenter.weights}: the segmenter was trained to read {known}, the masks have {labels}. Train one with "
+            "configs/train_segmenter.json, and set segmenter_weights and segmenter_labels."
+        )
+
+
 class MaskDice(CaseMetric):
     """
     Dice of a segmenter's reading against the input mask, a label, for generated or for real volumes.
@@ -230,12 +240,7 @@ class MaskDice(CaseMetric):
         self.segmenter, self.labels, self.of, self.only = segmenter, list(labels), side_of(of), only
         if only is not None and only not in self.labels:
             raise ValueError(f"only must be one of {self.labels}, got {only!r}.")
-        known = getattr(segmenter, "labels", None)
-        if known is not None and known != self.labels:
-            raise ValueError(
-                f"{segmenter.weights}: the segmenter was trained to read {known}, the masks have {self.labels}. Train "
-                "one with configs/train_segmenter.json, and set segmenter_weights and segmenter_labels."
-            )
+        check_labels(segmenter, self.labels)
 
     @property
     def label(self) -> str:

@@ -13,7 +13,7 @@ from ..features.segmenter import Segmenter
 from ..transforms.modalities import only_channel
 from ..utils.images import plain_images
 from .base import CaseMetric, side_of
-from .consistency import read_masks
+from .consistency import check_labels, read_masks
 
 
 class LesionDice(CaseMetric):
@@ -161,11 +161,10 @@ def lesion_metrics(
 
 
 def _channels(segmenter: Segmenter, labels: Sequence[str], parts: Sequence[str]) -> list[int]:
-    names, known = list(labels), getattr(segmenter, "labels", None)
+    names = list(labels)
     if not parts or not set(parts) <= set(names):
         raise ValueError(f"parts of {names} were expected, got {list(parts)}.")
-    if known is not None and known != names:
-        raise ValueError(f"{segmenter.weights}: the segmenter was trained to read {known}, the masks have {names}.")
+    check_labels(segmenter, names)
     return [names.index(part) for part in parts]
 
 

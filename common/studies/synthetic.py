@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from ..data.finder import ending_of
 from ..data.image_file import describe
 from ..data.lists import Case
 from ..data.raster import write_png
-from ..utils.files import sha256_of, write_csv, written_whole
+from ..utils.files import read_csv, sha256_of, write_csv, written_whole
 
 MANIFEST = "manifest.csv"
 # What the record in a file must say, and its row of the manifest repeats; "sha256" is of the file.
@@ -209,12 +208,7 @@ def _rows(root: Path) -> list[dict[str, str]]:
         raise FileNotFoundError(
             f"No {path}: a synthetic set has one once it is complete; run generate.json to its end."
         )
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-        if absent:
-            raise ValueError(f"{path} has no column {absent}: the manifest of a synthetic set was expected.")
-        return list(reader)
+    return read_csv(path, COLUMNS, "the manifest of a synthetic set")
 
 
 def _checked_record(root: Path, row: Mapping[str, str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..data.lists import Case
 from ..data.names import OutputNames, channel_paths, output_paths
 from ..data.reader import read_image
 from ..masks.files import write_mask
-from ..utils.files import sha256_of, write_csv, write_json
+from ..utils.files import read_csv, sha256_of, write_csv, write_json
 from ..visualize.panels import slice_panels
 from ..visualize.pictures import save_figure, sheet
 from .synthetic import MANIFEST
@@ -133,8 +132,7 @@ def training_cases(
     root, manifest = Path(synthetic_dir), Path(synthetic_dir) / MANIFEST
     if not manifest.is_file():
         raise FileNotFoundError(f"No {manifest}: a set has one once it is complete; run generate.json to its end.")
-    with manifest.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(manifest, ("path", "mask"), "the manifest of a set of volumes")
     names = [stem_of(row["mask"]) for row in rows]
     drawn = [
         {"image": str(root / row["path"]), "label": str(root / row["mask"]), "case": name, "group": name}

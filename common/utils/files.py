@@ -83,6 +83,26 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
     return Path(path)
 
 
+def read_csv(path: str | Path, columns: Iterable[str] = (), of: str = "a table") -> list[dict[str, str]]:
+    """
+    The rows of a table in UTF-8, as spreadsheets write it too.
+
+    Args:
+        path: of the file.
+        columns: that must be there.
+        of: what the table should be, for the message.
+
+    Raises:
+        ValueError: for a missing column.
+    """
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file)
+        absent = [name for name in columns if name not in (table.fieldnames or [])]
+        if absent:
+            raise ValueError(f"{path} has no column {absent}: {of} was expected.")
+        return list(table)
+
+
 @contextlib.contextmanager
 def written_whole_folder(path: str | Path) -> Iterator[Path]:
     """
