@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from common.utils import message_of
-from common.utils.files import sha256_of, written_whole, written_whole_folder
+from common.utils.files import read_csv, sha256_of, write_csv, written_whole, written_whole_folder
 
 _KILLED = """
 import os, signal
@@ -141,3 +141,15 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
         (tmp_path / "other").read_bytes()
     with pytest.raises(OSError, match="a reader's own words"), written_whole(path):
         raise OSError("a reader's own words")
+
+
+def test_a_table_comes_back_whatever_its_names_and_a_missing_column_is_named(tmp_path):
+    path = write_csv(tmp_path / "new" / "a.csv", ("name", "file"), [("one", "a,b"), ("two", None)])
+    assert path.read_bytes() == b'name,file\r\none,"a,b"\r\ntwo,\r\n'
+    assert read_csv(path, ["file"]) == [{"name": "one", "file": "a,b"}, {"name": "two", "file": ""}]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as spreadsheets do
+    assert read_csv(path)[0]["name"] == "one"
+    with pytest.raises(ValueError, match=r"a.csv has no column \['path'\]: the manifest of a set was expected"):
+        read_csv(path, ["path", "file"], "the manifest of a set")
+    write_csv(path, ["file"], [["\udcff.png"]], "\n")
+    assert path.read_bytes() == b"file\n\xff.png\n"
