@@ -96,7 +96,9 @@ def write_inputs(place, bundle):
     make = chest_picture if bundle in ("med_cdiff_xray_denoise", "med_vdm_cxr", "dm_sars_cov2_ct") else head_slice
     named = REPOSITORY / "bundles" / bundle / "configs" / f"{'evaluate' if bundle.startswith('med_') else 'study'}.json"
     classes = json.loads(named.read_text()).get("classes", ["bacteria", "normal", "virus"])
-    pictures(place / "DATA", classes, make, "smear" in bundle, 30 if "vdm" in bundle else 12)
+    pictures(
+        place / "DATA", classes, make, "smear" in bundle, 30 if bundle in ("med_vdm_cxr", "dm_brain_tumor_mri") else 12
+    )
     for index in range(3):
         write_picture(place / "FOLDER" / f"image_{index}.png", make(40, seed=index))
     write_dicom(place / "slice.dcm", make(40, seed=0).astype("uint16") * 16)
