@@ -9,7 +9,6 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.utils import convert_to_tensor
 from torch import Tensor
@@ -103,21 +102,6 @@ def unwrapped(network: Any, attribute: str) -> Any:
     while network is not None and not hasattr(network, attribute):
         network = getattr(network, "module", None) or getattr(network, "_orig_mod", None)
     return network
-
-
-def pad_to_multiple(tensor: Tensor, divisor: int, value: float = -1.0) -> tuple[Tensor, tuple[slice, ...]]:
-    """
-    Pad the spatial sides of (N, C, *spatial) to multiples of ``divisor``, half before and half after.
-
-    Conditions are padded with -1: "outside" of the channels of a mask, black in an image.
-
-    Returns:
-        The padded tensor and the index (of all axes) that undoes the padding.
-    """
-    extra = [-side % divisor for side in tensor.shape[2:]]
-    widths = [width for e in reversed(extra) for width in (e // 2, e - e // 2)]
-    crop = tuple(slice(e // 2, e // 2 + side) for e, side in zip(extra, tensor.shape[2:]))
-    return F.pad(tensor, widths, value=value), (slice(None), slice(None), *crop)
 
 
 def with_metadata(image: Tensor, source: Tensor, seeds: Sequence[int]) -> Tensor:

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from ..networks.weights import load_strictly, read_checkpoint, state_dict_of
 from ..transforms.modalities import only_channel
 from ..utils.files import sha256_of
-from ..utils.images import plain_images
+from ..utils.images import pad_to_multiple, plain_images
 from .backbones import PREPROCESSING
 from .registry import SHIPPED, NetworkSpec, spec_of
-from .segmenter import WholeVolumeInferer
 
 
 def equalise(images: Tensor) -> Tensor:
@@ -92,7 +91,6 @@ class FeatureNetwork:
             self.sha256 = sha256_of(self.weights)
             _load(network, self.weights, self.spec, name)
         self.network = network.to(self.device).eval().requires_grad_(False)
-        self._on_whole_volumes = WholeVolumeInferer(self.spec.divisor)
 
     @property
     def label(self) -> str:
@@ -165,7 +163,7 @@ class FeatureNetwork:
         x = equalise(x) if self.equalise else x
         x = x if self._channel is None else only_channel(x, self._channel)
         x = x.expand(-1, channels, *x.shape[2:]).to(self.device)
-        return self._on_whole_volumes.pad(PREPROCESSING[self.spec.preprocessing][0](x))
+        return pad_to_multiple(PREPROCESSING[self.spec.preprocessing][0](x), self.spec.divisor, None)[0]
 
 
 def _find_weights(name: str, spec: NetworkSpec, weights: str | Path | None = None) -> Path | None:

@@ -11,10 +11,10 @@ from monai.inferers import Inferer
 from monai.networks.nets import UNet
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..networks.weights import load_weights
 from ..utils.files import sha256_of
+from ..utils.images import pad_to_multiple
 
 
 class WholeVolumeInferer(Inferer):
@@ -49,19 +49,8 @@ class WholeVolumeInferer(Inferer):
         Returns:
             The network's output, (N, C', *spatial), plain tensor.
         """
-        output = network(self.pad(inputs), *args, **kwargs)
-        starts = [gap // 2 for gap in self._missing(inputs)]
-        window = (slice(start, start + side) for start, side in zip(starts, inputs.shape[2:]))
-        return output[(slice(None), slice(None), *window)]
-
-    def pad(self, inputs: Tensor) -> Tensor:
-        """``inputs`` as the network sees them, a plain tensor."""
-        plain = convert_to_tensor(inputs)
-        padding = [width for gap in reversed(self._missing(plain)) for width in (gap // 2, gap - gap // 2)]
-        return F.pad(plain, padding, mode="replicate") if any(padding) else plain
-
-    def _missing(self, inputs: Tensor) -> list[int]:
-        return [-side % self.divisor for side in inputs.shape[2:]]
+        padded, window = pad_to_multiple(convert_to_tensor(inputs), self.divisor, None)
+        return network(padded, *args, **kwargs)[window]
 
 
 def build_segmenter(

@@ -24,6 +24,11 @@ def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
     return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
 
 
+def process_rank() -> int:
+    """Number of this process among those that torchrun has started; 0 where there is one."""
+    return int(os.environ.get("RANK", "0"))
+
+
 class EpochSeeding:
     """
     Seed every source of random numbers at the start of each epoch.
@@ -55,7 +60,7 @@ class EpochSeeding:
             raise ValueError("persistent_workers keep random states that cannot be seeded again: set it to false.")
         self.seed = seed
         self.dataloader = dataloader
-        self.rank = int(os.environ.get("RANK", "0")) if rank is None else rank
+        self.rank = process_rank() if rank is None else rank
 
     def attach(self, engine: Engine) -> None:
         """Seed at the start of each epoch of ``engine``, before its data loader is asked for the first batch."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from .adversarial import ADVERSARIAL_TERMS, Adversarial
 from .checkpoints import CheckpointWriter, TrainingState
 from .curves import Curves, HeldOutLoss
-from .guards import CheckMemory, GradientClipper, StopOnNonFiniteLoss
+from .guards import CheckMemory, GradientClipper, StopOnNonFiniteLoss, process_rank
 from .run_report import RunReport, duration
 
 
@@ -156,7 +155,7 @@ class TrainingHandlers:
             self.handlers.append(GradientClipper(max_grad_norm))
         for part in [part for part in ("lr_scheduler", "d_lr_scheduler") if part in state.parts]:
             self.handlers.append(LrScheduleHandler(state.parts[part], print_lr=False, epoch_level=False))
-        if rank() > 0:
+        if process_rank() > 0:
             return
         if report is not None:
             if hasattr(network, "running_precision"):
@@ -236,9 +235,4 @@ def loss_of(output: Any) -> Any:
 
 def summary_writer(output_dir: str | Path) -> SummaryWriter | None:
     """A TensorBoard writer for ``output_dir/tensorboard``; None in all processes but the one of rank 0."""
-    return SummaryWriter(str(Path(output_dir, "tensorboard"))) if rank() == 0 else None
-
-
-def rank() -> int:
-    """Number of this process among those that torchrun has started; 0 where there is one."""
-    return int(os.environ.get("RANK", "0"))
+    return SummaryWriter(str(Path(output_dir, "tensorboard"))) if process_rank() == 0 else None

@@ -11,13 +11,8 @@ from monai.networks.utils import eval_mode
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from ..diffusion.seeds import (
-    case_seeds,
-    network_divisor,
-    pad_to_multiple,
-    sample_seed,
-    with_metadata,
-)
+from ..diffusion.seeds import case_seeds, network_divisor, sample_seed, with_metadata
+from ..utils.images import pad_to_multiple
 
 
 @dataclass(eq=False)

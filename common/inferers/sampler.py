@@ -18,11 +18,11 @@ from ..diffusion.seeds import (
     flat_classes,
     network_divisor,
     noise_source,
-    pad_to_multiple,
     sample_seed,
     with_metadata,
 )
 from ..diffusion.steps import PREDICTION_TYPES, Ancestral, Noise, StepRule, denoise
+from ..utils.images import pad_to_multiple
 from ..utils.progress import steps_of
 
 OUTPUTS = ("samples", "mean", "std", "mean_std")

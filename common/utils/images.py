@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from monai.utils import convert_to_tensor
 from torch import Tensor
+from torch.nn import functional as F
 
 MAX_VOXELS = 512**3
 """Larger images are refused before they are made: they would take gigabytes before any error."""
@@ -34,6 +35,26 @@ def plain_images(images: Tensor, name: str = "images") -> Tensor:
     if not bool(torch.isfinite(plain).all()):
         raise ValueError(f"{name} hold NaN or infinity.")
     return plain.detach()
+
+
+def pad_to_multiple(tensor: Tensor, divisor: int, value: float | None = -1.0) -> tuple[Tensor, tuple[slice, ...]]:
+    """
+    Pad the spatial sides of (N, C, *spatial) to multiples of ``divisor``, half before and half after.
+
+    Args:
+        tensor: to be padded.
+        divisor: at least 1.
+        value: conditions are padded with -1: "outside" of the channels of a mask, black in an image. None repeats the
+            edges.
+
+    Returns:
+        The padded tensor and the index (of all axes) that undoes the padding.
+    """
+    extra = [-side % divisor for side in tensor.shape[2:]]
+    widths = [width for e in reversed(extra) for width in (e // 2, e - e // 2)]
+    crop = tuple(slice(e // 2, e // 2 + side) for e, side in zip(extra, tensor.shape[2:]))
+    how: dict[str, Any] = {"mode": "replicate"} if value is None else {"value": value}
+    return F.pad(tensor, widths, **how) if any(widths) else tensor, (slice(None), slice(None), *crop)
 
 
 def on_cpu(case: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

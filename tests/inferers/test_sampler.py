@@ -8,9 +8,10 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from torch import Tensor, nn
 
 from common.diffusion.schedules import NoiseSchedule
-from common.diffusion.seeds import case_seeds, network_divisor, pad_to_multiple, sample_seed
+from common.diffusion.seeds import case_seeds, network_divisor, sample_seed
 from common.diffusion.steps import DDIM, Ancestral, DPMSolverPP2M
 from common.inferers.sampler import DiffusionSampler
+from common.utils.images import pad_to_multiple
 from tests.fixtures import oblique_affine, two_part_mask
 
 SCHEDULE = NoiseSchedule("cosine", 50)
