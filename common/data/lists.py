@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .finder import ENDINGS, EXPECTED, find_images, stem_of
-from .formats import nifti_shape
+from .nifti import nifti_shape
 from .subjects import subject_rule
 
 Case = dict[str, str]
