@@ -34,7 +34,15 @@ PAGES = {  # and the bundle in whose folder "configs/..." is found; med_ddpm_bra
 }
 SMALL = {
     **{"max_epochs": 1, "num_inference_steps": 2, "num_previews": 1, "batch_size": 2, "max_cases": 2, "tries": 1},
-    **{"count": 4, "num_samples": 2, "per_class": 2, "folds": 2, "check_memory": False, "factors": [4.0]},
+    **{
+        "count": 4,
+        "num_samples": 2,
+        "per_class": 2,
+        "folds": 2,
+        "check_memory": False,
+        "factors": [4.0],
+        "architectures": "resnet18",
+    },
 }
 """What is set where a config has it: given last on the command line, it goes before what the page says."""
 
