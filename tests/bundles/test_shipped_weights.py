@@ -17,7 +17,9 @@ SHIPPED = sorted(path.relative_to(BUNDLES).as_posix() for path in BUNDLES.glob("
 OVERLAYS = {
     "med_ddpm_3d/models/model.pt": (),
     "med_ddpm_3d/models/model_fast.pt": ("fast",),
+    "med_ddpm_brats/models/model.pt": (),
     "med_cdiff_mri_inpaint/models/model.pt": (),
+    "med_cdiff_mri_inpaint/models/pix2pix.pt": ("pix2pix",),
     "med_cdiff_mri_inpaint/models/regression.pt": ("regression",),
     "med_cdiff_mri_superres/models/model.pt": (),
     "med_cdiff_mri_superres/models/model_fast.pt": ("fast",),
