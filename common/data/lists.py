@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
 from collections import Counter
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..utils.files import read_csv
 from .finder import ENDINGS, EXPECTED, find_images, stem_of
 from .nifti import nifti_shape
 from .subjects import subject_rule
@@ -157,7 +157,7 @@ def image_cases(
     if any(columns.values()) and not listed:
         raise FileNotFoundError(
             f"No {root / manifest}, which says what belongs together ({', '.join(filter(None, columns.values()))}). "
-            f"{_without(columns)}"
+            f"To do without: {_without(columns)}."
         )
     if listed:
         rows = _manifest_rows(root / manifest, columns)
@@ -188,31 +188,16 @@ def image_cases(
 
 
 def _without(columns: Mapping[str, str | None]) -> str:
-    """How to do without the columns that are named."""
-    given = " ".join(f"--{name}_by '$None'" for name, column in columns.items() if column)
-    return given and f"To do without: {given}."
+    """The arguments by which every image stands for itself; nothing where no column joins them."""
+    return " ".join(f"--{name}_by '$None'" for name, column in columns.items() if column)
 
 
 def _manifest_rows(path: Path, columns: Mapping[str, str | None]) -> list[tuple[str, str, dict[str, str]]]:
     """Path, class and the values of ``columns`` (key of a case -> column or None) of each row."""
     asked = {key: column for key, column in columns.items() if column}
-    needed = ("path", "class", *asked.values())
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin theirs with a mark
-            reader = csv.DictReader(file, skipinitialspace=True)
-            found = list(reader.fieldnames or [])
-            absent = [name for name in needed if name not in found]
-            rows = [] if absent else [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: a table of commas in UTF-8 was expected ({error}).") from error
-    if absent:
-        hint = _without({k: column for k, column in columns.items() if column in absent})
-        message = f"{path} has no column {absent}; its columns, which end in commas, are {found}. {hint}"
-        raise ValueError(message.strip())
-    short = [line for line, row in rows if any(row[name] is None for name in needed)]
-    if short:
-        raise ValueError(f"{path}: line {short[0]} has fewer columns than the first ({len(short)} such lines).")
-    return [(row["path"], row["class"], {key: row[column] for key, column in asked.items()}) for _, row in rows]
+    expected = f"the manifest of a data set, or {_without(columns)}," if asked else "the manifest of a data set"
+    rows = read_csv(path, ("path", "class", *asked.values()), expected)
+    return [(row["path"], row["class"], {key: row[column] for key, column in asked.items()}) for row in rows]
 
 
 def slice_cases(

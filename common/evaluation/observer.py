@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ..features.features import FeatureNetwork
 from ..metrics.base import FeatureSetMetric
 from ..metrics.intervals import binomial_interval, bootstrap_interval
 from ..metrics.neighbours import centred_sets
+from ..utils.files import read_table
 from .results import write_report
 
 LEAST_IMAGES = 2  # of each kind in each fold
@@ -106,13 +106,10 @@ def accuracy_of(correct: Sequence[bool]) -> dict[str, Any]:
 
 
 def _read_answers(path: Path) -> list[tuple[str, bool]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file, skipinitialspace=True)
-        columns = [name.strip() for name in table.fieldnames or []]
-        table.fieldnames = columns
-        if "correct" not in columns and not {"answer", "truth"} <= set(columns):
-            raise ValueError(f"{path}: a column correct, or answer and truth, was expected; found {columns}.")
-        answers = [_answer(row, f"{path}, line {table.line_num}") for row in table]
+    columns, rows = read_table(path)
+    if "correct" not in columns and not {"answer", "truth"} <= set(columns):
+        raise ValueError(f"{path}: a column correct, or answer and truth, was expected; found {columns}.")
+    answers = [_answer(row, f"{path}, line {line}") for line, row in rows]
     if not answers:
         raise ValueError(f"{path} holds no answers.")
     return answers

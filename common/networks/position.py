@@ -10,8 +10,8 @@ def mask_coordinates(mask: Tensor) -> Tensor:
     """
     Coordinates of each voxel from the centre of its mask, in standard deviations of the mask along each axis.
 
-    Unlike those of the grid they stay the same where the field of view is moved or padded, and nearly so where the
-    organ is larger.
+    Unlike those of the grid, which MONAI's ``AddCoordinateChannels`` gives, they stay the same where the field of view
+    is moved or padded, and nearly so where the organ is larger.
 
     Args:
         mask: (N, C, *spatial), channels of a one-hot label map, above 0.5 inside; all 0 where a condition is dropped.

@@ -83,24 +83,39 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
     return Path(path)
 
 
-def read_csv(path: str | Path, columns: Iterable[str] = (), of: str = "a table") -> list[dict[str, str]]:
+def read_table(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a table and its rows with their lines, as ``read_csv`` reads them; a ValueError for no table."""
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin theirs with a mark
+            table = csv.DictReader(file, skipinitialspace=True)
+            table.fieldnames = [name.strip() for name in table.fieldnames or []]
+            return list(table.fieldnames), [(table.line_num, row) for row in table]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: a table of commas in UTF-8 was expected ({error}).") from error
+
+
+def read_csv(path: str | Path, columns: Sequence[str] = (), of: str = "a table") -> list[dict[str, str]]:
     """
-    The rows of a table in UTF-8, as spreadsheets write it too.
+    The rows of a table in UTF-8, as spreadsheets write it too; spaces after commas do not count.
 
     Args:
         path: of the file.
-        columns: that must be there.
+        columns: that must be there, in every row.
         of: what the table should be, for the message.
 
     Raises:
-        ValueError: for a missing column.
+        ValueError: for a missing column, a row that ends before one, or a file that is no such table; names it.
     """
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        absent = [name for name in columns if name not in (table.fieldnames or [])]
-        if absent:
-            raise ValueError(f"{path} has no column {absent}: {of} was expected.")
-        return list(table)
+    found, rows = read_table(path)
+    absent = [name for name in columns if name not in found]
+    if absent:
+        raise ValueError(
+            f"{path} has no column {absent}: {of} was expected; its columns, which end in commas, are {found}."
+        )
+    short = [line for line, row in rows if any(row[name] is None for name in columns)]
+    if short:
+        raise ValueError(f"{path}: line {short[0]} has fewer columns than the first ({len(short)} such lines).")
+    return [row for _, row in rows]
 
 
 @contextlib.contextmanager

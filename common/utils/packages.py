@@ -13,7 +13,7 @@ FOR_METRICS = "pip install -r requirements-metrics.txt"
 
 def import_optional(module: str, what: str, how: str) -> Any:
     """
-    A module of an optional package.
+    A module of an optional package; MONAI's ``optional_import`` fails at the first use only, after long work.
 
     Args:
         module: its name.

@@ -212,9 +212,8 @@ def test_lpips_with_vgg16_is_that_of_numpy(vgg16):
     import lpips
 
     path, layers = vgg16
-    heads = torch.load(
-        Path(lpips.__file__).parent / "weights" / "v0.1" / "vgg.pth", map_location="cpu", weights_only=True
-    )
+    file = Path(lpips.__file__).parent / "weights" / "v0.1" / "vgg.pth"
+    heads = torch.load(file, map_location="cpu", weights_only=True)
     x, y = (v[:, :, :32, :32] for v in pair())
     metric = LPIPS(path, net="vgg")
     metric(x, y)
