@@ -131,23 +131,24 @@ class KeepKnownd(MapTransform):
 
 class QuietBackgroundd(MapTransform):
     """
-    Where what was drawn in a hole is as dark as the background around it, make it as quiet as that background.
+    Where what was drawn is as dark as the background around it, make it as quiet as that background.
 
-    A few grey levels of noise are left of the denoising, and in a black background they show the outline of the hole.
+    A few grey levels of noise are left of the denoising, and in a black background they show the outline of a hole.
     Each pixel of the hole goes towards the mean of the known dark pixels nearby, the whole way where its surroundings
     are within ``near`` of it, not at all where they are further than twice that, and where that background has a
-    texture of its own. Brighter structures and known pixels stay as they are.
+    texture of its own. Brighter structures and known pixels stay as they are. Without a hole (super-resolution), every
+    pixel was drawn, and every pixel of the image is known, though at a lower resolution.
 
     Args:
         keys: restored images, (C, X, Y) or (C, X, Y, Z) with slices in the first two axes.
         image_key: the image, whose first channel is known outside the hole, in the units of ``keys``.
-        hole_key: the hole, above 0.5 inside.
+        hole_key: the hole, above 0.5 inside; None when all was drawn anew from ``image_key``.
         dark: largest distance of background from the smallest known value, as a share of the known range.
         near: see above, as a share of the known range.
         quiet: largest standard deviation of such a background, as a share of the known range.
 
     Source: this project; the widths (a 32nd of the shorter side for the background, a 64th for the surroundings of a
-        pixel) and shares were chosen on 60 slices of the training share of brain MRI.
+        pixel) and shares were chosen on 60 slices of the training share of brain MRI; see the studies of both bundles.
 
     Example:
         >>> image, hole = torch.zeros(1, 32, 32), torch.zeros(1, 32, 32)
@@ -161,7 +162,7 @@ class QuietBackgroundd(MapTransform):
         self,
         keys: KeysCollection = "pred",
         image_key: str = "image",
-        hole_key: str = "hole",
+        hole_key: str | None = "hole",
         dark: float = 4 / 255,
         near: float = 15 / 255,
         quiet: float = 3 / 255,
@@ -173,13 +174,16 @@ class QuietBackgroundd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Returns a copy of ``data``."""
         result = dict(data)
-        image, hole = (convert_to_tensor(data[key])[:1].cpu() for key in (self.image_key, self.hole_key))
-        known, inside = image.double().numpy(), hole.numpy() > 0.5
-        low, high = np.percentile(known[~inside], [0.5, 99.5]) if not inside.all() else (0.0, 0.0)
+        known = convert_to_tensor(data[self.image_key])[:1].cpu().double().numpy()
+        inside = np.ones(known.shape, dtype=bool)
+        if self.hole_key is not None:
+            inside = convert_to_tensor(data[self.hole_key])[:1].cpu().numpy() > 0.5
+        seen = np.ones(known.shape, dtype=bool) if self.hole_key is None else ~inside
+        low, high = np.percentile(known[seen], [0.5, 99.5]) if seen.any() else (0.0, 0.0)
         width = min(known.shape[1:3]) / 32
         if high <= low or width < 0.5:
             return result
-        weight = (~inside & (known <= low + self.dark * (high - low))).astype(np.float64)
+        weight = (seen & (known <= low + self.dark * (high - low))).astype(np.float64)
         weights, sums, squares = (_far_mean(weight * known**power, width) for power in range(3))
         level = sums / np.maximum(weights, 1e-12)
         texture = np.sqrt(np.maximum(squares / np.maximum(weights, 1e-12) - level**2, 0.0))

@@ -175,7 +175,12 @@ def test_degradations_are_those_of_seed_and_case(data, tmp_path):
 def test_a_network_that_gives_back_its_input_scores_as_its_input_and_a_further_row_is_one_entry(
     patient_range, data, tmp_path
 ):
-    as_given = {"patient_range": patient_range, "inferer": "$lambda inputs, network: inputs[:, :1]", "num_samples": 1}
+    as_given = {
+        "patient_range": patient_range,
+        "inferer": "$lambda inputs, network: inputs[:, :1]",
+        "num_samples": 1,
+        "quiet_background": False,
+    }
     own = {"methods#flipped": "$lambda case: case['label'].flip(-1)", "titles#flipped": "mirrored"}
     evaluation(SUPERRES, data, tmp_path, **as_given, **own, **QUICK).run()
     methods = result_of(tmp_path)["methods"]

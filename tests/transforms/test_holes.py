@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import CopyItemsd
+from scipy import ndimage
 
 from common.data.reader import LoadImaged
 from common.transforms.conditions import ScaleIntensityByd
@@ -132,6 +133,18 @@ def test_a_background_with_a_texture_and_images_without_a_range_stay_as_they_are
     assert torch.equal(QuietBackgroundd(dark=1.0)(case)["pred"], drawn), "it would be as smooth as nothing around it"
     for flat in ({**case, "image": 0 * image}, {**case, "hole": 0 * hole + 1}):
         assert torch.equal(QuietBackgroundd()(flat)["pred"], drawn)
+
+
+def test_without_a_hole_the_background_of_the_whole_image_becomes_quiet():
+    image, _, drawn = background_with_a_head()
+    everywhere = image + 5 / 255 * torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
+    found = QuietBackgroundd(hole_key=None)({"pred": everywhere, "image": image})["pred"]
+    far = torch.from_numpy(ndimage.minimum_filter((image < 0.5).numpy(), (1, 41, 41)))
+    assert far.any()
+    assert float((found - image)[far].abs().max()) < 1.5 / 255 < float((everywhere - image)[far].max())
+    assert torch.equal(found[image > 0.5], everywhere[image > 0.5])
+    flat = {"pred": drawn, "image": 0 * image}
+    assert torch.equal(QuietBackgroundd(hole_key=None)(flat)["pred"], drawn)
 
 
 def test_slices_of_a_volume_do_not_see_each_other():
