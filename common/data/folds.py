@@ -1,4 +1,4 @@
-"""Folds of a cross-validation, the same on every machine: groups stay whole, classes are spread evenly."""
+"""Folds of a cross-validation and shares of a given size, the same on every machine: groups stay whole."""
 
 from __future__ import annotations
 
@@ -50,3 +50,40 @@ def stratified_folds(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> li
         ([c for c in cases if fold_of[c["group"]] != k], [c for c in cases if fold_of[c["group"]] == k])
         for k in range(folds)
     ]
+
+
+def shares_of_size(cases: Sequence[Case], counts: Sequence[int], seed: int = 0) -> list[list[Case]]:
+    """
+    Shares of so many cases each, of whole groups; an earlier share does not depend on the size of a later one.
+
+    Args:
+        cases: each with a "group".
+        counts: cases of each share; what is left belongs to none.
+        seed: of the order in which groups are taken. One that is larger than what is missing is passed over.
+
+    Raises:
+        ValueError: when the groups do not fill a share to the case.
+
+    Example:
+        >>> cases = [{"image": f"{i}.nii", "group": str(i // 2)} for i in range(12)]
+        >>> [len(share) for share in shares_of_size(cases, [4, 6])]
+        [4, 6]
+    """
+    members = by_key(cases, "group")
+    waiting = sorted(members)
+    random.Random(seed).shuffle(waiting)
+    shares = []
+    for count in counts:
+        chosen, missing = set(), count
+        for group in waiting:
+            if len(members[group]) <= missing:
+                chosen.add(group)
+                missing -= len(members[group])
+        if missing:
+            raise ValueError(
+                f"Shares of {list(counts)} cases cannot be filled with whole groups: there are {len(cases)} cases of "
+                f"{len(members)} groups, and {missing} cases are missing in a share of {count}."
+            )
+        waiting = [group for group in waiting if group not in chosen]
+        shares.append([case for case in cases if case["group"] in chosen])
+    return shares

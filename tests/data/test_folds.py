@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from common.data.folds import stratified_folds
+from common.data.folds import shares_of_size, stratified_folds
 from tests.data.test_splits import cases, groups, images
 
 
@@ -36,3 +36,20 @@ def test_a_class_with_fewer_images_than_folds_is_an_error():
         stratified_folds(cases(a=9, b=4), 5)
     with pytest.raises(ValueError, match="At least 2 folds"):
         stratified_folds(cases(a=9), 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shares_of_a_size_have_whole_groups(seed):
+    cases = [{"image": f"{i}.nii", "group": str(i * 2 // 3)} for i in range(40)]
+    validation, training = shares_of_size(cases, [10, 20], seed)
+    assert (len(validation), len(training)) == (10, 20)
+    assert not {case["group"] for case in validation} & {case["group"] for case in training}
+    assert shares_of_size(cases[::-1], [10, 20], seed) == [validation[::-1], training[::-1]]
+    assert shares_of_size(cases, [10, 5], seed)[0] == validation
+
+
+@pytest.mark.parametrize("counts", [[41], [30, 11], [1]])
+def test_shares_that_groups_cannot_fill_are_refused(counts):
+    cases = [{"image": f"{i}.nii", "group": str(i // 2)} for i in range(40)]
+    with pytest.raises(ValueError, match="whole groups: there are 40 cases of 20 groups"):
+        shares_of_size(cases, counts)
