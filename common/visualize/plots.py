@@ -61,6 +61,35 @@ def curve_panels(
     return save_figure(figure, path)
 
 
+def interval_chart(rows: Mapping[str, Mapping[str, Any]], path: str | Path, x_label: str) -> Path:
+    """
+    A row a method: its value as a dot, and its interval as a bar; the first row's value as a line through all.
+
+    Args:
+        rows: title -> "value" and "interval95", as ``common.evaluation.results.entry_of`` gives them.
+        path: PNG to write.
+        x_label: of the horizontal axis.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     interval_chart({"real": {"value": 0.8, "interval95": [0.7, 0.9]}}, f"{folder}/a.png", "Dice").name
+        'a.png'
+    """
+    figure = Figure(figsize=(7.0, 0.8 + 0.26 * len(rows)), dpi=110, layout="constrained")
+    ax = figure.subplots()
+    for place, entry in enumerate(rows.values()):
+        value, (low, high) = entry["value"], entry["interval95"] or (entry["value"], entry["value"])
+        bar = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        ax.errorbar([value], [place], xerr=bar, marker="o", ms=4, capsize=2, color=COLOURS[0])
+    ax.axvline(next(iter(rows.values()))["value"], color="grey", linestyle=":", linewidth=1)
+    ax.set_yticks(range(len(rows)), list(rows), fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlabel(x_label, fontsize=8)
+    ax.grid(axis="x", alpha=0.3)
+    return save_figure(figure, path)
+
+
 def root_two(value: float) -> str:
     """
     A power of √2 as it is written, another number with two decimals.
