@@ -256,7 +256,7 @@ def write_table(
     values = {row.title: {name: _values(scores, name, labels) for name in columns} for row, scores in found.items()}
     table: dict[str, dict[str, Any]] = {}
     for row in found:
-        entries = {name: _entry(values[row.title][name], subjects) for name in columns}
+        entries: dict[str, Any] = {name: _entry(values[row.title][name], subjects) for name in columns}
         less = values[row.title]["dice"] - values[row.against]["dice"] if row.against else None
         entries["difference"] = None if less is None else _entry(less, subjects) | {"against": row.against}
         table[row.title] = {"volumes": sizes[row], "metrics": entries}
