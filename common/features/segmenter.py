@@ -12,6 +12,7 @@ from monai.networks.nets import UNet
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
+from ..networks.convolution import with_small_volumes
 from ..networks.weights import load_weights
 from ..utils.files import sha256_of
 from ..utils.images import pad_to_multiple
@@ -71,7 +72,9 @@ def build_segmenter(
         in_channels: of the volumes, such as modalities.
     """
     steps = (2,) * (len(channels) - 1) if strides is None else tuple(strides)
-    return UNet(spatial_dims, in_channels, 1 + num_labels, channels, steps, num_res_units=2, norm="instance")  # type: ignore
+    return with_small_volumes(
+        UNet(spatial_dims, in_channels, 1 + num_labels, channels, steps, num_res_units=2, norm="instance")  # type: ignore
+    )
 
 
 class Segmenter:

@@ -1,4 +1,4 @@
-"""Convolutions of small volumes on CPUs, which PyTorch computes by its slowest way."""
+"""Convolutions of small volumes on CPUs, which PyTorch computes by its slowest way, or wrongly."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ Network = TypeVar("Network", bound=nn.Module)
 
 class SmallVolumeConv3d(nn.Conv3d):
     """
-    ``nn.Conv3d`` that asks oneDNN for a single float32 volume on the CPU, when no gradient is wanted.
+    ``nn.Conv3d`` that asks oneDNN for a single float32 volume on the CPU, and trains thin volumes in float32.
 
     PyTorch leaves oneDNN aside when a batch of one has at most 20,480 numbers in channels × depth × height (it forgets
     the width), and unfolds the volume in memory instead, which takes several times as long
     (docs/reference/memory-and-speed.md). Weights and names are those of ``nn.Conv3d``; results differ by rounding.
+
+    In bf16, the gradients of the weights are wrong on CPUs with AVX512-BF16 and without AMX where the volume is thinner
+    than the kernel (oneDNN reads memory that nothing has written): at a depth of 2 for a kernel of 3.
 
     Example:
         >>> volume = torch.rand(1, 2, 8, 8, 8)
@@ -28,9 +31,17 @@ class SmallVolumeConv3d(nn.Conv3d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         padding = self.padding
+        if self._is_thin(input):
+            with torch.autocast("cpu", enabled=False):
+                plain = super()._conv_forward(input.float(), weight.float(), None if bias is None else bias.float())
+            return plain.to(torch.get_autocast_dtype("cpu"))
         if isinstance(padding, str) or not self._is_left_aside(input, weight):
             return super()._conv_forward(input, weight, bias)
         return torch.mkldnn_convolution(input, weight, bias, padding, self.stride, self.dilation, self.groups)
+
+    def _is_thin(self, volume: Tensor) -> bool:
+        trained = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu") and volume.device.type == "cpu"
+        return trained and any(side < size for side, size in zip(volume.shape[-3:], self.kernel_size))
 
     def _is_left_aside(self, volume: Tensor, weight: Tensor) -> bool:
         watched = torch.is_grad_enabled() or torch.jit.is_tracing() or torch.compiler.is_compiling()

@@ -177,7 +177,9 @@ def test_what_commands_write_is_not_taken_for_source():
 SMALL = {  # by config; later values on a command line go before earlier ones
     "train.json": "--max_epochs 1 --num_previews 1 --batch_size 2",
     "inference.json": "--num_inference_steps 2",
-    "generate.json": "--count 2 --tries 1",
+    "generate.json": "--count 4 --tries 1",
+    "toy.json": "--num_training 4 --num_validation 2",
+    "study_segmentation.json": "--seeds [0] --iterations 1 --multiples [1]",
 }
 
 
@@ -204,6 +206,8 @@ def test_the_way_from_masks_to_a_segmenter_is_walked_as_it_is_written(tmp_path):
         assert (tmp_path / written).is_file()
     assert (tmp_path / "runs" / "eval" / "metrics.md").is_file()
     assert len(list((tmp_path / "runs" / "segmented").glob("*_seg.nii.gz"))) == 26
+    rows = (tmp_path / "runs" / "table" / "segmentation.md").read_text().splitlines()[2:]
+    assert [row.split(" | ")[1] for row in rows] == ["4", "4", "4", "8", "8"]
 
 
 def test_the_checks_see_mistakes(tmp_path, monkeypatch):
