@@ -172,6 +172,8 @@ class SegmentationStudy:
         )
         record = {"identity": identity, "scores": scores, "seconds": round(time.monotonic() - began, 1)}
         write_json(folder / "scores.json", record, 1)
+        for checkpoint in folder.glob("checkpoint_*.pt"):
+            checkpoint.unlink()
         return scores
 
 

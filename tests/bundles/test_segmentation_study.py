@@ -96,6 +96,7 @@ def test_a_study_goes_on_where_it_was_killed_and_ends_in_the_same_numbers(data, 
     assert list(found["rows"]) == ["real", "real, augmented", "1 × ours", "real + 1 × mixture, augmented"]
     assert [row["volumes"] for row in found["rows"].values()] == [4, 4, 4, 8]
     assert (out / "segmentation.png").is_file()
+    assert not list(out.rglob("checkpoint*"))
     assert len(found["rows"]["1 × ours"]["metrics"]["dice"]["each"]) == 2
     records = {path.parent: path.read_bytes() for path in sorted(out.rglob("scores.json"))}
     assert len({json.dumps(json.loads(record)["scores"]) for record in records.values()}) == 8, (

@@ -16,7 +16,9 @@ BUNDLES = REPOSITORY / "bundles"
 SHIPPED = sorted(path.relative_to(BUNDLES).as_posix() for path in BUNDLES.glob("*/models/*.pt"))
 OVERLAYS = {
     "med_ddpm_3d/models/model.pt": (),
+    "med_ddpm_3d/models/discogan.pt": ("discogan",),
     "med_ddpm_3d/models/model_fast.pt": ("fast",),
+    "med_ddpm_3d/models/pix2pix.pt": ("pix2pix",),
     "med_ddpm_brats/models/model.pt": (),
     "med_cdiff_mri_inpaint/models/model.pt": (),
     "med_cdiff_mri_inpaint/models/pix2pix.pt": ("pix2pix",),
