@@ -40,7 +40,7 @@ def metrics_by_name(
     Args:
         names: such as ``["kid", "fid[v1]", "ms_ssim_real"]``.
         networks: key -> feature network; the metrics of a network that is None are left out.
-        options: name -> further arguments of this metric's class.
+        options: name -> further arguments of this metric's class; without brackets, for every network.
         shared: given to every class that takes an argument of that name (see ``Entry.given``), such as ``spacing``,
             ``device``, ``lpips_weights``, ``classifier``; a metric whose argument is None here is left out.
 
@@ -48,7 +48,8 @@ def metrics_by_name(
         Name -> metric.
 
     Raises:
-        ValueError: for an unknown name or network, or where a class needs an argument that is not given.
+        ValueError: for an unknown name or network, options of no metric, or where a class needs an argument that is not
+            given.
 
     >>> list(metrics_by_name(["ssim", "acutance_real", "lpips"], spacing=1.0, lpips_weights=None))
     ['ssim', 'acutance_real']
@@ -63,8 +64,11 @@ def metric_makers(
     **shared: Any,
 ) -> dict[str, Callable[[], Any]]:
     """Name -> makes a new metric, for tables of several methods; arguments as of ``metrics_by_name``."""
-    networks = dict(networks or {})
+    networks, given = dict(networks or {}), dict(options or {})
     makers: dict[str, Callable[[], Any]] = {}
+    unused = set(given) - {*names, *(_parsed(full, networks)[0] for full in names)}
+    if unused:
+        raise ValueError(f"Options of {sorted(unused)}, which is not among the metrics {', '.join(names)}.")
     for full in names:
         name, of, key = _parsed(full, networks)
         entry = METRICS[name]
@@ -79,7 +83,7 @@ def metric_makers(
                 arguments[parameter] = shared[source]
         if any(value is None for value in arguments.values()):
             continue
-        arguments |= (options or {}).get(full, {})
+        arguments |= {**given.get(name, {}), **given.get(full, {})}
         missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in arguments]
         if missing:
             needed = ", ".join(entry.given.get(argument, argument) for argument in missing)
