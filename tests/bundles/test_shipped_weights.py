@@ -6,6 +6,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, load
 
+from common.bundle.record import OF_THE_SPLIT, record_of
 from common.data.lists import image_cases
 from common.data.splits import sample_share
 from common.networks.weights import read_checkpoint
@@ -86,6 +87,16 @@ def test_the_records_say_which_real_images_they_have_seen(file, column, by):
     assert known is not None
     cases = image_cases(real_data("brain_tumor_mri"), column)
     assert known == names_digest(sample_share(cases, by=by)[0])
+
+
+@pytest.mark.parametrize("file", OVERLAYS)
+def test_an_overlay_holds_out_what_its_weights_and_those_beside_them_have_not_seen(file):
+    """Without a record beside its own weights, an overlay would be evaluated on training cases of the shipped split."""
+    bundle = BUNDLES / file.split("/")[0]
+    settings = [record_of(path).get("settings", {}) for path in (BUNDLES / file, bundle / "models" / "model.pt")]
+    own, default = ({name: found[name] for name in OF_THE_SPLIT if name in found} for found in settings)
+    if bundle.name != "dm_brain_tumor_mri":  # whose weights are of three splits
+        assert own == default
 
 
 def test_every_diffusion_model_is_listed():
