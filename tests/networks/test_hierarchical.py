@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -76,3 +78,14 @@ def test_bad_options(network):
         DirectSampler(num_samples=2)
     with pytest.raises(ValueError, match="num_samples must be 1 or more here, got 0"):
         DirectSampler(latent=True, num_samples=0)
+
+
+def test_the_divergence_is_bounded_where_a_prior_would_be_as_narrow_as_a_point(network):
+    """Without a bound it is 10^7 nats a pixel, and one such batch undoes a training."""
+    x = conditions()
+    with torch.no_grad():
+        for stats in network.prior.stats:
+            stats.bias[len(stats.bias) // 2 :] = -1000.0
+    densities = network.prior.climb(network.prior.encode(x), None, None)[1]
+    assert [float(density.stddev.min()) for density in densities] == pytest.approx([math.exp(-3)] * 2, rel=1e-3)
+    assert 0 < float(network(x, target=torch.ones(2, 1, 16, 16))["kl"].max()) < 1000
