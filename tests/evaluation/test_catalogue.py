@@ -72,9 +72,11 @@ def test_command_lines_name_metrics_of_folders_only():
             known(name)
 
 
-def test_options_are_of_one_network_or_of_all_and_of_a_metric_that_is_there():
+def test_options_are_of_one_network_or_of_all_and_of_a_metric_that_there_is():
     options = {"kid": {"paired": True}, "kid[others]": {"resamples": 0}}
     found = metrics_by_name(["kid", "kid[others]", "fid"], NETWORKS, options)
     assert [(found[name].paired, found[name].resamples) for name in ("kid", "kid[others]")] == [(True, 1000), (True, 0)]
-    with pytest.raises(ValueError, match=r"Options of \['kid\[other\]'\], which is not among the metrics kid, fid"):
-        metrics_by_name(["kid", "fid"], NETWORKS, {"kid[other]": {"paired": True}})
+    assert list(metrics_by_name(["fid"], NETWORKS, options)) == ["fid"], "a table of fewer columns keeps its options"
+    for wrong, message in (("kid[other]", "names a network that is not among"), ("kit", "No metric 'kit'")):
+        with pytest.raises(ValueError, match=message):
+            metrics_by_name(["kid", "fid"], NETWORKS, {wrong: {"paired": True}})
