@@ -48,7 +48,7 @@ def metrics_by_name(
         Name -> metric.
 
     Raises:
-        ValueError: for an unknown name or network, also of options, or where a class needs an argument that is not given.
+        ValueError: for an unknown name or network, of a metric or an option, or where a class needs an argument.
 
     >>> list(metrics_by_name(["ssim", "acutance_real", "lpips"], spacing=1.0, lpips_weights=None))
     ['ssim', 'acutance_real']
