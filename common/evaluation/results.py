@@ -165,7 +165,7 @@ def markdown_table(content: Mapping[str, Any]) -> str:
     The feature network stands in a metric's name, so no two share a row's or a column's meaning.
     """
     if "methods" not in content:
-        return _table(["metric", "value", "95 % interval", "n"], table_rows(content))
+        return _text(["metric", "value", "95 % interval", "n"], table_rows(content))
     methods = content["methods"].values()
     text = _method_rows(methods, "metrics")
     if compared := content.get("comparisons"):
@@ -181,12 +181,22 @@ def _method_rows(methods: Iterable[Mapping[str, Any]], key: str) -> str:
     methods = list(methods)
     columns = list(dict.fromkeys(name for row in methods for name in row[key]))
     rows = [[row["title"], *(cell(row[key].get(name)) for name in columns)] for row in methods]
-    return _table(["method", *columns], rows)
+    return _text(["method", *columns], rows)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n".join(lines) + "\n"
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """
+    The lines of a table in Markdown.
+
+    Example:
+        >>> markdown(["", "Dice"], [["real", "0.8"]])
+        ['| | Dice |', '| --- | --- |', '| real | 0.8 |']
+    """
+    return [f"| {' | '.join(head).lstrip()} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _text(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(markdown(head, rows)) + "\n"
 
 
 def _interval(entry: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..data.checks import check_folder
 from ..data.folds import stratified_folds
-from ..evaluation.results import finite, versions, write_report
+from ..evaluation.results import finite, markdown, versions, write_report
 from ..handlers.guards import epoch_seed
 from ..metrics.consistency import classification_scores
 from ..metrics.intervals import fold_interval
@@ -264,9 +264,3 @@ def _percent(entry: Mapping[str, Any] | None) -> str:
         return "–"
     interval = [f"{100 * end:.2f}" for end in entry.get("interval95") or ()]
     return f"{100 * entry['value']:.2f}" + (f" ({' to '.join(interval)})" if interval else "")
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table in Markdown."""
-    lines = [f"| {' | '.join(columns).lstrip()} |", f"| --- |{' --- |' * (len(columns) - 1)}"]
-    return lines + [f"| {' | '.join(row)} |" for row in rows]

@@ -15,9 +15,8 @@ from torch import nn
 
 from ..data.raster import write_png
 from ..data.splits import at_strides, by_key
-from ..evaluation.results import entry_of, finite, versions, write_report
+from ..evaluation.results import entry_of, finite, markdown, versions, write_report
 from ..utils.files import written_whole
-from .cross_validation import markdown
 from .lime_maps import Explanation, as_picture, correlation, explain, foreground, share_inside, stability, superpixels
 from .study_sets import load_images
 

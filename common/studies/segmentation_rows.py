@@ -111,6 +111,7 @@ def row_cases(row: Row, real: Sequence[Case], sets: Mapping[str, str | Path]) ->
     return cases
 
 
-def files_digest(cases: Sequence[Case], keys: Sequence[str]) -> str:
-    """A short hash of the contents of the cases' files, in their order."""
-    return hashlib.sha256("".join(sha256_of(case[key]) for case in cases for key in keys).encode()).hexdigest()[:16]
+def files_digest(cases: Sequence[Case]) -> str:
+    """A short hash of the contents of the cases' images and labels, in their order."""
+    every = "".join(sha256_of(case[key]) for case in cases for key in ("image", "label"))
+    return hashlib.sha256(every.encode()).hexdigest()[:16]

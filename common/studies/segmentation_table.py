@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from monai.metrics.confusion_matrix import compute_confusion_matrix_metric, get_confusion_matrix
+from monai.networks.utils import one_hot
 from monai.utils import set_determinism
 
 from ..bundle.configs import from_config
 from ..data.checks import check_folder
 from ..data.lists import Case
-from ..evaluation.results import cell, document, write_report
+from ..evaluation.results import cell, document, markdown, write_report
 from ..features.segmenter import WholeVolumeInferer, build_segmenter
 from ..metrics.intervals import bootstrap_interval_of_sets
 from ..networks.weights import load_weights
@@ -60,7 +61,6 @@ class SegmentationStudy:
         batch_size: volumes of a batch.
         multiples: see ``study_rows``.
         rows: titles of the rows that are wanted; None for all.
-        keys: of the files of a case.
         overwrite: train again what is there.
 
     Raises:
@@ -80,7 +80,6 @@ class SegmentationStudy:
     batch_size: int = 4
     multiples: Sequence[int] = (1, 2, 5)
     rows: Sequence[str] | None = None
-    keys: Sequence[str] = ("image", "label")
     overwrite: bool = False
     started: float = field(default_factory=time.monotonic)
 
@@ -98,12 +97,16 @@ class SegmentationStudy:
         check_folder(self.output_dir)
         rows = study_rows(self.sets, self.multiples, self.rows)
         cases = {row: row_cases(row, self.split[0], self.sets) for row in rows}
-        identities = {row: self._identity(row, cases[row]) for row in rows}
+        tests = from_config(
+            f"{self.configs}::validate#dataset", {**self.given, "validate#dataset#data": self.split[-1]}
+        )
+        tested_on = files_digest(self.split[-1])
+        identities = {row: self._identity(row, cases[row], tested_on) for row in rows}
         tasks = [(row, seed) for seed in self.seeds for row in rows]
         found = {task: self._done(*task, identities[task[0]]) for task in tasks}  # before the first is trained
         missing, began = [task for task in tasks if found[task] is None], time.monotonic()
         for number, (row, seed) in enumerate(missing, 1):
-            scores = self._cell(row, seed, cases[row], identities[row])
+            scores = self._cell(row, seed, cases[row], tests, identities[row])
             found[row, seed] = scores
             left = (time.monotonic() - began) / number * (len(missing) - number) / 60
             mean = float(np.nanmean(_values([scores], "dice", list(scores))))
@@ -117,10 +120,10 @@ class SegmentationStudy:
             self.started,
         )
 
-    def _identity(self, row: Row, cases: Sequence[Case]) -> dict[str, Any]:
+    def _identity(self, row: Row, cases: Sequence[Case], tested_on: str) -> dict[str, Any]:
         return {
-            "trained_on": files_digest(cases, self.keys),
-            "tested_on": files_digest(self.split[-1], self.keys),
+            "trained_on": files_digest(cases),
+            "tested_on": tested_on,
             "augmented": row.augmented,
             "iterations": self.iterations,
             "batch_size": self.batch_size,
@@ -142,7 +145,9 @@ class SegmentationStudy:
             raise FileExistsError(f"{path} was made with other {', '.join(differs)}: --overwrite True trains again.")
         return dict(record["scores"])
 
-    def _cell(self, row: Row, seed: int, cases: Sequence[Case], identity: Mapping[str, Any]) -> dict[str, Any]:
+    def _cell(
+        self, row: Row, seed: int, cases: Sequence[Case], tests: Sequence[Any], identity: Mapping[str, Any]
+    ) -> dict[str, Any]:
         folder = self._folder(row, seed)
         epochs = math.ceil(self.iterations / max(1, len(cases) // self.batch_size))
         own: dict[str, Any] = {
@@ -152,10 +157,10 @@ class SegmentationStudy:
             "output_dir": str(folder),
             "batch_size": min(self.batch_size, len(cases)),
             "max_epochs": epochs,
-            "val_interval": epochs,
-            "checkpoint_interval": epochs,
             "seed": seed,
-            "survey": None,
+            "checkpoint_interval": None,
+            "train#handlers#0#validators": [],
+            "train#handlers#0#report": None,
         }
         if not row.augmented:
             own["train#random_transforms"] = []
@@ -163,22 +168,14 @@ class SegmentationStudy:
         set_determinism(seed=seed)
         with _quiet():
             from_config(f"{self.configs}::run", own)
-        scores = scores_on_cases(
-            folder / "segmenter.pt",
-            self.split[-1],
-            from_config(f"{self.configs}::validate#preprocessing", own),
-            self.labels,
-            from_config(f"{self.configs}::device", own),
-        )
+        scores = scores_on_cases(folder / "segmenter.pt", tests, self.labels, self.given.get("device", "cpu"))
         record = {"identity": identity, "scores": scores, "seconds": round(time.monotonic() - began, 1)}
         write_json(folder / "scores.json", record, 1)
-        for checkpoint in folder.glob("checkpoint_*.pt"):
-            checkpoint.unlink()
         return scores
 
 
 @contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
+def _quiet() -> Iterator[None]:
     """Without the notices of each single training."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
@@ -190,10 +187,9 @@ def _quiet():  # type: ignore[no-untyped-def]
 
 def scores_on_cases(
     weights: str | Path,
-    cases: Sequence[Case],
-    preprocessing: Callable[[Any], Mapping[str, Any]],
+    cases: Sequence[Mapping[str, Any]],
     labels: Sequence[str],
-    device: torch.device,
+    device: torch.device | str = "cpu",
 ) -> dict[str, dict[str, list[float | None]]]:
     """
     Scores of a segmenter on each case: label -> "dice", "iou", "accuracy", "recall", "precision" -> value a case, None
@@ -201,22 +197,18 @@ def scores_on_cases(
 
     Args:
         weights: of ``build_segmenter``.
-        cases: with "image" and "label".
-        preprocessing: case -> "image" (C, X, Y, Z) and one-hot "label" with the background first.
+        cases: "image", (C, X, Y, Z), and one-hot "label" with the background first.
         labels: in the order of the channels after the background.
         device: to compute on.
     """
-    network, inferer = None, WholeVolumeInferer(divisor=8)
+    segmenter = build_segmenter(len(labels), in_channels=len(cases[0]["image"]))
+    network, inferer = load_weights(segmenter, weights).to(device).eval(), WholeVolumeInferer(divisor=8)
     counts = []
     for case in cases:
-        loaded = preprocessing(dict(case))
-        image = torch.as_tensor(loaded["image"])[None].float().to(device)
-        if network is None:
-            network = load_weights(build_segmenter(len(labels), in_channels=image.shape[1]), weights).to(device).eval()
         with torch.no_grad():
-            found = inferer(image, network).argmax(1, keepdim=True).cpu()
-        one_hot = torch.cat([found == value for value in range(1 + len(labels))], 1).float()
-        counts.append(get_confusion_matrix(one_hot, torch.as_tensor(loaded["label"])[None].float(), False)[0])
+            found = inferer(case["image"][None].to(device), network).argmax(1, keepdim=True).cpu()
+        read = one_hot(found, 1 + len(labels))
+        counts.append(get_confusion_matrix(read, torch.as_tensor(case["label"])[None], False)[0])
     stacked = torch.stack(counts).double()  # (cases, labels, 4)
     scores = {name: compute_confusion_matrix_metric(theirs, stacked) for name, theirs in SCORES.items()}
     # what is there and never found has a precision of 0; MONAI's is not a number
@@ -263,11 +255,11 @@ def write_table(
         entries["difference"] = None if less is None else _entry(less, subjects) | {"against": row.against}
         table[row.title] = {"volumes": sizes[row], "metrics": entries}
     head = ["trained on", "volumes", *columns, "Dice less the row without"]
-    lines = [head, ["---"] * len(head)]
-    for title, content in table.items():
-        cells = [cell(content["metrics"][name]) for name in [*columns, "difference"]]
-        lines.append([title, str(content["volumes"]), *cells])
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    lines = [
+        [title, str(content["volumes"]), *(cell(content["metrics"][name]) for name in [*columns, "difference"])]
+        for title, content in table.items()
+    ]
+    text = "\n".join(markdown(head, lines)) + "\n"
     compared = sum(row.against is not None for row in found)
     about = {**context, "test_volumes": len(subjects), "subjects": len(set(subjects)), "comparisons": compared}
     write_report(document({"rows": table}, about, 0, started, "seeds and subjects"), text, output_dir, "segmentation")

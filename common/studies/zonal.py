@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..bundle.configs import from_config
-from ..evaluation.results import cell, document, entry_of, write_report
+from ..evaluation.results import cell, document, entry_of, markdown, write_report
 from ..features.segmenter import Segmenter
 from ..metrics.consistency import MaskDice
 from ..utils.files import write_csv
@@ -96,8 +96,8 @@ def write_zonal(
     }
     every = {**rows, **against}
     head = ["Dice", *(f"factor {root_two(factor)}" for factor in tables)]
-    lines = [head, ["---"] * len(head), *([name, *map(cell, entries.values())] for name, entries in every.items())]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    lines = markdown(head, [[name, *map(cell, entries.values())] for name, entries in every.items()])
+    text = "\n".join(lines) + "\n"
     found = {"rows": {name: {f"{f:.4f}": entry for f, entry in entries.items()} for name, entries in every.items()}}
     content = document(found, first["context"], first["bootstrap"]["seed"], started, "patients")
     content["context"].pop("degradation", None)  # of the first factor alone

@@ -175,10 +175,11 @@ class QuietBackgroundd(MapTransform):
         """Returns a copy of ``data``."""
         result = dict(data)
         known = convert_to_tensor(data[self.image_key])[:1].cpu().double().numpy()
-        inside = np.ones(known.shape, dtype=bool)
-        if self.hole_key is not None:
+        if self.hole_key is None:
+            inside = seen = np.ones(known.shape, dtype=bool)
+        else:
             inside = convert_to_tensor(data[self.hole_key])[:1].cpu().numpy() > 0.5
-        seen = np.ones(known.shape, dtype=bool) if self.hole_key is None else ~inside
+            seen = ~inside
         low, high = np.percentile(known[seen], [0.5, 99.5]) if seen.any() else (0.0, 0.0)
         width = min(known.shape[1:3]) / 32
         if high <= low or width < 0.5:

@@ -104,8 +104,7 @@ def test_a_study_goes_on_where_it_was_killed_and_ends_in_the_same_numbers(data, 
     )
     lost = out / "1_x_ours" / "seed_1"
     shutil.rmtree(lost)
-    untouched = {path: path.stat().st_mtime_ns for path in records if path != lost}
-    untouched = {path: (path / "scores.json").stat().st_mtime_ns for path in untouched}
+    untouched = {path: (path / "scores.json").stat().st_mtime_ns for path in records if path != lost}
     again = study(data, generated, out, rows=["1 × ours", "real + 1 × mixture, augmented"])
     assert again["rows"] == found["rows"]
     assert {path: (path / "scores.json").stat().st_mtime_ns for path in untouched} == untouched
@@ -122,9 +121,7 @@ def test_scores_are_those_of_voxel_counts(tmp_path):
     truth = torch.zeros(16, 16, 16, dtype=torch.long)
     truth[4:12, :8], truth[4:12, 8:] = 1, 2
     label = torch.stack([truth == value for value in range(3)]).float()
-    found = scores_on_cases(
-        tmp_path / "segmenter.pt", [{}], lambda case: {"image": image, "label": label}, ["a", "b"], torch.device("cpu")
-    )
+    found = scores_on_cases(tmp_path / "segmenter.pt", [{"image": image, "label": label}], ["a", "b"])
     for value, name in enumerate("ab", 1):
         both = int(((read == value) & (truth == value)).sum())
         ours, theirs = int((read == value).sum()), int((truth == value).sum())
