@@ -92,12 +92,13 @@ def test_the_papers_networks_run_in_every_precision_of_the_machine(overlay):
         if not parameter.any():  # the last convolutions start at zero
             torch.nn.init.normal_(parameter, std=0.02)
     x = torch.randn(1, made.in_channels, 32, 32, 32, generator=torch.Generator().manual_seed(1))
-    precisions = ["fp32", "auto"] + (["bf16"] if native_bf16(torch.device("cpu")) else [])
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    precisions = ["fp32", "auto"] + ["bf16"] * has_bf16
     outputs = []
     for made.precision in precisions:
         with torch.no_grad():
             outputs.append(made(x, torch.tensor([100])))
-    assert made.running_precision("cpu") == ("bf16" if len(precisions) == 3 else "fp32")
+    assert made.running_precision("cpu") == precisions[-1 if has_bf16 else 0]
     for found in outputs:
         assert (found - outputs[0]).std() < 0.03 * outputs[0].std()
 
@@ -216,6 +217,22 @@ def test_auto_settings_follow_the_hardware(monkeypatch):
     monkeypatch.setattr("common.networks.device.native_bf16", lambda device: False)
     assert resolve_precision("auto", cpu) is torch.float32
     assert resolve_memory_format("auto", cpu, 3) is None
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "name", "wins"),
+    [
+        (True, True, "Intel Xeon", True),
+        (False, True, "AMD EPYC", True),
+        (False, True, "Intel Xeon", False),
+        (False, False, "AMD EPYC", False),
+    ],
+)
+def test_auto_takes_bf16_where_the_cpu_is_faster_in_it(monkeypatch, amx, avx512_bf16, name, wins):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name})
+    assert native_bf16(torch.device("cpu")) is wins
 
 
 @pytest.mark.slow
