@@ -37,7 +37,7 @@ class CheckedSampler(Inferer):
             warning.
 
     Raises:
-        ValueError: for rejection without a check, no try, or a sampler of several samples.
+        ValueError: for rejection without a check or of what no seed changes, no try, or a sampler of several samples.
 
     Example:
         >>> from ..diffusion.schedules import NoiseSchedule
@@ -58,6 +58,10 @@ class CheckedSampler(Inferer):
         super().__init__()
         if tries < 1 or (reject and check is None) or (check is not None and sampler.num_samples > 1):
             raise ValueError("A check of single samples and at least one try were expected.")
+        if reject and getattr(sampler, "latent", True) is False:
+            raise ValueError(
+                "--reject True draws anew from another seed, and this network draws the same for each: leave it out."
+            )
         self.sampler, self.check, self.reject, self.tries = sampler, check, reject, tries
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]

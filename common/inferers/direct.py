@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import torch
 from monai.inferers import Inferer
@@ -26,6 +26,7 @@ class DirectSampler(Inferer):
         latent: the network draws latent variables, by the ``generators`` that it is called with; else the image
             depends on the condition alone, and the seed is but recorded.
         num_samples: images drawn for each condition; 1 for a network without latent variables.
+        progress: as of a ``DiffusionSampler``, for configs that set it there; one pass shows none.
 
     Raises:
         ValueError: for several samples of a network without latent variables, or less than one.
@@ -34,13 +35,17 @@ class DirectSampler(Inferer):
     1.0
     """
 
+    __slots__ = ("last_seeds",)  # of the last call; apart from vars(), which records hold
+
     out_channels: int = 1
     seed: int = 0
     latent: bool = False
     num_samples: int = 1
+    progress: InitVar[bool] = False
     output: str = field(init=False, default="samples")
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, progress: bool) -> None:
+        self.last_seeds: list[int] = []
         if self.num_samples < 1 or (self.num_samples > 1 and not self.latent):
             raise ValueError(f"num_samples must be 1{' or more' * self.latent} here, got {self.num_samples}.")
 
@@ -58,7 +63,7 @@ class DirectSampler(Inferer):
             it has any.
         """
         plain = convert_to_tensor(inputs).float()
-        chosen = case_seeds(self.seed, plain, given=seeds)
+        chosen = self.last_seeds = case_seeds(self.seed, plain, given=seeds)
         padded, crop = pad_to_multiple(plain, network_divisor(network))
         images = []
         with eval_mode(network):  # type: ignore[arg-type]

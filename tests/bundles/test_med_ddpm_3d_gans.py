@@ -37,6 +37,14 @@ def trained(method, data, output, *overlays, **overrides):
     return train(data, output, "adversarial.json", f"train_{method}.json", *overlays, tiny=False, **given)
 
 
+def drawing(*overlays, **given):
+    """Inference with ``overlays`` and ``given`` alone, initialised."""
+    files = [str(BUNDLE / "configs" / name) for name in ("inference.json", *overlays)]
+    workflow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **given)
+    workflow.initialize()
+    return workflow
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data"), 10)
@@ -70,10 +78,8 @@ def test_a_resumed_run_ends_with_the_same_weights(method, data, runs, tmp_path):
 def test_it_draws_on_the_grid_of_any_mask(method, runs, tmp_path):
     _, output = runs[method]
     mask = write_nifti(tmp_path / "mask.nii.gz", two_part_mask())
-    files = [str(BUNDLE / "configs" / name) for name in ("inference.json", f"{method}.json")]
     given = {"mask": str(mask), "run_dir": str(output), "output_dir": str(tmp_path / "out"), "spacing": None}
-    workflow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **OWN[method], **given)
-    workflow.initialize()
+    workflow = drawing(f"{method}.json", **OWN[method], **given)
     assert workflow.check_properties() == []
     workflow.run()
     drawn, read = nib.load(tmp_path / "out" / "mask_mr.nii.gz"), nib.load(mask)
@@ -81,6 +87,17 @@ def test_it_draws_on_the_grid_of_any_mask(method, runs, tmp_path):
     assert drawn.get_fdata().std() > 0
     record = json.loads((tmp_path / "out" / "mask_mr.json").read_text())
     assert (record["step_rule"], record["steps"]) == ("DirectSampler", 1)
+
+
+@EACH
+@pytest.mark.parametrize("generate_last", [True, False])
+def test_it_draws_a_set_whatever_the_order_of_its_configs(method, generate_last, runs, tmp_path):
+    order = (f"{method}.json", "generate.json")
+    given = {"run_dir": str(runs[method][1]), "output_dir": str(tmp_path / "set"), "count": 2, **OWN[method]}
+    drawing(*(order if generate_last else reversed(order)), **given).run()
+    assert len(list((tmp_path / "set" / "images").glob("*.nii.gz"))) == 2
+    with refused(ValueError, "draws the same for each"):
+        drawing(*order, **{**given, "output_dir": str(tmp_path / "anew")}, reject=True).run()
 
 
 @EACH
