@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import torch
 from monai.inferers import Inferer
@@ -26,6 +26,7 @@ class DirectSampler(Inferer):
         latent: the network draws latent variables, by the ``generators`` that it is called with; else the image
             depends on the condition alone, and the seed is but recorded.
         num_samples: images drawn for each condition; 1 for a network without latent variables.
+        progress: without effect, since one pass has no steps to show; a ``DiffusionSampler`` takes it.
 
     Raises:
         ValueError: for several samples of a network without latent variables, or less than one.
@@ -38,11 +39,13 @@ class DirectSampler(Inferer):
     seed: int = 0
     latent: bool = False
     num_samples: int = 1
+    progress: InitVar[bool] = True
     output: str = field(init=False, default="samples")
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, progress: bool) -> None:
         if self.num_samples < 1 or (self.num_samples > 1 and not self.latent):
-            raise ValueError(f"num_samples must be 1{' or more' * self.latent} here, got {self.num_samples}.")
+            why = "." if self.latent else ": the network draws nothing, so that all would be the same."
+            raise ValueError(f"num_samples must be 1{' or more' * self.latent} here, got {self.num_samples}{why}")
 
     def __call__(  # type: ignore[override]
         self, inputs: Tensor, network: Callable[..., Tensor], seeds: Sequence[int] | Tensor | None = None

@@ -84,6 +84,17 @@ def test_it_draws_on_the_grid_of_any_mask(method, runs, tmp_path):
 
 
 @EACH
+def test_a_set_is_generated_by_it_in_either_order(method):
+    for overlays in ((f"{method}.json", "generate.json"), ("generate.json", f"{method}.json")):
+        files = [str(BUNDLE / "configs" / name) for name in ("inference.json", *overlays)]
+        workflow = ConfigWorkflow(files, logging_file=False, workflow_type="inference")
+        workflow.initialize()
+        sampler = workflow.parser.get_parsed_content("inferer")
+        assert type(sampler).__name__ == "DirectSampler"
+        assert "progress" not in vars(sampler)  # which the record of an image holds
+
+
+@EACH
 def test_missing_weights_say_what_makes_them(method, tmp_path):
     files = [str(BUNDLE / "configs" / name) for name in ("inference.json", f"{method}.json")]
     workflow = ConfigWorkflow(files, logging_file=False, workflow_type="inference", weights=str(tmp_path / "no.pt"))
