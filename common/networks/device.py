@@ -34,8 +34,8 @@ def native_bf16(device: torch.device) -> bool:
     """
     Whether ``device`` multiplies bfloat16 in hardware, and faster than fp32.
 
-    A CPU does with AMX, or with AVX512-BF16 unless Intel made it: there, this instruction multiplies at half the rate of
-    fp32, and a Xeon whose AMX is switched off (as virtual machines often have it) takes 1.8 times longer in bf16.
+    A CPU does with AMX, or with AVX512-BF16 unless Intel made it: there, this instruction multiplies at half the rate
+    of fp32, and a Xeon whose AMX is switched off (as virtual machines often have it) takes 1.8 times longer in bf16.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
