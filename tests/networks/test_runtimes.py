@@ -203,7 +203,7 @@ def test_the_hash_knows_weights_and_options(tmp_path):
     assert digest(first) != digest(same)
 
 
-def test_a_bundle_is_exported_and_runs_from_the_file_with_a_record(tmp_path, here):
+def test_a_bundle_is_exported_and_runs_from_the_file_with_a_record(tmp_path, here, capsys):
     needs("onnxruntime", "openvino")
     root = REPOSITORY / "bundles" / "med_cdiff_xray_denoise"
     torch.manual_seed(0)
@@ -213,6 +213,9 @@ def test_a_bundle_is_exported_and_runs_from_the_file_with_a_record(tmp_path, her
     restoration(bundle, "export.json", **given, sizes=[[128, 128]]).run()
     (exported,) = (tmp_path / "exported").glob("*_128x128.onnx")
     assert (exported.with_name(f"{exported.stem}_openvino") / "network.xml").is_file()
+    capsys.readouterr()
+    restoration(bundle, "export.json", **given, sizes=[128, 128], formats="onnx").run()
+    assert capsys.readouterr().out.split() == [str(exported)]  # told, though it was there
     outputs = {}
     for runtime in ("torch", "onnxruntime"):
         out = tmp_path / runtime
