@@ -24,6 +24,8 @@ from torch import Tensor
 from ..data.image_file import AS_SHOWN
 from .record import recall
 
+_WHEN_OPENED = ("weights", "run_dir", "network_def", "precision")  # what the network and its weights come from
+
 
 def from_config(
     item: str,
@@ -131,14 +133,16 @@ class OpenedBundle:
             image: the condition: a volume (1, X, Y, Z), in the place that its affine says if it is a ``MetaTensor``,
                 or a picture (1, X, Y), x to the right and y down.
             count: number of images (of each class, or of ``class_name``), for bundles without ``inputs``.
-            settings: further ``inputs`` (``hole``), and values of the config for this call, e.g. ``seed=1``.
+            settings: further ``inputs`` (``hole``), and values of the config for this call, e.g. ``seed=1``; those that
+                make the network (``weights``, ``run_dir``, ``network_def``, ``precision``) go to ``open_bundle``.
 
         Returns:
             The result on the grid of ``image``, with its affine, in the units that the bundle writes; or images
             (N, C, *spatial) in [0, 1], class by class.
 
         Raises:
-            ValueError: for a missing input, one too many, or one of another shape.
+            TypeError: for an input that is no array, such as the name of a file.
+            ValueError: for a missing input, one too many, or one of another shape, and a setting of ``open_bundle``.
             KeyError: for an unknown setting.
         """
         if (image if not self.inputs else count) is not None:
@@ -160,6 +164,10 @@ class OpenedBundle:
             cases: the ``inputs`` of each, see ``generate``; None for those of the config, where there are no inputs.
             settings: see ``generate``, as for errors.
         """
+        if isinstance(cases, Mapping) or not all(isinstance(case, Mapping) for case in cases or ()):
+            raise TypeError(f"cases: a list of dictionaries of {' and '.join(self.inputs) or 'nothing'} was expected.")
+        if late := [name for name in settings if re.split("#|::", name)[0] in _WHEN_OPENED]:
+            raise ValueError(f"{' and '.join(late)}: open_bundle takes that, which makes the network.")
         results: list[dict[str, Any]] = []
         with self._own_code(), tempfile.TemporaryDirectory() as empty:
             parser = self._parser({**settings, "output_dir": empty})
@@ -178,7 +186,7 @@ class OpenedBundle:
 
     def _parser(self, settings: Mapping[str, Any]) -> ConfigParser:
         """The config with settings, those of a call over those of the bundle."""
-        every = {**self._settings, **settings}
+        every = {name: str(v) if isinstance(v, Path) else v for name, v in {**self._settings, **settings}.items()}
         for name in (re.split("#|::", name)[0] for name in every):
             if name not in self._config:
                 near = difflib.get_close_matches(name, self._config, 1)
@@ -227,6 +235,9 @@ def _as_read(image: Any, key: str) -> MetaTensor:
     """(1, X, Y, Z) float64 with its affine alone, as a file's reader gives it."""
     if image is None:
         raise ValueError(f"{key} is missing.")
+    if not isinstance(image, (list, tuple)) and not hasattr(image, "__array__"):
+        kind = type(image).__name__
+        raise TypeError(f"{key}: an array or tensor was expected, got {kind}; monai.transforms.LoadImage reads files.")
     values = torch.as_tensor(image)
     if values.ndim not in (3, 4) or len(values) != 1:
         raise ValueError(f"{key}: (1, X, Y, Z) or (1, X, Y) was expected, got {tuple(values.shape)}.")

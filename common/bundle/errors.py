@@ -25,6 +25,7 @@ _COMMAND_LINE = "monai.bundle.__main__"
 _MAIN_CONFIGS = tuple(
     f"{name}.json" for name in ("inference", "train", "evaluate", "classify", "fine_tune", "resume", "multi_gpu_train")
 )
+_READ_BY_CODE = ("imports", "bundle_root", "output_dir", "run_dir", "debug", "_meta_")
 _LINES = 2  # of a message on the console, beside MONAI's notice that configs are code, and the place of the rest
 
 _GPU = re.compile(r"cuda(:\d+)?|\$torch\.device\(['\"]cuda(:\d+)?['\"]\)")
@@ -65,6 +66,9 @@ def command_line() -> None:
         defined = ConfigParser.load_config_files(made["config_file"])
         check_arguments(arguments, defined, workflow.parser.get())
         check_values({name: made["_args"][name] for name in arguments})
+        run_by = (workflow.init_id, workflow.run_id, workflow.final_id)
+        for name in without_effect(arguments, workflow.parser.get(), run_by):
+            logger.warning(f"--{name} has no effect: nothing that runs here reads it.")
         run_dir = made["_args"].get("run_dir")
         if isinstance(run_dir, str) and not run_dir.startswith("$") and not Path(run_dir).is_dir():
             raise FileNotFoundError(f"{run_dir}: no such folder; run_dir is the output_dir of a training.")
@@ -130,6 +134,28 @@ def check_arguments(given: Collection[str], defined: Mapping[str, Any], config: 
             wrong.append(f"--{name}: no such argument" + (f"; --{meant} was meant?" if meant else "."))
     if wrong:
         raise ValueError(" ".join([*wrong, "Nothing was done."]))
+
+
+def without_effect(given: Collection[str], config: Mapping[str, Any], run_by: Collection[str]) -> list[str]:
+    """
+    Arguments that a config knows and that nothing of a run refers to, such as those which an overlay has replaced.
+
+    Args:
+        given: names on the command line, e.g. "seed", "network_def#channels".
+        config: with what was given.
+        run_by: ids that are run, e.g. "initialize" and "run".
+
+    Example:
+        >>> without_effect(["mask", "count"], {"mask": 1, "count": 2, "run": "$print(@count)"}, ["run"])
+        ['mask']
+    """
+    read, names = set(), [*run_by, "recall", *_READ_BY_CODE]
+    while names:
+        name = names.pop()
+        if name not in read:
+            read.add(name)
+            names += re.findall(r"@(\w+)", repr(config.get(name)))
+    return [name for name in given if re.split("#|::", name)[0] not in read]
 
 
 def check_values(given: Mapping[str, Any]) -> None:

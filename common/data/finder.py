@@ -20,6 +20,7 @@ ENDINGS = {
 
 EXPECTED = "a PNG, JPEG, NIfTI or DICOM image"
 MAPS = ("mean", "std")
+_OTHER_SHEETS = ("reconstructions", "interpolations")  # plain words, which count beside records alone
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +194,9 @@ def own_outputs(files: Sequence[str | Path], by_name: bool = False) -> tuple[set
         if len(parts) > 1 and parts[-1] in (*MAPS, "preview") and (file.parent, "_".join(parts[:-1])) in stems:
             beside.add(str(file))
     sheets = {str(file) for file in map(Path, files) if stem_of(file).startswith("contact_sheet")}
-    return images - beside, beside | {file for file in sheets if by_name or Path(file).parent in recorded}
+    beside |= {file for file in sheets if by_name or Path(file).parent in recorded}
+    beside |= {str(file) for file in map(Path, files) if stem_of(file) in _OTHER_SHEETS and file.parent in recorded}
+    return images - beside, beside
 
 
 def _outputs_in(record: Path) -> dict[str, str] | None:

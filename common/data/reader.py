@@ -183,7 +183,8 @@ class LoadImaged(MapTransform):
             except FileNotFoundError as error:
                 if key == self.keys[0]:
                     raise
-                raise FileNotFoundError(f"{error} It is the {key} of {data[self.keys[0]]}.") from error
+                said = f"It is the {key} of {data[self.keys[0]]}; --{key} takes another file or folder."
+                raise FileNotFoundError(f"{error} {said}") from error
             result[key] = self._together(images) if several else images[0]
         return result
 

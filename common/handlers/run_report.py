@@ -141,7 +141,11 @@ def written(folder: Path, since: float) -> str:
     if len(names) > _NAMED:
         endings = Counter(ending_of(path) or path.suffix for path in found if path.is_file())
         first = next((path.name for path in found if ending_of(path)), names[0])
-        names = [f"{count} {ending}" for ending, count in endings.most_common()] + [n for n in names if n.endswith("/")]
+        folders = [name for name in names if name.endswith("/")]
+        names = [f"{count} {ending}" for ending, count in endings.most_common()]
+        names = [f"{len(folders)} folders", *names] if len(folders) > _NAMED else names + folders
+        if not endings:
+            return f"Wrote to {folder}: {len(folders)} folders, such as {folders[0]}."
         return f"Wrote to {folder}: {', '.join(names)} files, such as {first}."
     return f"Wrote to {folder}: {', '.join(names)}."
 

@@ -47,7 +47,8 @@ class DirectSampler(Inferer):
     def __post_init__(self, progress: bool) -> None:
         self.last_seeds: list[int] = []
         if self.num_samples < 1 or (self.num_samples > 1 and not self.latent):
-            raise ValueError(f"num_samples must be 1{' or more' * self.latent} here, got {self.num_samples}.")
+            why = "." if self.latent else ": the network draws nothing, so that all would be the same."
+            raise ValueError(f"num_samples must be 1{' or more' * self.latent} here, got {self.num_samples}{why}")
 
     def __call__(  # type: ignore[override]
         self, inputs: Tensor, network: Callable[..., Tensor], seeds: Sequence[int] | Tensor | None = None

@@ -6,8 +6,9 @@ import copy
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,8 @@ logger = logging.getLogger(__name__)
 def export(
     network: nn.Module,
     folder: str | Path,
-    formats: Sequence[str] = FORMATS,
-    sizes: Iterable[Sequence[int]] | None = None,
+    formats: str | Sequence[str] = FORMATS,
+    sizes: Sequence[int] | Sequence[Sequence[int]] | None = None,
     inputs: Mapping[str, Tensor] | None = None,
 ) -> list[Path]:
     """
@@ -37,9 +38,9 @@ def export(
     Args:
         network: the network, which is not changed; of a ``VariationalDiffusionModel``, the score network is written.
         folder: of the files, whose names begin with a hash of weights and structure.
-        formats: "onnx" (a file) and "openvino" (a folder with network.xml and network.bin).
-        sizes: sides of the images, for runtimes that need them fixed; None for one file that takes every size. The
-            number of images stays free.
+        formats: "onnx" (a file) and "openvino" (a folder with network.xml and network.bin), or one of them.
+        sizes: sides of the images, or a list of them, for runtimes that need them fixed; None for one file that takes
+            every size. The number of images stays free.
         inputs: of a call, by name, the image first; None for the network's ``example_inputs``.
 
     Returns:
@@ -51,6 +52,8 @@ def export(
         OSError: when ``folder`` cannot be written.
     """
     network = getattr(network, "score", network)
+    formats = [formats] if isinstance(formats, str) else formats
+    every: Any = [sizes] if sizes is None or (sizes and isinstance(sizes[0], int)) else sizes
     if unknown := [one for one in formats if one not in FORMATS]:
         raise ValueError(f"formats must be of {FORMATS}, got {unknown}.")
     packages.require(["onnx", *(["openvino"] if "openvino" in formats else [])], "An export", HOW)
@@ -59,7 +62,7 @@ def export(
     if inputs is None:
         raise ValueError(f"{type(network).__name__} has no example_inputs to be exported by.")
     name, made = digest(network), []
-    for size in [None] if sizes is None else sizes:
+    for size in every:
         path = onnx_path(Path(folder), name, size or ())
         if not path.is_file():
             _write_onnx(network, path, inputs, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -163,7 +164,8 @@ class RuntimeNetwork(nn.Module):
             except Exception as error:  # of as many types as there are runtimes
                 reason = str(error).strip().split("\n")[0]
                 if self.runtime != "auto":
-                    raise RuntimeError(f"runtime {runtime}: {reason}. Use --runtime torch.") from error
+                    other = "--export_dir with a folder that can be written, or " * isinstance(error, OSError)
+                    raise RuntimeError(f"runtime {runtime}: {reason}. Use {other}--runtime torch.") from error
                 logger.warning("Not run by %s: %s.", runtime, reason)
         self.chosen = min(found, key=lambda name: found[name][0])
         self._tell(found)
@@ -192,7 +194,8 @@ class RuntimeNetwork(nn.Module):
             if machine not in tried:
                 output, tried[machine] = try_out(arrays, path=path, **self._options(runtime))
                 _check(torch.from_numpy(output), expected, precision)
-                write_json(known, tried, 1)
+                with contextlib.suppress(OSError):  # a file that lies in a read-only folder is tried in every run
+                    write_json(known, tried, 1)
             seconds = tried[machine]
         return seconds, _check(self._compute(runtime, inputs), expected, precision)
 

@@ -190,6 +190,14 @@ def test_the_command_line_refuses_what_no_config_knows(as_command_line, overlay)
     assert type(sys.excepthook).__name__ == "LastLine"  # that of the bundle's own code
 
 
+def test_an_argument_that_an_overlay_has_replaced_is_named(as_command_line, caplog):
+    files = [str(INFERENCE), str(INFERENCE.with_name("generate.json"))]
+    given = {"mask": "mine.nii.gz", "dataset_dir": "masks", "count": 2, "inferer#progress": False, "debug": True}
+    create_workflow(config_file=files, logging_file=False, **given)
+    told = [record.getMessage() for record in caplog.records if "has no effect" in record.getMessage()]
+    assert told == [f"--{name} has no effect: nothing that runs here reads it." for name in ("mask", "dataset_dir")]
+
+
 def test_a_folder_of_digits_is_a_folder(as_command_line):
     run = create_workflow(config_file=str(INFERENCE), logging_file=False, output_dir=20240501, debug=False)
     assert run.parser.get_parsed_content("output_dir") == "20240501"

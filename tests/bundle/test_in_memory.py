@@ -152,6 +152,16 @@ def test_what_cannot_be_meant_is_said(settings, tmp_path):
         drawing.generate(count=1, num_inference_step=3)
     with pytest.raises(KeyError, match="no setting 'sed'; is it 'seed'"):
         open_bundle(BUNDLE, sed=3)
+    with pytest.raises(ValueError, match="weights and network_def#precision: open_bundle takes that"):
+        drawing.generate(count=1, **{"weights": "other.pt", "network_def#precision": "bf16"})
+    for wrong in ("mask.nii.gz", nib.Nifti1Image(VOLUME, np.eye(4)), 3):
+        with pytest.raises(TypeError, match=r"image: an array or tensor was expected, got .*LoadImage reads"):
+            restoring.generate(wrong, hole=grey()[None])
+    for cases in ({"image": grey()[None]}, [grey()[None]]):
+        with pytest.raises(TypeError, match="cases: a list of dictionaries of image and hole was expected"):
+            restoring.run(cases)
+    with pytest.raises(FileNotFoundError, match=r"No weights at .*none\.pt"):
+        open_bundle(BUNDLE, run_dir=tmp_path / "none.pt")
     with pytest.raises(FileNotFoundError, match=r"No weights at .*none\.pt"):
         open_bundle(BUNDLE, weights=str(tmp_path / "none.pt"))
     with pytest.raises(FileNotFoundError, match=r"is no bundle: it has no configs/inference\.json"):

@@ -57,7 +57,7 @@ BAD_HOLES = {
     "empty": (grey() * 0, "a.png: the hole is empty"),
     "everything": (grey() * 0 + 255, "a.png: the hole covers the whole image"),
     "another size": (grey((30, 43)), "a.png: a hole of the size of .*, 44 x 30 x 1, was expected, got 43 x 30 x 1"),
-    "missing": (None, r"holes.a.png: no such file.*It is the hole of .*a\.png"),
+    "missing": (None, r"holes.a.png: no such file.*It is the hole of .*a\.png; --hole takes another"),
 }
 
 

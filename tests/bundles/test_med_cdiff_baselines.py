@@ -115,6 +115,13 @@ def test_missing_weights_say_what_makes_them(method, tmp_path):
         run.run()
 
 
+@pytest.mark.parametrize("method", ["regression", "pix2pix", "srgan", "up_gan"])
+def test_several_samples_of_a_method_that_draws_none_are_refused(method):
+    run = restoration(PLACES[method], f"{method}.json", direct=True, tiny=method not in TINY_OF, num_samples=3)
+    with refused(ValueError, "num_samples must be 1 here, got 3: the network draws nothing"):
+        run.run()
+
+
 def test_inference_tiles_large_images_and_records_the_method(tmp_path):
     image = write_picture(tmp_path / "in" / "a.png", head_slice(40, seed=0))
     torch.manual_seed(0)

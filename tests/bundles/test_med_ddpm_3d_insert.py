@@ -46,6 +46,13 @@ def test_voxels_outside_the_margin_are_bit_equal(tmp_path, data, weights):
     assert (tmp_path / "out" / "case_inserted_preview.png").is_file()
 
 
+def test_what_comes_next_is_no_evaluation_of_the_edit(data):
+    files = [str(BUNDLE / "configs" / name) for name in ("inference.json", "insert.json")]
+    run = ConfigWorkflow(files, workflow_type="inference", logging_file=False, dataset_dir=str(data), output_dir="out")
+    run.initialize()
+    assert run.parser.get_parsed_content("next") == "look at the changed regions in the previews in out"
+
+
 def test_an_edited_mask_is_compared_with_the_one_before_it(tmp_path, data, weights):
     edited = run_edit(mask=str(data / "labels" / "case.nii.gz"), output_dir=str(tmp_path / "masks"), edits=GROW)
     given = {

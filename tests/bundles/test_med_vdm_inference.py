@@ -120,11 +120,13 @@ def test_nothing_changes_where_nothing_is_noised(weights, data, tmp_path):
 
 
 @pytest.mark.parametrize("overlay", ["reconstruct", "interpolate"])
-def test_what_is_made_of_images_is_compared_and_made_again_as_a_whole_batch(weights, data, tmp_path, overlay):
+def test_what_is_made_of_images_is_compared_and_made_again_as_a_whole_batch(weights, data, tmp_path, overlay, caplog):
+    caplog.set_level("INFO")
     own = {"dataset_dir": str(tmp_path / "in"), "num_samples": 2, "batch_size": 2}
     shutil.copytree(data / "normal", tmp_path / "in" / "normal")
     made = [tmp_path / "out", weights["conv.json"], f"{overlay}.json", "conv.json"]
     run(*made, **own)
+    assert all(said in caplog.text for said in (f"Results go to {made[0]}", f"{overlay.removesuffix('e')}ions.png"))
     whole = {path.name: path.read_bytes() for path in made[0].iterdir()}
     next(made[0].glob("normal_00_*.png")).unlink()
     (made[0] / f"{overlay.removesuffix('e')}ions.png").unlink(missing_ok=True)

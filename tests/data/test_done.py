@@ -10,7 +10,7 @@ import torch
 
 from common.data.checks import pending_cases
 from common.data.drawn import sample_cases
-from common.data.finder import find_images
+from common.data.finder import find_images, own_outputs
 from common.data.reader import LoadImaged
 from common.data.writer import SaveImaged
 from tests.bundles.restoration_runs import grey, write_picture
@@ -159,6 +159,16 @@ def test_outputs_are_no_inputs_of_the_next_run(tmp_path, caplog):
     for path in (*files, notes):
         (tmp_path / path).unlink()
     assert find_images(tmp_path) == [str(tmp_path / f"{name}_sr.png") for name in ("a_b", "a")]
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_sheets_of_reconstructions_are_no_images_beside_records_alone(tmp_path, by_name):
+    sheets = [str(write_picture(tmp_path / f"{name}.png", grey())) for name in ("interpolations", "reconstructions")]
+    assert own_outputs(sheets, by_name) == (set(), set())
+    case = LoadImaged("image")({"image": str(write_picture(tmp_path / "in" / "a.png", grey()))})
+    SaveImaged("pred", tmp_path, "reconstructed", provenance=MADE)({**case, "pred": case["image"]})
+    made = str(tmp_path / "a_reconstructed.png")
+    assert own_outputs([made, *sheets], by_name) == ({made}, set(sheets))
 
 
 def test_files_without_a_record_of_ours_are_inputs(tmp_path):

@@ -108,6 +108,12 @@ def test_many_files_are_counted_and_old_ones_are_not_told(tmp_path):
     (tmp_path / "previews").mkdir()
     said = written(tmp_path, 0)
     assert said == f"Wrote to {tmp_path}: 9 .json, 9 .nii.gz, previews/ files, such as case_0.nii.gz."
+    for number in range(9):
+        (tmp_path / "dicom" / f"case_{number}").mkdir(parents=True)
+        (tmp_path / f"case_{number}").mkdir()
+    said = written(tmp_path, 0)
+    assert said == f"Wrote to {tmp_path}: 11 folders, 9 .json, 9 .nii.gz files, such as case_0.nii.gz."
+    assert written(tmp_path / "dicom", 0) == f"Wrote to {tmp_path / 'dicom'}: 9 folders, such as case_0/."
     assert written(tmp_path, 1e12) == "Nothing was written."
     inside = tmp_path / "study" / "a.png"
     inside.parent.mkdir()

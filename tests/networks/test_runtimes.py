@@ -106,6 +106,28 @@ def test_a_runtime_is_compared_with_pytorch_in_the_precision_that_it_computes_in
         assert network.running_precision() == own
 
 
+def test_a_folder_that_cannot_be_written_is_enough_where_the_file_lies_there(tmp_path, here, monkeypatch):
+    needs("onnxruntime")
+    network = Scaled()
+    monkeypatch.setattr(
+        type(network),
+        "example_inputs",
+        lambda self: {"x": torch.zeros(1, 3, 8, 8), "timesteps": torch.zeros(1).long()},
+        raising=False,
+    )
+    (tmp_path / "file").touch()
+    with pytest.raises(RuntimeError, match="Use --export_dir with a folder that can be written, or --runtime torch"):
+        call(RuntimeNetwork(network, "onnxruntime", tmp_path / "file"))
+
+    def full(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(runtimes, "write_json", full)
+    running = RuntimeNetwork(network, "onnxruntime", tmp_path / "exported")
+    torch.testing.assert_close(call(running), call(network))
+    assert not list((tmp_path / "exported").glob("*_tried.json"))
+
+
 def test_classes_and_variational_models_run_too(tmp_path, here):
     needs("onnxruntime")
     network, classes = random_network(num_class_embeds=3), torch.tensor([2, 0])
@@ -203,7 +225,7 @@ def test_the_hash_knows_weights_and_options(tmp_path):
     assert digest(first) != digest(same)
 
 
-def test_a_bundle_is_exported_and_runs_from_the_file_with_a_record(tmp_path, here):
+def test_a_bundle_is_exported_and_runs_from_the_file_with_a_record(tmp_path, here, capsys):
     needs("onnxruntime", "openvino")
     root = REPOSITORY / "bundles" / "med_cdiff_xray_denoise"
     torch.manual_seed(0)
@@ -213,6 +235,9 @@ def test_a_bundle_is_exported_and_runs_from_the_file_with_a_record(tmp_path, her
     restoration(bundle, "export.json", **given, sizes=[[128, 128]]).run()
     (exported,) = (tmp_path / "exported").glob("*_128x128.onnx")
     assert (exported.with_name(f"{exported.stem}_openvino") / "network.xml").is_file()
+    capsys.readouterr()
+    restoration(bundle, "export.json", **given, sizes=[128, 128], formats="onnx").run()
+    assert capsys.readouterr().out.split() == [str(exported)]  # told, though it was there
     outputs = {}
     for runtime in ("torch", "onnxruntime"):
         out = tmp_path / runtime
