@@ -48,12 +48,13 @@ def read_dataset(path: str | Path, **options: Any) -> Any:
 
 
 def has_pixels(path: str | Path) -> bool:
-    """Whether a DICOM file is an image: no report, presentation state, plan or table of contents."""
+    """Whether a DICOM file is an image, be it damaged: no report, presentation state, plan or table of contents."""
     try:
         source = read_dataset(path, stop_before_pixels=True, specific_tags=["Rows", "SOPClassUID"])
     except Exception:
         return True  # the reader says what is wrong
-    return "Rows" in source
+    kind = source.get("SOPClassUID") or source.file_meta.get("MediaStorageSOPClassUID")
+    return "Rows" in source or not kind or str(kind) in SOP_CLASSES
 
 
 def read_dicom_header(path: Path) -> ImageHeader:
@@ -235,17 +236,22 @@ def _leave_out_padding(image: ImageFile, source: Any, stored: np.ndarray) -> Non
         image.extra["padding"], image.padding = ends[0], padding
 
 
-def _check(path: Path, source: Any) -> None:
-    kind = str(source.get("SOPClassUID", ""))
-    if kind not in SOP_CLASSES:
-        names = ", ".join(SOP_CLASSES.values())
-        raise Unsuitable(f"{path}: {names} was expected, got SOP class {kind or 'none'} ({source.get('Modality')}).")
+def check_complete(path: Path, source: Any) -> None:
+    """Raises Unsuitable for an image whose header lacks what its pixels are read by; names the file."""
     missing = [name for name in _REQUIRED if source.get(name) in (None, "")]
     if missing:
         raise Unsuitable(f"{path}: a DICOM image needs {', '.join(missing)}; the file is damaged or incomplete.")
     wrong = [name for name in _REQUIRED[:-1] if not isinstance(source.get(name), int)]
     if wrong:
         raise Unsuitable(f"{path}: one whole number was expected as {wrong[0]}, got {source.get(wrong[0])!r}.")
+
+
+def _check(path: Path, source: Any) -> None:
+    kind = str(source.get("SOPClassUID", ""))
+    if kind not in SOP_CLASSES:
+        names = ", ".join(SOP_CLASSES.values())
+        raise Unsuitable(f"{path}: {names} was expected, got SOP class {kind or 'none'} ({source.get('Modality')}).")
+    check_complete(path, source)
     allocated, stored = int(source.BitsAllocated), int(source.BitsStored)
     if (
         allocated not in (8, 16, 32)
