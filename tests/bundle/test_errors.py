@@ -174,7 +174,8 @@ def test_a_gpu_that_is_not_there_is_said_in_one_line(device):
         ("num_inference_steps", "ten", "a whole number"),
         ("num_samples", True, "a value"),
         ("guidance_scale", "1,1", "a number"),
-        ("spatial_size", "128x128", "numbers"),
+        ("spatial_size", "128x128", "a list of numbers"),
+        ("spatial_size", 128, "a list of numbers"),
         ("optional_labels", "tumour", "a list of texts"),
         ("labels", "head", "names with their values"),
         ("network_def#use_checkpointing", "yes", "True or False"),
@@ -189,6 +190,7 @@ def test_a_value_of_another_kind_is_refused(name, value, expected):
 
 def test_values_of_their_kind_are_taken():
     check_values({"overwrite": False, "seed": -1, "guidance_scale": 2, "spatial_size": (64, 64), "spacing": 3})
+    check_values({"size": 96, "sizes": 128})
     check_values({"sizes": [[64, 64]], "optional_labels": [], "labels": {"a": 1}, "unknown": "x", "split": "group"})
 
 
