@@ -16,6 +16,17 @@ from typing import Any, NamedTuple
 _NO_CONFIGS = ("metadata.json", "study.json")
 _LONGEST = 60  # characters of a default
 _OF_ITS_CLASS = "that of its class"
+_TEXTS = ("text", "file", "folder", "column")
+_EXPECTED = {
+    "true or false": "True or False",
+    "whole number": "a whole number",
+    "number": "a number",
+    "numbers": 'a list of numbers, such as "[64, 64]",',
+    "number or numbers": "a number, or a list of them,",
+    "texts": "a list of texts, such as \"['a', 'b']\",",
+    "labels": "names with their values, such as \"{'a': 1}\",",
+    "options": "names with their values, such as \"{'a': 1}\",",
+}
 
 
 class Argument(NamedTuple):
@@ -31,6 +42,58 @@ class Argument(NamedTuple):
 def glossary() -> dict[str, Any]:
     """What ``arguments.json`` says of commands, configs and arguments."""
     return json.loads(Path(__file__).with_name("arguments.json").read_text(encoding="utf-8"))
+
+
+def kinds_of(name: str) -> set[str]:
+    """What kinds of values an argument takes, by the first words of ``arguments.json``; none where nothing is said."""
+    said = glossary()["arguments"].get(name) or glossary()["nested"].get(name.replace("::", "#"))
+    return {one[0] for one in (said.values() if isinstance(said, Mapping) else [said] if said else [])}
+
+
+def unlike(name: str, value: Any) -> str:
+    """
+    What was expected instead of a value of another kind, such as "a whole number"; "" where it fits.
+
+    None, expressions and definitions of components fit everywhere, as does any value where nothing is said or checked.
+
+    Example:
+        >>> unlike("seed", 1.5), unlike("overwrite", "false"), unlike("seed", "$int(3)"), unlike("seed", 3)
+        ('a whole number', 'True or False', '', '')
+    """
+    kinds = sorted(kinds_of(name))
+    free = value is None or (isinstance(value, str) and value[:1] in tuple("$@%"))
+    free = free or (isinstance(value, Mapping) and "_target_" in value)
+    if free or any(_fits(kind, value) for kind in kinds):
+        return ""
+    return " or ".join(_EXPECTED[kind] for kind in kinds)
+
+
+def _fits(kind: str, value: Any) -> bool:
+    whole, truth = isinstance(value, int), isinstance(value, bool)
+    checks = {
+        "true or false": truth,
+        "whole number": whole and not truth,
+        "number": isinstance(value, (int, float)) and not truth,
+        "numbers": isinstance(value, (list, tuple)) and _are_numbers(value),
+        "number or numbers": _are_numbers(value),
+        "texts": isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value),
+        "labels": isinstance(value, Mapping),
+        "options": isinstance(value, Mapping),
+    }
+    return checks.get(kind, True)
+
+
+def _are_numbers(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_are_numbers, value))
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def as_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Of arguments that are texts, files or folders, those that the command line has taken for numbers, as texts."""
+    numbers = {n: v for n, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    texts = {n: n.endswith("_dir") or (kinds_of(n) and kinds_of(n) <= set(_TEXTS)) for n in numbers}
+    return {name: str(value) for name, value in numbers.items() if texts[name] and name != "device"}
 
 
 def bundles(folder: str | Path = ".") -> list[Path]:

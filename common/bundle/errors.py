@@ -18,7 +18,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..utils import message_of, root_cause
-from .arguments import glossary
+from .arguments import as_texts, kinds_of, unlike
 from .record import recall
 
 _COMMAND_LINE = "monai.bundle.__main__"
@@ -40,8 +40,7 @@ def command_line() -> None:
 
     Every config calls it in "initialize". It refuses arguments that no config knows, and from then on an error is
     printed as its message alone (``LastLine``). What the record of a run's weights says is taken over (``recall``), in
-    Python too. Texts that the command line takes for numbers, such as
-    ``--output_dir 20240501``, become texts again for keys that end in "_dir".
+    Python too. Texts that the command line takes for numbers, such as ``--output_dir 20240501``, become texts again.
 
     Raises:
         ValueError: for an argument that no config file defines and nothing refers to; names the nearest known one.
@@ -65,7 +64,8 @@ def command_line() -> None:
         arguments = [name for name in made["_args"] if name not in settings]
         defined = ConfigParser.load_config_files(made["config_file"])
         check_arguments(arguments, defined, workflow.parser.get())
-        check_values({name: made["_args"][name] for name in arguments})
+        items = [name for name in arguments if isinstance(defined.get(name), Mapping) and "_target_" in defined[name]]
+        check_values({name: made["_args"][name] for name in arguments if name not in items})
         run_by = (workflow.init_id, workflow.run_id, workflow.final_id)
         for name in without_effect(arguments, workflow.parser.get(), run_by):
             logger.warning(f"--{name} has no effect: nothing that runs here reads it.")
@@ -75,9 +75,8 @@ def command_line() -> None:
         _arguments.clear()
         _arguments.update({name: made["_args"][name] for name in arguments})
         given += arguments
-    folders = {name: value for name, value in workflow.parser.get().items() if name.endswith("_dir")}
-    if numbers := {name: str(value) for name, value in folders.items() if isinstance(value, int)}:
-        workflow.parser.update(numbers)
+    if texts := as_texts(workflow.parser.get()):
+        workflow.parser.update(texts)
         workflow.parser.parse(reset=True)
     recall(workflow.parser, given)
 
@@ -160,7 +159,8 @@ def without_effect(given: Collection[str], config: Mapping[str, Any], run_by: Co
 
 def check_values(given: Mapping[str, Any]) -> None:
     """
-    Refuse a GPU that is not there, and an argument whose value was left out, which MONAI takes for True.
+    Refuse a GPU that is not there, an argument whose value was left out, which MONAI takes for True, and values of
+    another kind: the text "false" would count as true.
 
     Args:
         given: name on the command line -> value.
@@ -176,10 +176,11 @@ def check_values(given: Mapping[str, Any]) -> None:
     if _GPU.fullmatch(str(given.get("device"))) and not torch.cuda.is_available():
         raise ValueError("--device: cpu, or no such argument, was expected: PyTorch finds no GPU. Nothing was done.")
     for name, value in given.items():
-        said = glossary()["arguments"].get(name)
-        kinds = {one[0] for one in (said.values() if isinstance(said, Mapping) else [said] if said else [])}
+        kinds = kinds_of(name)
         if value is True and kinds and "true or false" not in kinds:
             raise ValueError(f"--{name}: a value was expected after it ({' or '.join(kinds)}). Nothing was done.")
+        if expected := unlike(name, value):
+            raise ValueError(f"--{name}: {expected} was expected, got {value!r}. Nothing was done.")
 
 
 class LastLine:

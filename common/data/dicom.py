@@ -28,6 +28,7 @@ _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentat
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 logger = logging.getLogger(__name__)
+_NO_MARK = 'no "DICM" after 128 bytes, as in DICOM, and no name that ends in .png, .jpg, .jpeg, .nii or .nii.gz'
 _DECODERS = "python-gdcm (Apache-2.0) or pylibjpeg pylibjpeg-libjpeg (GPL-3.0)"
 
 
@@ -38,17 +39,22 @@ def import_pydicom() -> Any:
 
 def read_dataset(path: str | Path, **options: Any) -> Any:
     """``pydicom.dcmread``, which by itself asks for as much memory as a damaged length says, beyond the file's end."""
+    pydicom = import_pydicom()
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, noted():
-        return import_pydicom().dcmread(content, **options)
+        try:
+            return pydicom.dcmread(content, **options)
+        except pydicom.errors.InvalidDicomError as error:
+            raise ValueError(_NO_MARK) from error
 
 
 def has_pixels(path: str | Path) -> bool:
-    """Whether a DICOM file is an image: no report, presentation state, plan or table of contents."""
+    """Whether a DICOM file is an image, be it damaged: no report, presentation state, plan or table of contents."""
     try:
         source = read_dataset(path, stop_before_pixels=True, specific_tags=["Rows", "SOPClassUID"])
     except Exception:
         return True  # the reader says what is wrong
-    return "Rows" in source
+    kind = source.get("SOPClassUID") or source.file_meta.get("MediaStorageSOPClassUID")
+    return "Rows" in source or not kind or str(kind) in SOP_CLASSES
 
 
 def read_dicom_header(path: Path) -> ImageHeader:
@@ -62,7 +68,7 @@ def read_dicom_header(path: Path) -> ImageHeader:
     source = read_dataset(path, stop_before_pixels=True)
     _check(path, source)
     shape = (int(source.Columns), int(source.Rows), 1)
-    return ImageHeader(path, "dicom", shape, AS_SHOWN, int(source.get("SamplesPerPixel", 1)))
+    return ImageHeader(path, "dicom", shape, AS_SHOWN, _whole(path, source, "SamplesPerPixel", 1))
 
 
 def read_dicom(path: Path) -> ImageFile:
@@ -188,6 +194,27 @@ def _number(path: Path, source: Any, name: str, without: float) -> float:
     return value
 
 
+def _whole(path: str | Path, source: Any, name: str, without: int) -> int:
+    """A whole number of the header; ``without`` where it is missing or empty."""
+    value = source.get(name)
+    if value is None or value == "":
+        return without
+    if not isinstance(value, int):
+        raise Unsuitable(f"{path}: one whole number was expected as {name}, got {value!r}.")
+    return int(value)
+
+
+def padding_of(path: str | Path, source: Any) -> tuple[int, int] | None:
+    """The first and the last stored value of pixels in which nothing was measured; None where there are none."""
+    if source.get("PixelPaddingValue") in (None, ""):
+        return None
+    first = _whole(path, source, "PixelPaddingValue", 0)
+    last = _whole(path, source, "PixelPaddingRangeLimit", first)
+    span = 2 ** int(source.BitsAllocated)
+    below = span // 2 * int(source.PixelRepresentation)
+    return (first + below) % span - below, (last + below) % span - below  # some write -1 for 65535
+
+
 def _note_unused_bits(path: Path, source: Any) -> None:
     """Say that bits above those in use are set, which are left out: an overlay of old scanners, or a wrong header."""
     bits, allocated = int(source.BitsStored), int(source.BitsAllocated)
@@ -200,16 +227,23 @@ def _note_unused_bits(path: Path, source: Any) -> None:
 
 def _leave_out_padding(image: ImageFile, source: Any, stored: np.ndarray) -> None:
     """Give pixels in which nothing was measured the smallest measured value, and note where they are."""
-    if "PixelPaddingValue" not in source or stored.ndim != 2:
+    ends = padding_of(image.path, source) if stored.ndim == 2 else None
+    if ends is None:
         return
-    span = 2 ** int(source.BitsAllocated)
-    ends = [int(source.get(name, source.PixelPaddingValue)) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    signed = int(source.PixelRepresentation)
-    ends = [(end + span // 2 * signed) % span - span // 2 * signed for end in ends]  # some write -1 for 65535
     padding = ((stored >= min(ends)) & (stored <= max(ends))).T[..., None]
     if padding.any() and not padding.all():
         image.values[0][padding] = image.values[0][~padding].min()
         image.extra["padding"], image.padding = ends[0], padding
+
+
+def check_complete(path: Path, source: Any) -> None:
+    """Raises Unsuitable for an image whose header lacks what its pixels are read by; names the file."""
+    missing = [name for name in _REQUIRED if source.get(name) in (None, "")]
+    if missing:
+        raise Unsuitable(f"{path}: a DICOM image needs {', '.join(missing)}; the file is damaged or incomplete.")
+    wrong = [name for name in _REQUIRED[:-1] if not isinstance(source.get(name), int)]
+    if wrong:
+        raise Unsuitable(f"{path}: one whole number was expected as {wrong[0]}, got {source.get(wrong[0])!r}.")
 
 
 def _check(path: Path, source: Any) -> None:
@@ -217,28 +251,23 @@ def _check(path: Path, source: Any) -> None:
     if kind not in SOP_CLASSES:
         names = ", ".join(SOP_CLASSES.values())
         raise Unsuitable(f"{path}: {names} was expected, got SOP class {kind or 'none'} ({source.get('Modality')}).")
-    missing = [name for name in _REQUIRED if source.get(name) in (None, "")]
-    if missing:
-        raise Unsuitable(f"{path}: a DICOM image needs {', '.join(missing)}; the file is damaged or incomplete.")
-    wrong = [name for name in _REQUIRED[:-1] if not isinstance(source.get(name), int)]
-    if wrong:
-        raise Unsuitable(f"{path}: one whole number was expected as {wrong[0]}, got {source.get(wrong[0])!r}.")
+    check_complete(path, source)
     allocated, stored = int(source.BitsAllocated), int(source.BitsStored)
     if (
         allocated not in (8, 16, 32)
         or not 1 <= stored <= allocated
-        or int(source.get("HighBit", stored - 1)) + 1 != stored
+        or _whole(path, source, "HighBit", stored - 1) + 1 != stored
     ):
         found = f"{allocated}, {stored} and {source.get('HighBit')}"
         expected = "8, 16 or 32 bits of which the lowest are used were expected"
         raise Unsuitable(f"{path}: {expected}, got BitsAllocated, BitsStored and HighBit {found}.")
-    if int(source.get("NumberOfFrames") or 1) != 1:
+    if _whole(path, source, "NumberOfFrames", 1) != 1:
         raise Unsuitable(f"{path}: one frame was expected, got {source.NumberOfFrames}; export them one by one.")
     if source.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2", "RGB", *_YBR):
         found = source.PhotometricInterpretation
         raise Unsuitable(f"{path}: MONOCHROME1, MONOCHROME2, RGB or YBR was expected, got {found}.")
     samples = 1 if source.PhotometricInterpretation.startswith("MONO") else 3
-    if int(source.get("SamplesPerPixel", 1)) != samples:
+    if _whole(path, source, "SamplesPerPixel", 1) != samples:
         found = f"{source.get('SamplesPerPixel')} with {source.PhotometricInterpretation}"
         raise Unsuitable(f"{path}: {samples} for SamplesPerPixel was expected, got {found}.")
     if "ModalityLUTSequence" in source:

@@ -63,9 +63,9 @@ def safe_values(source: Any) -> dict[str, Any]:
 
     Returns:
         Keyword to value, of those that are there: numbers, and codes among the standard's defined terms. A text that
-        is none of them, which could be a name, is left out.
+        is none of them, which could be a name, is left out, as are more or fewer numbers than the standard wants.
     """
-    taken = {name: source.get(name) for name in _NUMBERS if name in source and _is_numbers(source.get(name))}
+    taken = {name: source.get(name) for name in _NUMBERS if name in source and _is_numbers(name, source.get(name))}
     for name, terms in _TERMS.items():
         if name in source:
             values = [str(value) for value in _listed(source.get(name))]
@@ -77,9 +77,14 @@ def safe_values(source: Any) -> dict[str, Any]:
     return taken
 
 
-def _is_numbers(value: Any) -> bool:
+def _is_numbers(name: str, value: Any) -> bool:
+    from pydicom.datadict import dictionary_VM
+
+    values, wanted = _listed(value), dictionary_VM(name)
+    if not values or (wanted.isdigit() and len(values) != int(wanted)):
+        return False
     try:
-        return all(math.isfinite(float(one)) for one in _listed(value))
+        return all(math.isfinite(float(one)) for one in values)
     except (TypeError, ValueError):
         return False
 

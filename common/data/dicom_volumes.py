@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 from ..utils.files import written_whole
 from ..utils.images import MAX_VOXELS
 from ..utils.packages import import_optional
-from .dicom import decoded, has_pixels, import_pydicom, is_dicom, read_dataset
+from .dicom import check_complete, decoded, has_pixels, import_pydicom, is_dicom, read_dataset
 from .dicom_terms import body_part
 from .dicom_writer import write_instance
 from .image_file import ImageFile, Unsuitable, integer_limits, sides
@@ -33,7 +33,10 @@ def _highdicom() -> Any:
 
 def is_segmentation(path: str | Path) -> bool:
     """Whether a DICOM file is a segmentation."""
-    source = read_dataset(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    try:
+        source = read_dataset(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    except Exception:
+        return False  # the reader says what is wrong
     return str(source.get("SOPClassUID")) in SEGMENTATIONS
 
 
@@ -96,7 +99,9 @@ def read_series(folder: Path) -> ImageFile:
         Unsuitable: for several series, colour, MONOCHROME1, or slices that make no volume.
     """
     highdicom = _highdicom()
-    files = {path: read_dataset(path) for path in slices_of(folder)}
+    files = _of_each(slices_of(folder), read_dataset)
+    for path, one in files.items():
+        check_complete(path, one)
     series = sorted({str(one.get("SeriesInstanceUID")) for one in files.values()})
     if len(series) > 1:
         raise Unsuitable(f"{folder}: one series was expected, got {len(series)}: {', '.join(series[:3])}.")
@@ -110,11 +115,23 @@ def read_series(folder: Path) -> ImageFile:
     voxels = sum(int(one.get("Rows", 0)) * int(one.get("Columns", 0)) for one in files.values())
     if voxels > MAX_VOXELS:
         raise Unsuitable(f"{folder}: at most {MAX_VOXELS:,} voxels were expected, the headers say {voxels:,}.")
-    for path, one in files.items():
-        decoded(path, one)
+    _of_each(files, lambda path: decoded(path, files[path]))
     plain = {"apply_presentation_lut": False, "apply_real_world_transform": False}
     volume = _as_volume(folder, lambda: highdicom.get_volume_from_series(list(files.values()), **plain))
     return _image(folder, volume.array, volume.affine)
+
+
+def _of_each(paths: Iterable[Path], read: Callable[[Path], Any]) -> dict[Path, Any]:
+    """What is read of each file of a folder; an error says of which."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = read(path)
+        except (ImportError, Unsuitable, PermissionError, MemoryError):
+            raise
+        except Exception as error:
+            raise ValueError(f"{path.name}: {error}") from error
+    return found
 
 
 def is_whole(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .dicom import SOP_CLASSES, import_pydicom, read_dataset
+from .dicom import SOP_CLASSES, import_pydicom, padding_of, read_dataset
 from .dicom_terms import REGIONS, VIEWS, image_type, safe_values
 from .notices import noted
 
@@ -72,6 +72,9 @@ def write_instance(
     )  # the pixels of DX have no other slope than 1
     for name, value in safe_values(source).items():
         setattr(new, name, value)
+    for name, value in zip(("PixelPaddingValue", "PixelPaddingRangeLimit"), padding_of(path, source) or ()):
+        if name in new:
+            setattr(new, name, value)
     _add_identity(pydicom, new, source, record)
     _add_origin(pydicom, new, source, record, description, made)
     _add_pixels(new, source, pixels, rescale)

@@ -41,10 +41,16 @@ def read_raster_header(path: Path) -> ImageHeader:
 
 def _check_depth(path: Path) -> None:
     """Raises Unsuitable for a PNG of 16 bits in colour or with transparency, of which Pillow reads 8."""
-    with path.open("rb") as file:
-        start = file.read(26)  # the last two: bits of a channel, kind of colour
-    if start.startswith(_PNG) and start[24] == 16 and start[25] != _PNG_GREY:
+    bits, colour = _png_depth(path)
+    if bits == 16 and colour != _PNG_GREY:
         raise Unsuitable(f"{path}: 16 bits were expected in grey alone, got colour or transparency with 16 bits.")
+
+
+def _png_depth(path: Path) -> tuple[int, int]:
+    """Bits of a channel and kind of colour of a PNG file; 8 and grey for others."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    return (start[24], start[25]) if start.startswith(_PNG) else (8, _PNG_GREY)
 
 
 def _may_be_turned(path: Path) -> bool:
@@ -67,6 +73,8 @@ def read_raster(path: Path) -> ImageFile:
     with Image.open(path, formats=DECODERS) as file:
         file.load()
         picture = ImageOps.exif_transpose(file)
+    if picture.mode == "L" and "transparency" in picture.info:  # Pillow stretches 2 and 4 bits to 8, this value not
+        picture.info["transparency"] *= 255 // (2 ** _png_depth(path)[0] - 1)
     if picture.mode.startswith("I") and "transparency" in picture.info:  # Pillow would convert to 8 bits
         if bool((np.asarray(picture) == picture.info["transparency"]).any()):
             raise Unsuitable(f"{path}: an opaque picture was expected, got transparent pixels.")

@@ -88,15 +88,17 @@ def read_table(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, s
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin theirs with a mark
             table = csv.DictReader(file, skipinitialspace=True)
-            table.fieldnames = [name.strip() for name in table.fieldnames or []]
-            return list(table.fieldnames), [(table.line_num, row) for row in table]
+            found = table.fieldnames = [name.strip() for name in table.fieldnames or []]
+            if twice := sorted({name for name in found if name and found.count(name) > 1}):
+                raise ValueError(f"{path}: one column each was expected, {twice} stand there more than once.")
+            return found, [(table.line_num, {k: v.strip() if k and v else v for k, v in row.items()}) for row in table]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: a table of commas in UTF-8 was expected ({error}).") from error
 
 
 def read_csv(path: str | Path, columns: Sequence[str] = (), of: str = "a table") -> list[dict[str, str]]:
     """
-    The rows of a table in UTF-8, as spreadsheets write it too; spaces after commas do not count.
+    The rows of a table in UTF-8, as spreadsheets write it too; spaces beside commas do not count.
 
     Args:
         path: of the file.
@@ -104,7 +106,8 @@ def read_csv(path: str | Path, columns: Sequence[str] = (), of: str = "a table")
         of: what the table should be, for the message.
 
     Raises:
-        ValueError: for a missing column, a row that ends before one, or a file that is no such table; names it.
+        ValueError: for a column that is missing or there twice, a row that ends before one, or a file that is no such
+            table; names it.
     """
     found, rows = read_table(path)
     absent = [name for name in columns if name not in found]

@@ -16,7 +16,7 @@ from monai.transforms import Compose, Lambdad
 from common.bundle.errors import LastLine, check_arguments, check_values, command_line, shortened
 from common.utils import message_of, root_cause
 from tests.bundles.ways import start
-from tests.fixtures import BUNDLE
+from tests.fixtures import BUNDLE, REPOSITORY
 
 INFERENCE = BUNDLE / "configs" / "inference.json"
 
@@ -165,6 +165,35 @@ def test_a_gpu_that_is_not_there_is_said_in_one_line(device):
         check_values({"device": fine})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("overwrite", "false", "True or False"),
+        ("skip_bad", "no", "True or False"),
+        ("seed", 1.5, "a whole number"),
+        ("num_inference_steps", "ten", "a whole number"),
+        ("num_samples", True, "a value"),
+        ("guidance_scale", "1,1", "a number"),
+        ("spatial_size", "128x128", "a list of numbers"),
+        ("spatial_size", 128, "a list of numbers"),
+        ("optional_labels", "tumour", "a list of texts"),
+        ("labels", "head", "names with their values"),
+        ("network_def#use_checkpointing", "yes", "True or False"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(name, value, expected):
+    with pytest.raises(ValueError, match=rf"^--{name}: {expected}.* was expected.*\. Nothing was done\."):
+        check_values({name: value})
+    for fine in (None, "$None", "@other", {"_target_": "a.B"}):
+        check_values({name: fine})
+
+
+def test_values_of_their_kind_are_taken():
+    check_values({"overwrite": False, "seed": -1, "guidance_scale": 2, "spatial_size": (64, 64), "spacing": 3})
+    check_values({"size": 96, "sizes": 128})
+    check_values({"sizes": [[64, 64]], "optional_labels": [], "labels": {"a": 1}, "unknown": "x", "split": "group"})
+
+
 def test_python_is_told_nothing(tmp_path):
     before = sys.excepthook
     create_workflow(config_file=str(INFERENCE), logging_file=False, output_dir=str(tmp_path), my_own=1)
@@ -201,6 +230,15 @@ def test_an_argument_that_an_overlay_has_replaced_is_named(as_command_line, capl
 def test_a_folder_of_digits_is_a_folder(as_command_line):
     run = create_workflow(config_file=str(INFERENCE), logging_file=False, output_dir=20240501, debug=False)
     assert run.parser.get_parsed_content("output_dir") == "20240501"
+    path = str(REPOSITORY / "bundles" / "med_cdiff_mri_superres" / "configs" / "inference.json")
+    run = create_workflow(config_file=path, logging_file=False, output_postfix=2024, debug=False)
+    assert run.parser.get_parsed_content("output_postfix") == "2024"
+
+
+def test_a_word_that_means_false_is_not_taken_for_true(as_command_line):
+    with pytest.raises(RuntimeError) as caught:
+        create_workflow(config_file=str(INFERENCE), logging_file=False, overwrite="false")
+    assert message_of(caught.value) == "--overwrite: True or False was expected, got 'false'. Nothing was done."
 
 
 def run_bundle(folder, *arguments):

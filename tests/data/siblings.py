@@ -43,14 +43,16 @@ def picture(path, image, **options):
     return path
 
 
-def png(path, array, kind=0, before=(), after=(), lines=None):
-    """A PNG file of these stored values (or interlaced lines of them), with chunks before and after them."""
+def png(path, array, kind=0, before=(), after=(), lines=None, bits=None):
+    """A PNG file of these stored values (several of so few bits in a byte, or interlaced), with chunks around them."""
 
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     rows, columns = array.shape[:2]
-    about = struct.pack(">IIBBBBB", columns, rows, 8 * array.dtype.itemsize, kind, 0, 0, int(lines is not None))
+    stored = 8 * array.dtype.itemsize
+    columns, bits = columns * stored // (bits or stored), bits or stored
+    about = struct.pack(">IIBBBBB", columns, rows, bits, kind, 0, 0, int(lines is not None))
     lines = lines or b"".join(b"\0" + row.astype(array.dtype.newbyteorder(">")).tobytes() for row in array)
     chunks = [(b"IHDR", about), *before, (b"IDAT", zlib.compress(lines)), *after, (b"IEND", b"")]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks))
@@ -113,6 +115,14 @@ def edited(path, old, new):
     assert old in content
     path.write_bytes(content.replace(old, new))
     return path
+
+
+def padded(path, content):
+    """A DICOM file with these bytes as its PixelPaddingValue, or none, as anonymisers leave it."""
+    start = b"\x20\x01US"
+    return edited(
+        dicom(path, PixelPaddingValue=0x1234), start + b"\2\0\x34\x12", start + bytes([len(content), 0]) + content
+    )
 
 
 def renamed(path, name):

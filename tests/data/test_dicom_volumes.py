@@ -126,6 +126,16 @@ def test_a_series_that_shows_dark_as_bright_is_refused(tmp_path):
         read_image(tmp_path / "s")
 
 
+@pytest.mark.parametrize("left", [140, 300, 600, -400, -5])
+def test_a_slice_that_is_cut_off_is_named_and_ends_no_search(tmp_path, left):
+    write_series(tmp_path / "case", lopsided_mask().astype(np.int16), np.eye(4), RECORD, "made up")
+    cut = tmp_path / "case" / "0011.dcm"  # the last: the others are a volume without it
+    cut.write_bytes(cut.read_bytes()[:left])
+    assert find_images(tmp_path, recursive=True, series=True) == [str(tmp_path / "case")]
+    with pytest.raises(ValueError, match=rf"^{tmp_path / 'case'}.*0011\.dcm: "):
+        read_image(tmp_path / "case")
+
+
 @pytest.mark.parametrize("turn", [np.diag([1, 1, 1]), np.diag([1, 1, -1]), np.diag([-1, -1, 1])[:, [2, 0, 1]]])
 def test_a_written_series_loads_back_with_its_voxels_and_its_exact_affine(tmp_path, turn):
     values = np.random.default_rng(0).integers(-300, 1000, SHAPE).astype(np.int16)

@@ -126,6 +126,8 @@ def test_a_name_that_is_not_utf8_stands_in_the_tables(tmp_path):
 TABLES = {
     "mark of a spreadsheet": (b"\xef\xbb\xbfpath,class,patient\nn/a.png,n,1\n", None),
     "spaces after commas": (b"path, class, patient\nn/a.png, n, 1\n", None),
+    "spaces before commas and at the end": (b"path ,class ,patient\nn/a.png ,n ,1 \n", None),
+    "a column twice": (b"path,class,class,patient\nn/a.png,n,m,1\n", r"\['class'\] stand there more than once"),
     "semicolons": (b"path;class;patient\nn/a.png;n;1\n", "has no column .*, which end in commas"),
     "empty table": (b"", "has no column"),
     "Latin-1": ("path,class,patient\nn/a.png,n,M\xfcller\n".encode("latin1"), "commas in UTF-8 was expected"),

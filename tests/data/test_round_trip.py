@@ -117,6 +117,37 @@ def test_padding_sets_no_range_and_comes_back(tmp_path, dtype, value):
     np.testing.assert_array_equal(pydicom.dcmread(tmp_path / "out" / "a_x.dcm").pixel_array, array)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"PixelSpacing": None},
+        {"PixelSpacing": [0.8]},
+        {"ImagePositionPatient": None},
+        {"ImageOrientationPatient": [1, 0, 0]},
+        {"ImagerPixelSpacing": None},
+    ],
+    ids=str,
+)
+def test_numbers_that_are_missing_or_too_few_are_left_out_of_finer_pixels(tmp_path, odd):
+    place = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 0]}
+    image = read_image(write_dicom(tmp_path / "a.dcm", grey(dtype=np.uint16, high=4095), MR, **{**place, **odd}))
+    write_image(tmp_path / "fine.dcm", np.kron(image.values[0], np.ones((2, 2, 1))), image, image.affine, {"run": "r"})
+    back = pydicom.dcmread(tmp_path / "fine.dcm")
+    assert not odd.keys() & set(back.dir())
+    np.testing.assert_array_equal(back.pixel_array[::2, ::2].T, image.values[0, ..., 0])
+
+
+def test_a_padding_value_of_the_other_sign_comes_back_as_it_was_meant(tmp_path):
+    array = grey((32, 40), np.uint16, 3000)
+    array[:, :4] = 65535
+    source = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", array, CR, 16))
+    source.add_new(0x00280120, "SS", -1)
+    source.save_as(tmp_path / "a.dcm")
+    back = pydicom.dcmread(returned(tmp_path / "a.dcm", tmp_path))
+    assert back.PixelPaddingValue == 65535
+    np.testing.assert_array_equal(back.pixel_array, array)
+
+
 def test_no_text_of_the_source_and_no_error_of_the_standard(tmp_path):
     names = ("ImageType", "RescaleType", "BodyPartExamined", "VOILUTFunction", "PixelIntensityRelationship")
     for sop, kind in SOP_CLASSES.items():

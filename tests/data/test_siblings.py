@@ -81,6 +81,8 @@ READ = {
     "name like a pattern": (lambda t: write_picture(t / "[a]*?%s.png", grey()), grey()),
     "big-endian DICOM": (lambda t: new.big_endian_dicom(t / "a.dcm"), WIDE),
     "DICOM without PixelSpacing": (lambda t: new.changed(t / "a.dcm", PixelSpacing=None), WIDE),
+    "DICOM with an empty padding value": (lambda t: new.padded(t / "a.dcm", b""), WIDE),
+    "DICOM with an empty HighBit": (lambda t: new.changed(t / "a.dcm", HighBit=None), WIDE),
     "DICOM with several windows": (
         lambda t: new.dicom(t / "a.dcm", WindowCenter=[40, 600], WindowWidth=[400, 0]),
         WIDE,
@@ -147,6 +149,18 @@ REFUSED = {
     "16 bits, a transparent value that pixels have": (
         lambda t: new.png(t / "a.png", WIDE, before=[(b"tRNS", WIDE[:1, :1].astype(">u2").tobytes())]),
         "an opaque picture was expected",
+    ),
+    "4 bits, a transparent value that pixels have": (
+        lambda t: new.png(t / "a.png", grey(), before=[(b"tRNS", b"\0\x0f")], bits=4),
+        "an opaque picture was expected",
+    ),
+    "JPEG by another ending": (
+        lambda t: new.renamed(write_picture(t / "a.jpg", grey()), "a.jfif"),
+        'no "DICM" after 128 bytes, .* and no name that ends in .png',
+    ),
+    "two padding values": (
+        lambda t: new.padded(t / "a.dcm", b"\0\0\1\0"),
+        r"one whole number was expected as PixelPaddingValue, got \[0, 1\]",
     ),
     "gigabytes behind a small volume": (
         lambda t: new.followed(t / "a.nii.gz", 400),

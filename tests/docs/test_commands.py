@@ -13,8 +13,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
+from common.bundle.arguments import unlike
 from common.bundle.errors import check_arguments
 from tests.docs.test_pages import BUNDLE_OF, BUNDLES, PAGES, text_of
 from tests.fixtures import REPOSITORY, write_dataset
@@ -114,7 +116,10 @@ def problem(options, bundle):
         check_arguments([name for name, _ in options if name not in MONAI], content, content)
     except ValueError as error:
         return str(error)
-    return None
+    values = {name: DefaultParseValue(value) for name, value in options if name not in MONAI}
+    items = {name for name, value in content.items() if isinstance(value, dict) and "_target_" in value}
+    unfit = {name: unlike(name, value) for name, value in values.items() if name not in items}
+    return next((f"--{name}: {expected}" for name, expected in unfit.items() if expected), None)
 
 
 @pytest.mark.skipif(BASH is None, reason="bash takes the commands apart")
