@@ -104,7 +104,7 @@ def finish_set(
     shown = [(volume, mask) for volumes, mask in zip(files, masks) for volume in volumes]
     _draw(Path(output_dir) / "contact_sheet.png", shown[:_SHOWN])
     manifest = _write_manifest(Path(output_dir) / MANIFEST, rows)
-    logger.info(f"Wrote {manifest}: {len(rows)} volumes with their masks")
+    logger.info(f"Wrote {manifest}: {len(rows)} volume{'s' * (len(rows) != 1)} with their masks")
     if then:
         logger.info(f"Next: {then}")
     return manifest

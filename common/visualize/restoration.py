@@ -72,7 +72,7 @@ def restoration_report(
         # the pixels are in the page now
         cases.append((case._replace(image=case.image[:0], result=case.result[:0], deviation=None), measured(case)))
     path = write_text(Path(output_dir) / "report.html", _page(cases, shown, missing, known_limits(bundle_root)))
-    logger.info(f"Report of {len(cases)} images, to open in a browser or to print: {path}")
+    logger.info(f"Report of {len(cases)} image{'s' * (len(cases) != 1)}, to open in a browser or to print: {path}")
     return path
 
 
