@@ -35,7 +35,7 @@ def native_bf16(device: torch.device) -> bool:
     Whether ``device`` multiplies bfloat16 in hardware, and faster than fp32.
 
     A CPU does with AMX, or with AVX512-BF16 unless Intel made it: there, this instruction multiplies at half the rate
-    of fp32, and a Xeon whose AMX is switched off, as in virtual machines, takes 1.8 times as long in bf16.
+    of fp32, and a Xeon whose AMX is switched off, as in virtual machines, takes 1.6 times as long in bf16.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
