@@ -24,6 +24,7 @@ from torch import Tensor
 from ..data.image_file import AS_SHOWN
 from .record import recall
 
+_OF_INFERENCE = ("checkpointloader", "network", "inferer", "preprocessing", "postprocessing", "evaluator")
 _WHEN_OPENED = ("weights", "run_dir", "network_def", "precision")  # what the network and its weights come from
 
 
@@ -76,7 +77,8 @@ def open_bundle(root: str | Path, *configs: str, **settings: Any) -> OpenedBundl
 
     Args:
         root: folder of the bundle, of the repository or unpacked from a zip.
-        configs: names of files in its ``configs``, later ones over earlier ones; "inference.json" where none is given.
+        configs: names of files in its ``configs``, later ones over earlier ones, which together make an inference
+            config; "inference.json" where none is given.
         settings: values of the config, named as on the command line, e.g. ``device="cpu"``.
 
     Returns:
@@ -84,6 +86,7 @@ def open_bundle(root: str | Path, *configs: str, **settings: Any) -> OpenedBundl
 
     Raises:
         FileNotFoundError: when there is no such config or there are no weights.
+        ValueError: for configs of training or evaluation, and for an overlay without what it is laid over.
         KeyError: for a setting that the config does not have; names the nearest that it has.
     """
     return OpenedBundle(root, configs or ("inference.json",), settings)
@@ -113,7 +116,7 @@ class OpenedBundle:
         for name in configs:
             if not (self.root / "configs" / name).is_file():
                 raise FileNotFoundError(f"{root} is no bundle: it has no configs/{name}.")
-        self._config = ConfigParser.load_config_files([str(self.root / "configs" / name) for name in configs])
+        self._config = _inference_config([self.root / "configs" / name for name in configs])
         self._settings = {**settings, "bundle_root": str(self.root)}
         with self._own_code():
             parser = self._parser({})
@@ -213,6 +216,22 @@ class OpenedBundle:
             raise cause from None
         finally:
             sys.path.remove(str(self.root))
+
+
+def _inference_config(paths: Sequence[Path]) -> dict[str, Any]:
+    """Configs laid over one another; a ValueError where they do not make one to generate with."""
+    try:
+        config: dict[str, Any] = ConfigParser.load_config_files([str(path) for path in paths])
+        lacking = [name for name in _OF_INFERENCE if name not in config]
+    except KeyError as error:  # "a#b" of an overlay, and no "a"
+        lacking = [str(error.args[0]).removeprefix("query key: ")]
+    if lacking:
+        given = " and ".join(repr(path.name) for path in paths)
+        raise ValueError(
+            f"{given}: a config to generate with was expected, it has no {lacking[0]!r}; overlays such as 'paper.json' "
+            "come after 'inference.json', configs of training and evaluation are for the command line."
+        )
+    return config
 
 
 def _take_out(compose: Compose, kind: str) -> list[Any]:

@@ -25,6 +25,7 @@ SOP_CLASSES = {
 }
 # of every image (module Image Pixel)
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
+_IDENTITY = ("PatientID", "StudyInstanceUID", "SOPInstanceUID")  # without which an archive cannot file a result
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 logger = logging.getLogger(__name__)
@@ -99,8 +100,6 @@ def read_dicom(path: Path) -> ImageFile:
     if stored.min() < low or stored.max() > high:
         raise Unsuitable(f"{path}: values of {bits} bits were expected, got {stored.min()} to {stored.max()}.")
     slope, inter = _number(path, source, "RescaleSlope", 1.0), _number(path, source, "RescaleIntercept", 0.0)
-    if slope == 0:
-        raise Unsuitable(f"{path}: a RescaleSlope other than 0 was expected.")
     if source.PhotometricInterpretation == "MONOCHROME1":
         slope, inter = -slope, inter + slope * (low + high)
     channels = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
@@ -244,6 +243,23 @@ def check_complete(path: Path, source: Any) -> None:
     wrong = [name for name in _REQUIRED[:-1] if not isinstance(source.get(name), int)]
     if wrong:
         raise Unsuitable(f"{path}: one whole number was expected as {wrong[0]}, got {source.get(wrong[0])!r}.")
+    if _number(path, source, "RescaleSlope", 1.0) == 0:
+        raise Unsuitable(f"{path}: a RescaleSlope other than 0 was expected.")
+
+
+def check_linkable(path: Path) -> None:
+    """
+    Look whether a result can be linked to the patient and the study of a DICOM image; other formats name none.
+
+    Raises:
+        Unsuitable: for an image that does not say whose it is, or what it is called itself.
+    """
+    if not is_dicom(path):
+        return
+    source = read_dataset(path, stop_before_pixels=True)
+    missing = [name for name in _IDENTITY if source.get(name) in (None, "")]
+    if missing:
+        raise Unsuitable(f"{path}: link_to_patient needs {', '.join(missing)} of the source, which has none.")
 
 
 def _check(path: Path, source: Any) -> None:

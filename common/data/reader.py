@@ -133,6 +133,7 @@ class LoadImaged(MapTransform):
         luminance: whether colour becomes its luminance, with a notice, where grey is expected; otherwise an error.
         dtype: of the result.
         segments: of DICOM segmentations, see ``read_image``.
+        link_to_patient: whether results will be, so that a DICOM image under the first key must say whose it is.
 
     Returns (when called):
         A copy of the case with ``MetaTensor`` images, whose metadata has "filename_or_obj" and "format"
@@ -158,6 +159,7 @@ class LoadImaged(MapTransform):
         luminance: bool = True,
         dtype: torch.dtype = torch.float32,
         segments: Mapping[str, int] | None = None,
+        link_to_patient: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -168,6 +170,7 @@ class LoadImaged(MapTransform):
         self.luminance = luminance
         self.dtype = dtype
         self.segments = segments
+        self.link_to_patient = link_to_patient
         self._upright = SlicesLastd("image")
         self._noted: set[str] = set()
 
@@ -176,15 +179,17 @@ class LoadImaged(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             several = isinstance(result[key], (list, tuple))
+            paths = result[key] if several else [result[key]]
             try:
-                images = [
-                    self._load(read_image(path, self.segments)) for path in (result[key] if several else [result[key]])
-                ]
+                images = [self._load(read_image(path, self.segments)) for path in paths]
             except FileNotFoundError as error:
                 if key == self.keys[0]:
                     raise
                 said = f"It is the {key} of {data[self.keys[0]]}; --{key} takes another file or folder."
                 raise FileNotFoundError(f"{error} {said}") from error
+            if self.link_to_patient and key == self.keys[0]:
+                for image in paths:
+                    dicom.check_linkable(Path(image))
             result[key] = self._together(images) if several else images[0]
         return result
 

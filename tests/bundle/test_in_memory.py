@@ -166,6 +166,9 @@ def test_what_cannot_be_meant_is_said(settings, tmp_path):
         open_bundle(BUNDLE, weights=str(tmp_path / "none.pt"))
     with pytest.raises(FileNotFoundError, match=r"is no bundle: it has no configs/inference\.json"):
         open_bundle(tmp_path)
+    for config in ("train.json", "paper.json"):
+        with pytest.raises(ValueError, match=rf"'{config}': a config to generate with was expected"):
+            open_bundle(BUNDLE, config)
 
 
 _SCRIPT = """

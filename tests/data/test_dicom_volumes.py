@@ -126,6 +126,16 @@ def test_a_series_that_shows_dark_as_bright_is_refused(tmp_path):
         read_image(tmp_path / "s")
 
 
+def test_a_series_with_a_slice_whose_values_are_all_one_is_refused(tmp_path):
+    write_series(tmp_path / "s", lopsided_mask().astype(np.int16), oblique_affine(), RECORD, "made up")
+    first = min((tmp_path / "s").iterdir())
+    image = pydicom.dcmread(first)
+    image.RescaleSlope, image.RescaleIntercept = 0, 0
+    image.save_as(first)
+    with pytest.raises(Unsuitable, match=rf"^{first}: a RescaleSlope other than 0 was expected"):
+        read_image(tmp_path / "s")
+
+
 @pytest.mark.parametrize("left", [140, 300, 600, -400, -5])
 def test_a_slice_that_is_cut_off_is_named_and_ends_no_search(tmp_path, left):
     write_series(tmp_path / "case", lopsided_mask().astype(np.int16), np.eye(4), RECORD, "made up")

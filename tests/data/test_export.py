@@ -152,6 +152,17 @@ def test_a_linked_result_is_filed_with_its_source_and_nothing_else_is_taken_over
     assert new[0x0008001C].value == "YES"
 
 
+@pytest.mark.parametrize("missing", ["PatientID", "StudyInstanceUID", "SOPInstanceUID"])
+def test_a_source_that_does_not_say_whose_it_is_cannot_be_linked_and_can_be_restored(tmp_path, missing):
+    path = write_dicom(tmp_path / "a.dcm", grey(dtype=np.uint16, high=4095), MR)
+    source = pydicom.dcmread(path)
+    delattr(source, missing)
+    pydicom.dcmwrite(path, source)
+    with pytest.raises(ValueError, match=rf"a\.dcm: link_to_patient needs {missing} of the source"):
+        LoadImaged("image", link_to_patient=True)({"image": str(path)})
+    assert LoadImaged("image")({"image": str(path)})["image"].shape[0] == 1
+
+
 def test_a_linked_result_keeps_to_the_standard(tmp_path):
     if not shutil.which("dciodvfy"):
         pytest.skip("dciodvfy (Debian package dicom3tools) is not installed")
