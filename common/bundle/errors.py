@@ -64,6 +64,7 @@ def command_line() -> None:
         arguments = [name for name in made["_args"] if name not in settings]
         defined = ConfigParser.load_config_files(made["config_file"])
         check_arguments(arguments, defined, workflow.parser.get())
+        check_configs(_given)
         items = [name for name in arguments if isinstance(defined.get(name), Mapping) and "_target_" in defined[name]]
         check_values({name: made["_args"][name] for name in arguments if name not in items})
         run_by = (workflow.init_id, workflow.run_id, workflow.final_id)
@@ -181,6 +182,19 @@ def check_values(given: Mapping[str, Any]) -> None:
             raise ValueError(f"--{name}: a value was expected after it ({' or '.join(kinds)}). Nothing was done.")
         if expected := unlike(name, value):
             raise ValueError(f"--{name}: {expected} was expected, got {value!r}. Nothing was done.")
+
+
+def check_configs(files: Collection[str]) -> None:
+    """
+    Refuse values of another kind in config files, such as a user's overlay.
+
+    Raises:
+        ValueError: names the file, the value and what was expected.
+    """
+    for file in files:
+        for name, value in ConfigParser.load_config_file(file).items():
+            if expected := unlike(name, value):
+                raise ValueError(f"{file}: {expected} was expected as {name}, got {value!r}. Nothing was done.")
 
 
 class LastLine:

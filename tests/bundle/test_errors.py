@@ -13,7 +13,8 @@ import torch
 from monai.bundle import ConfigParser, create_workflow
 from monai.transforms import Compose, Lambdad
 
-from common.bundle.errors import LastLine, check_arguments, check_values, command_line, shortened
+from common.bundle.arguments import configs
+from common.bundle.errors import LastLine, check_arguments, check_configs, check_values, command_line, shortened
 from common.utils import message_of, root_cause
 from tests.bundles.ways import start
 from tests.fixtures import BUNDLE, REPOSITORY
@@ -192,6 +193,14 @@ def test_values_of_their_kind_are_taken():
     check_values({"overwrite": False, "seed": -1, "guidance_scale": 2, "spatial_size": (64, 64), "spacing": 3})
     check_values({"size": 96, "sizes": 128})
     check_values({"sizes": [[64, 64]], "optional_labels": [], "labels": {"a": 1}, "unknown": "x", "split": "group"})
+
+
+def test_a_value_of_another_kind_in_a_config_is_refused_with_its_file(tmp_path):
+    own = tmp_path / "own.json"
+    own.write_text('{"seed": "7", "num_inference_steps": "$2 * 5"}')
+    with pytest.raises(ValueError, match=rf"^{own}: a whole number was expected as seed, got '7'\. Nothing was done"):
+        check_configs([str(INFERENCE), str(own)])
+    check_configs([str(path) for path in configs(BUNDLE)])
 
 
 def test_python_is_told_nothing(tmp_path):
