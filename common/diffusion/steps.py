@@ -43,9 +43,9 @@ def denoise(
         prediction_type: what ``predict`` returns: "epsilon", "sample" or "v_prediction".
         clip: limit x0_hat to [-1, 1] in every step.
         noise_scale: what eps_hat in x_s is multiplied by, in every step but the last to a clean image.
-        known: an image like ``x`` and where it is known, bool of a shape that broadcasts to it. There the estimate is
-            the image itself, so that every x_s is its noisy version and the last one the image; the rest is drawn to
-            fit it.
+        known: an image like ``x`` and the share of the steps, from the first on, in which each of its pixels is known,
+            of a shape that broadcasts to it. There the estimate is the image itself, so that x_s is its noisy version,
+            and the last one the image where the share is 1; the rest is drawn to fit it.
 
     Yields:
         Each step with its x_s.
@@ -54,7 +54,7 @@ def denoise(
         RuntimeError: when ``predict`` returns NaN or infinity, with the step.
 
     Source: Med-DDPM, Algorithm 2; Kingma et al. 2021 (VDM), section 3.3; Karras et al. 2022 (EDM), section 4 (scale);
-        Song et al. 2021 (score SDE), appendix I.2 (known region).
+        Song et al. 2021 (score SDE), appendix I.2 (known region); Levin & Fried 2023 (shares of the steps).
     """
     state = None
     for number, step in enumerate(steps, start=1):
@@ -66,7 +66,7 @@ def denoise(
             )
         x0_hat, eps_hat = to_x0_and_eps(prediction, x, step.alpha_bar_t, prediction_type, clip)
         if known is not None:
-            x0_hat = torch.where(known[1], known[0], x0_hat)
+            x0_hat = torch.where(known[1] > (number - 1) / len(steps), known[0], x0_hat)
             eps_hat = (x - step.alpha_bar_t**0.5 * x0_hat) / (1 - step.alpha_bar_t) ** 0.5
         x, state = step_rule(x, x0_hat, eps_hat, step, noise, state)
         if noise_scale != 1:

@@ -155,7 +155,8 @@ class DiffusionSampler(Inferer):
             class_labels: (N,) or (N, 1) integer, or None.
             seeds: one integer a case instead of those that ``seed`` and the condition give.
             known: an image to be kept outside ``hole``, (N, out_channels, *spatial) in [-1, 1]; None to draw it all.
-            hole: where it is drawn anew, (N, 1, *spatial), above 0.5 inside.
+            hole: where it is drawn anew, (N, 1, *spatial): 1 in all steps, 0 in none, and between in the last share
+                of the steps, so that what is drawn goes over into what is known.
 
         Returns:
             (N, channels of ``output``, *spatial), float32; with the metadata of ``inputs`` (and ``meta["seed"]``) if
@@ -197,7 +198,7 @@ class DiffusionSampler(Inferer):
             raise ValueError("known and hole go together: one of them is missing.")
         if known is not None and hole is not None:
             image, inside = _checked_known(known, hole, (len(plain), self.out_channels, *plain.shape[2:]))
-            kept = pad_to_multiple(image, divisor, 0.0)[0], pad_to_multiple(inside, divisor, 1.0)[0] <= 0.5
+            kept = pad_to_multiple(image, divisor, 0.0)[0], 1 - pad_to_multiple(inside, divisor, 1.0)[0]
         all_seeds = [[sample_seed(seed, index) for seed in self.last_seeds] for index in range(self.num_samples)]
         images, frames = [], []
         runs = (self._run(network, condition, class_labels, sample_seeds, kept) for sample_seeds in all_seeds)
@@ -275,4 +276,7 @@ def _checked_known(known: Tensor, hole: Tensor, shape: tuple[int, ...]) -> tuple
     found, wanted = (tuple(known.shape), tuple(hole.shape)), (shape, (shape[0], 1, *shape[2:]))
     if found != wanted:
         raise ValueError(f"known and hole of the shapes {wanted} were expected, got {found}.")
-    return convert_to_tensor(known).float(), convert_to_tensor(hole).float()
+    inside = convert_to_tensor(hole).float()
+    if not (inside.min() >= 0 and inside.max() <= 1):  # NaN fails too
+        raise ValueError(f"hole: values in [0, 1] were expected, got {inside.min():g} to {inside.max():g}.")
+    return convert_to_tensor(known).float(), inside

@@ -229,7 +229,8 @@ class ChangedRegiond(MapTransform):
     Args:
         keys: the map after the edit, (1, X, Y, Z).
         margin: mm.
-        result_key: for the region, (1, X, Y, Z), float32, 1 inside.
+        blend: mm of the margin, from its outer border inwards, in which the region rises from 0 to 1.
+        result_key: for the region, (1, X, Y, Z), float32, above 0 inside.
 
     Raises:
         ValueError: (when called) when the maps are equal, by file.
@@ -240,9 +241,12 @@ class ChangedRegiond(MapTransform):
         7
     """
 
-    def __init__(self, keys: KeysCollection, margin: float = 3.0, result_key: str = "hole") -> None:
+    def __init__(self, keys: KeysCollection, margin: float = 3.0, blend: float = 0.0, result_key: str = "hole") -> None:
         super().__init__(keys)
+        if not 0 <= blend <= margin:
+            raise ValueError(f"blend: mm between 0 and the margin of {margin:g} were expected, got {blend!r}.")
         self.margin = margin
+        self.blend = blend
         self.result_key = result_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -251,8 +255,11 @@ class ChangedRegiond(MapTransform):
         same = (convert_to_tensor(mask) == convert_to_tensor(before))[0].cpu().numpy()
         if same.all():
             raise ValueError(f"{name_of(mask)}: an edited label map was expected, and nothing of it has changed.")
-        near = ndimage.distance_transform_edt(same, voxel_sizes(_affine_of(mask))) <= self.margin
-        return {**data, self.result_key: like(torch.as_tensor(near, dtype=torch.float32)[None], mask)}
+        sides = voxel_sizes(_affine_of(mask))
+        away = ndimage.distance_transform_edt(same, sides)
+        inside = ((self.margin - away + min(sides)) / (self.blend + min(sides))).clip(max=1)
+        region = np.where(away <= self.margin, inside, 0)
+        return {**data, self.result_key: like(torch.as_tensor(region, dtype=torch.float32)[None], mask)}
 
 
 def _affine_of(image: Any) -> np.ndarray:

@@ -265,3 +265,21 @@ def test_what_is_known_stays_and_the_rest_is_drawn(rule):
     assert (seen[-1][1][~where] == 0).all()  # what the network says there
     step, x = seen[-2]  # nearly clean: the known voxels are near their image
     assert ((x - image)[where].abs() < 6 * (1 - step.alpha_bar_s) ** 0.5).all()
+
+
+def test_what_is_known_for_a_share_of_the_steps_is_drawn_in_the_others():
+    steps = NoiseSchedule("cosine", 250).steps(10, "linspace")
+    image, noise = torch.ones(1, 1, 4), torch.randn(1, 1, 4, generator=torch.Generator().manual_seed(0))
+    known = (image, torch.tensor([[[1.0, 0.5, 0.0, 0.5]]]))
+    states = [noise]
+    levels = []
+    for step, x in denoise(
+        noise, steps, lambda x, t: torch.zeros_like(x), DDIM(), lambda: noise, "sample", known=known
+    ):
+        states.append(x)
+        levels.append(((1 - step.alpha_bar_s) / (1 - step.alpha_bar_t)) ** 0.5)
+    # DDIM adds the estimate to the noise that is left, and the network's estimate is 0
+    added = [after - level * before for level, before, after in zip(levels, states, states[1:], strict=False)]
+    from_image = torch.stack(added)[:, 0, 0].abs() > 1e-4
+    half = [True] * 5 + [False] * 5
+    assert from_image.T.tolist() == [[True] * 10, half, [False] * 10, half]

@@ -321,3 +321,5 @@ def test_what_is_known_is_kept_outside_the_hole_and_needs_one():
         sampler(condition, lambda x, timesteps: x[:, :1], known=known)
     with pytest.raises(ValueError, match="of the shapes"):
         sampler(condition, lambda x, timesteps: x[:, :1], known=known, hole=hole[..., 1:])
+    with pytest.raises(ValueError, match=r"hole: values in \[0, 1\] were expected, got 0 to 2"):
+        sampler(condition, lambda x, timesteps: x[:, :1], known=known, hole=2 * hole)

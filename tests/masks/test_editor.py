@@ -97,6 +97,11 @@ def test_the_changed_region_has_its_margin_in_millimetres():
     case["before"][0, 4, 4, 4] = 1
     region = ChangedRegiond("mask", margin=2)(case)["hole"][0].numpy()
     assert [int(np.ptp(where)) for where in np.nonzero(region)] == [2, 4, 4]
+    soft = ChangedRegiond("mask", margin=2, blend=2)(case)["hole"][0].numpy()
+    np.testing.assert_allclose(soft[4, 4, 1:8], [0, 1 / 3, 2 / 3, 1, 2 / 3, 1 / 3, 0], rtol=1e-6)
+    assert ((soft > 0) == (region > 0)).all()
+    with pytest.raises(ValueError, match="between 0 and the margin of 2 were expected, got 3"):
+        ChangedRegiond("mask", margin=2, blend=3)
     with pytest.raises(ValueError, match="nothing of it has changed"):
         ChangedRegiond("mask")({"mask": case["mask"], "before": case["mask"]})
 
