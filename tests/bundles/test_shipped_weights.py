@@ -22,6 +22,7 @@ OVERLAYS = {
     "med_ddpm_3d/models/pix2pix.pt": ("pix2pix",),
     "med_ddpm_brats/models/model.pt": (),
     "med_cdiff_mri_inpaint/models/model.pt": (),
+    "med_cdiff_mri_inpaint/models/model_fast.pt": ("fast",),
     "med_cdiff_mri_inpaint/models/hpunet.pt": ("hpunet",),
     "med_cdiff_mri_inpaint/models/pix2pix.pt": ("pix2pix",),
     "med_cdiff_mri_inpaint/models/regression.pt": ("regression",),
