@@ -130,6 +130,8 @@ def decoded(path: Path, source: Any) -> np.ndarray:
         ImportError: says what to install where nothing can decode them.
         Unsuitable: without pixels, or for pixels of other sides than the header's; names the file.
     """
+    if "FloatPixelData" in source or "DoubleFloatPixelData" in source:
+        raise Unsuitable(f"{path}: whole numbers were expected as pixels, got FloatPixelData.")
     if not source.get("PixelData"):
         raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
     stored, wanted = _decoded(path, source), (int(source.Rows), int(source.Columns))

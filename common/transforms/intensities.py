@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import torch
 from monai.transforms import ScaleIntensityRangePercentilesd as MonaiScaleIntensityRangePercentilesd
 from monai.transforms.utils_pytorch_numpy_unification import percentile
 from monai.utils import convert_to_tensor
@@ -27,6 +26,7 @@ class ScaleIntensityRangePercentilesd(MonaiScaleIntensityRangePercentilesd):
         ValueError: (when called) for an image, or a channel where each is scaled alone, without contrast, by file.
 
     Example:
+        >>> import torch
         >>> scaled = ScaleIntensityRangePercentilesd("image", lower=0, upper=100, b_min=-1, b_max=1)
         >>> scaled({"image": torch.full((1, 2, 2, 2), 7.0)})
         Traceback (most recent call last):
