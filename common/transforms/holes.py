@@ -63,7 +63,7 @@ class CheckHoled(MapTransform):
                 raise ValueError(f"{name}: a {wanted} was expected for {other}.")
             if all(nifti):
                 CheckSameGridd([key, self.image_key])(data)
-            values = nearly_whole(mask.as_tensor())
+            values = convert_to_tensor(nearly_whole(mask.as_tensor()))
             hole = (values > float(values.max()) / 2 if formats[0].get("lossy") else values != 0).double()
             if not bool(hole.any()):
                 raise ValueError(f"{name}: the hole is empty; pixels to be filled, other than 0, were expected.")
