@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -282,7 +282,7 @@ def main(command: list[str] | None = None) -> None:
     """The command line; mistakes end it with one line and status 1."""
     import fire
 
-    commands = {
+    commands: dict[str, Callable[..., Any]] = {
         "sample": sample,
         "phantom": phantom,
         "prostate": prostate,
