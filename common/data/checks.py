@@ -228,9 +228,9 @@ def check_names(files: Collection[str], names: OutputNames | None = None) -> Non
             raise ValueError(f"{other} and {file} would be written to the same output: rename one of them.")
 
 
-def check_folder(folder: str | Path) -> None:
+def check_folder(folder: str | Path, argument: str = "output_dir") -> None:
     """
-    Make a folder and write to it, as a run will.
+    Make a folder, which an argument names, and write to it, as a run will.
 
     Raises:
         OSError: when it cannot be made or written; the message names it.
@@ -240,4 +240,4 @@ def check_folder(folder: str | Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise type(error)(error.errno, f"output_dir cannot be written ({error.strerror})", str(folder)) from error
+        raise type(error)(error.errno, f"{argument} cannot be written ({error.strerror})", str(folder)) from error

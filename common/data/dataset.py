@@ -80,9 +80,10 @@ class CheckedDataset(Dataset):
                 continue
             if not isinstance(transformed, Mapping):
                 continue
-            self.sizes[index] = tuple(tuple(transformed[key].shape) for key in case)
+            images = [transformed[key] for key in case if isinstance(transformed.get(key), Tensor)]
+            self.sizes[index] = tuple(tuple(image.shape) for image in images)
             shapes.extend(self.sizes[index])
-            voxels = max((math.prod(shape) for shape in shapes[-len(case) :]), default=0)
+            voxels = max((math.prod(shape) for shape in self.sizes[index]), default=0)
             if voxels > most:
                 most, self.largest = voxels, next(iter(_files(case)), str(index))
             room -= sum(v.numel() * v.element_size() for v in transformed.values() if isinstance(v, Tensor))

@@ -28,6 +28,7 @@ _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentat
 _IDENTITY = ("PatientID", "StudyInstanceUID", "SOPInstanceUID")  # without which an archive cannot file a result
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
+_LOSSY = tuple(f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81, 91, 93, 203))  # JPEG, JPEG-LS, JPEG 2000
 logger = logging.getLogger(__name__)
 _NO_MARK = 'no "DICM" after 128 bytes, as in DICOM, and no name that ends in .png, .jpg, .jpeg, .nii or .nii.gz'
 _DECODERS = "python-gdcm (Apache-2.0) or pylibjpeg pylibjpeg-libjpeg (GPL-3.0)"
@@ -106,6 +107,7 @@ def read_dicom(path: Path) -> ImageFile:
     values = (channels.astype(np.float64) * slope + inter).transpose(0, 2, 1)[..., None]
     image = ImageFile(path, "dicom", values, AS_SHOWN, stored.dtype, slope, inter, (low, high), stored.shape[:2])
     _leave_out_padding(image, source, stored)
+    image.lossy = source.get("LossyImageCompression") == "01" or source.file_meta.TransferSyntaxUID in _LOSSY
     return image
 
 
@@ -128,6 +130,8 @@ def decoded(path: Path, source: Any) -> np.ndarray:
         ImportError: says what to install where nothing can decode them.
         Unsuitable: without pixels, or for pixels of other sides than the header's; names the file.
     """
+    if "FloatPixelData" in source or "DoubleFloatPixelData" in source:
+        raise Unsuitable(f"{path}: whole numbers were expected as pixels, got FloatPixelData.")
     if not source.get("PixelData"):
         raise Unsuitable(f"{path}: an image was expected, the file has no pixels.")
     stored, wanted = _decoded(path, source), (int(source.Rows), int(source.Columns))

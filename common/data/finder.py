@@ -20,6 +20,7 @@ ENDINGS = {
 
 EXPECTED = "a PNG, JPEG, NIfTI or DICOM image"
 MAPS = ("mean", "std")
+_SHEETS = ("contact_sheet", "worst_pairs")  # what their names begin with
 _OTHER_SHEETS = ("reconstructions", "interpolations")  # plain words, which count beside records alone
 
 logger = logging.getLogger(__name__)
@@ -108,9 +109,13 @@ def find_images(
 
     Raises:
         OSError: when the folder itself cannot be read.
+        ValueError: for an empty name, which stood for the default or for the folder that the run was started in.
     """
-    if only:
-        return [str(path) for path in ([only] if isinstance(only, (str, Path)) else only)]
+    named = [str(path) for path in ([only] if isinstance(only, (str, Path)) else only or [])]
+    if "" in (*named, folder):
+        raise ValueError("The name of a file or folder was expected, got an empty text (a variable that is not set?).")
+    if named:
+        return named
     inside = _visible(Path(folder), recursive, leave_out)
     found = [str(path) for path in inside if is_image(path, kinds)]
     taken = set(found)
@@ -168,8 +173,8 @@ def own_outputs(files: Sequence[str | Path], by_name: bool = False) -> tuple[set
 
     Args:
         files: of any folders.
-        by_name: whether names count where records are lost: contact sheets, and what is called as another of the
-            files and "_mean", "_std" or "_preview".
+        by_name: whether names count where records are lost: contact sheets, the worst pairs of an audit, and what is
+            called as another of the files and "_mean", "_std" or "_preview".
 
     Returns:
         The generated images among them, and what stands beside such images: maps, previews, contact sheets.
@@ -193,7 +198,7 @@ def own_outputs(files: Sequence[str | Path], by_name: bool = False) -> tuple[set
                 (beside if kinds <= set(others) else images).add(str(file))
         if len(parts) > 1 and parts[-1] in (*MAPS, "preview") and (file.parent, "_".join(parts[:-1])) in stems:
             beside.add(str(file))
-    sheets = {str(file) for file in map(Path, files) if stem_of(file).startswith("contact_sheet")}
+    sheets = {str(file) for file in map(Path, files) if stem_of(file).startswith(_SHEETS)}
     beside |= {file for file in sheets if by_name or Path(file).parent in recorded}
     beside |= {str(file) for file in map(Path, files) if stem_of(file) in _OTHER_SHEETS and file.parent in recorded}
     return images - beside, beside

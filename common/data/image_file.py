@@ -74,6 +74,7 @@ class ImageFile:
         padding: (X, Y, Z), True where nothing was measured (DICOM's PixelPaddingValue); ``values`` hold the smallest
             measured value there, so that it sets no range. None without.
         sha256: of the file, hexadecimal, where ``LoadImaged`` has read it.
+        lossy: whether its compression changes values: JPEG by any name, and DICOM that says so.
 
     Example:
         >>> image = np.zeros((1, 2, 2, 1))
@@ -95,6 +96,7 @@ class ImageFile:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     padding: np.ndarray | None = None
     sha256: str = ""
+    lossy: bool = False
 
     def stored(self, values: np.ndarray) -> np.ndarray:
         """``values`` as they are stored: scaled back and, for integers, rounded and limited."""

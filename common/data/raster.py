@@ -72,7 +72,7 @@ def read_raster(path: Path) -> ImageFile:
         file.verify()  # the checksums of a PNG, which decoding reads past
     with Image.open(path, formats=DECODERS) as file:
         file.load()
-        picture = ImageOps.exif_transpose(file)
+        picture, lossy = ImageOps.exif_transpose(file), file.format != "PNG"
     if picture.mode == "L" and "transparency" in picture.info:  # Pillow stretches 2 and 4 bits to 8, this value not
         picture.info["transparency"] *= 255 // (2 ** _png_depth(path)[0] - 1)
     if picture.mode.startswith("I") and "transparency" in picture.info:  # Pillow would convert to 8 bits
@@ -91,7 +91,8 @@ def read_raster(path: Path) -> ImageFile:
     dtype = np.dtype(np.uint8 if array.dtype == np.uint8 else np.uint16)  # PNG has no wider grey
     channels = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
     values = channels.astype(np.float64).transpose(0, 2, 1)[..., None]
-    return ImageFile(path, "raster", values, AS_SHOWN, dtype, limits=integer_limits(dtype), shape=array.shape[:2])
+    limits, shape = integer_limits(dtype), array.shape[:2]
+    return ImageFile(path, "raster", values, AS_SHOWN, dtype, limits=limits, shape=shape, lossy=lossy)
 
 
 def write_png(path: str | Path, pixels: np.ndarray, texts: Mapping[str, str]) -> None:

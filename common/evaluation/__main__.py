@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.checks import check_folder
 from ..features.registry import REGISTRY, SHIPPED
 from ..utils import message_of
+from ..utils.commands import with_paths_as_texts
 from ..utils.files import write_text
 from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
@@ -72,6 +74,7 @@ def compare(
     options = _options(compare, more, given)
     folder = _folder(out)
     chosen = plan(str(real), str(fake), None if train is None else str(train), options)
+    check_folder(folder, "--out")
     _print_notices(chosen.notices)
     comparison = Comparison(chosen, options, cache or folder / "features", command=_command())
     content = comparison.run(folder)
@@ -108,6 +111,7 @@ def audit(
         name: options.folder(str(path)) for name, path in (("fake", fake), ("train", train), ("held_out", held_out))
     }
     check_together(folders, options.crop, one_size=False)
+    check_folder(where, "--out")
     _print_notices(about_folders(folders))
     features = None
     networks = load_networks(options.network, options, folders["fake"].spatial_dims)
@@ -261,6 +265,8 @@ def main(command: list[str] | None = None) -> int:
     import fire
 
     commands = {f.__name__.replace("_", "-"): f for f in (compare, audit, observer, reader_study, networks, metrics)}
+    for function in commands.values():
+        with_paths_as_texts(function, [f"fake{number}" for number in range(10)])
     try:
         status = fire.Fire(commands, command=command, name="common.evaluation", serialize=lambda result: None)
     except (ValueError, KeyError, OSError, ModuleNotFoundError) as error:

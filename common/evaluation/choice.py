@@ -15,6 +15,7 @@ from .catalogue import known
 from .entries import METRICS
 from .folders import ImageFolder, median_spacing
 
+_YES, _NO = ("true", "yes", "1"), ("false", "no", "0", "none")
 VOXELS_ALIKE = 0.05  # relative difference of median voxel sides that is none
 
 
@@ -67,18 +68,29 @@ class Options:
         found: dict[str, Any] = {}
         for name, value in words.items():
             if name in numbers:
-                found[name] = tuple(numbers[name](part) for part in _words(value)) or None
+                found[name] = tuple(_number(name, part, numbers[name]) for part in _words(value)) or None
             elif isinstance(defaults[name], tuple):
                 found[name] = _words(value)
             elif isinstance(defaults[name], bool):
-                found[name] = str(value).lower() not in ("false", "no", "0", "none")
+                if str(value).lower() not in (*_YES, *_NO):
+                    raise ValueError(f"--{name}: true or false was expected, got {value!r}.")
+                found[name] = str(value).lower() in _YES
             else:
-                found[name] = int(value) if isinstance(defaults[name], int) else value and str(value)
+                number = isinstance(defaults[name], int)
+                found[name] = _number(name, value, int) if number else value and str(value)
         return cls(**found)
 
     def folder(self, path: str | Path) -> ImageFolder:
         """A folder, read as these options say."""
         return ImageFolder(path, self.scaling, self.grey, self.size, self.spacing)
+
+
+def _number(name: str, value: Any, kind: Callable[[Any], Any]) -> Any:
+    try:
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        expected = "a whole number" if kind is int else "a number"
+        raise ValueError(f"--{name}: {expected} was expected, got {value!r}.") from error
 
 
 def _words(given: Any) -> tuple[str, ...]:

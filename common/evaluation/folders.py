@@ -19,10 +19,12 @@ from ..data.finder import ENDINGS, find_images, kind_of, own_outputs, stem_of
 from ..data.image_file import ImageFile, ImageHeader
 from ..data.names import OutputNames
 from ..data.reader import image_header, read_image
+from ..utils import message_of
 from ..utils.files import sha256_of
 
 SCALINGS = ("auto", "percentiles", "dtype", "none")
 PERCENTILES = (0.5, 99.5)
+_KINDS = {"nifti": "NIfTI files", "raster": "pictures", "dicom": "DICOM files"}
 _WIDE, _USED = 2**8, 0.25  # a range beyond 8 bits, of which 14 in 16 bits are a quarter
 
 
@@ -78,7 +80,7 @@ class ImageFolder(Sequence[Tensor]):
         self.files, self.left_out = _image_files(root)
         kinds = {kind_of(file) for file in self.files}
         if len(kinds) > 1:
-            raise ValueError(f"{path} holds NIfTI files and pictures; one kind was expected.")
+            raise ValueError(f"{path} holds {' and '.join(_KINDS[k] for k in sorted(kinds))}; one kind was expected.")
         if scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}.")
         self.stored_as_shown = kinds != {"nifti"}
@@ -86,7 +88,7 @@ class ImageFolder(Sequence[Tensor]):
         self.size = tuple(size) if size else None
         self.spacing = tuple(spacing) if spacing else None
         self.names = [OutputNames(root=root).of(file) for file in self.files]
-        headers = [image_header(file) for file in self.files]
+        headers = _headers(self.files)
         grids = [_grid(header) for header in headers]
         self.axes = " or ".join(sorted({axes for _, _, axes in grids}))
         self.spatial_dims = len(grids[0][0])
@@ -221,6 +223,18 @@ def _image_files(folder: Path) -> tuple[list[Path], list[str]]:
         endings = ", ".join(ending for kind in ENDINGS.values() for ending in kind)
         raise FileNotFoundError(f"No {endings} file in {folder} or below it.")
     return files, sorted(Path(file).name for file in own)
+
+
+def _headers(files: Sequence[Path]) -> list[ImageHeader]:
+    headers, problems = [], []  # an error names every file
+    for file in files:
+        try:
+            headers.append(image_header(file))
+        except (OSError, ValueError) as error:
+            problems.append(message_of(error))
+    if problems:
+        raise ValueError(" ".join([f"{len(problems)} of {len(files)} images cannot be used:", *problems]))
+    return headers
 
 
 def _grid(header: ImageHeader) -> tuple[tuple[int, ...], tuple[float, ...], str]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..utils.files import write_csv, write_text
+from ..utils.files import read_csv, write_csv, write_text
 from ..visualize.html import asset
 from ..visualize.panels import image_panel
 from .folders import ImageFolder
@@ -55,7 +55,12 @@ class Item:
 
 
 def draw_items(
-    real: Sequence[str], generated: Mapping[str, Sequence[str]], pairs: int = 50, singles: int = 0, seed: int = 0
+    real: Sequence[str],
+    generated: Mapping[str, Sequence[str]],
+    pairs: int = 50,
+    singles: int = 0,
+    seed: int = 0,
+    content: str = "",
 ) -> list[Item]:
     """
     The questions of a study, in random order with random sides.
@@ -67,9 +72,10 @@ def draw_items(
         pairs: of each method, every generated image at most once.
         singles: single images of each method, half of them real; none of them stands in a pair of that method.
         seed: the same seed gives the same study.
+        content: digest of the images, on which the identities depend: answers fit the key of their own study alone.
 
     Raises:
-        ValueError: when there are too few images.
+        ValueError: when there are too few images, or for numbers that make no question.
 
     Source: Med-cDiff, section 4.5 (50 pairs a method, two alternatives).
 
@@ -78,6 +84,8 @@ def draw_items(
         >>> all(item.real == item.generated for item in items)
         True
     """
+    if not all(isinstance(number, int) and number >= 0 for number in (pairs, singles)) or pairs + singles == 0:
+        raise ValueError(f"pairs and singles must be whole numbers, one of them above 0, got {pairs} and {singles}.")
     rng = np.random.default_rng(seed)
     items = []
     for method, names in generated.items():
@@ -97,7 +105,7 @@ def draw_items(
         items += [Item("", method, "generated", None, fake) for fake in fakes[pairs : pairs + singles - half]]
         items += [Item("", method, "real", index, None) for index in reals[:half]]
     order = rng.permutation(len(items))
-    identities = [rng.bytes(6).hex() for _ in items]
+    identities = [hashlib.sha256(rng.bytes(6) + content.encode()).hexdigest()[:12] for _ in items]
     return [Item(i, o.method, o.truth, o.real, o.generated) for i, o in zip(identities, (items[k] for k in order))]
 
 
@@ -125,10 +133,15 @@ def reader_study(
         The items in the order of the page.
 
     Raises:
-        ValueError: for too few images, or images of which the sizes tell the sets apart.
+        ValueError: as ``draw_items``, and for images of which the sizes tell the sets apart.
+        FileExistsError: when the key of another study is there, without which its answers would say nothing.
     """
     _check_sizes(real, generated)
-    items = draw_items(real.names, {m: folder.names for m, folder in generated.items()}, pairs, singles, seed)
+    hashes = [folder.sha256(index) for folder in (real, *generated.values()) for index in range(len(folder))]
+    names = {method: folder.names for method, folder in generated.items()}
+    items = draw_items(real.names, names, pairs, singles, seed, " ".join([*names, *hashes]))
+    rows = [_key_row(item, real, generated) for item in items]
+    _check_key(Path(out) / "key.csv", rows)
     shown = []
     for item in items:
         of = {"real": (real, item.real), "generated": (generated[item.method], item.generated)}
@@ -138,13 +151,19 @@ def reader_study(
     text = TEMPLATE.read_text(encoding="utf-8").replace("/*VIEWER*/", asset("viewer.js"))
     text = text.replace(_MARK, json.dumps({"id": digest, "items": shown}))
     write_text(Path(out) / "index.html", text)
-    rows = []
-    for item in items:
-        a = "" if item.real is None else real.names[item.real]
-        b = "" if item.generated is None else generated[item.method].names[item.generated]
-        rows.append([item.identity, item.method, item.truth, a, b])
     write_csv(Path(out) / "key.csv", KEY_COLUMNS, rows)
     return items
+
+
+def _key_row(item: Item, real: ImageFolder, generated: Mapping[str, ImageFolder]) -> list[str]:
+    a = "" if item.real is None else real.names[item.real]
+    b = "" if item.generated is None else generated[item.method].names[item.generated]
+    return [item.identity, item.method, item.truth, a, b]
+
+
+def _check_key(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    if path.exists() and [list(row.values()) for row in read_csv(path)] != [list(row) for row in rows]:
+        raise FileExistsError(f"{path} is the key of another study, and its answers need it: choose another --out.")
 
 
 def _check_sizes(real: ImageFolder, generated: Mapping[str, ImageFolder]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..data.finder import find_images, stem_of
 from ..data.reader import LoadImaged
 from ..transforms.checks import CheckImaged
 from ..utils import message_of
+from ..utils.commands import with_paths_as_texts
 from ..utils.files import written_whole_folder
 from .editor import EditLabels
 from .files import SUFFIX, read_volume, refuse_existing, write_mask
@@ -281,7 +282,7 @@ def main(command: list[str] | None = None) -> None:
     """The command line; mistakes end it with one line and status 1."""
     import fire
 
-    commands = {
+    commands: dict[str, Callable[..., Any]] = {
         "sample": sample,
         "phantom": phantom,
         "prostate": prostate,
@@ -289,6 +290,8 @@ def main(command: list[str] | None = None) -> None:
         "fit": fit,
         "simulate": simulate,
     }
+    for function in commands.values():
+        with_paths_as_texts(function)
     try:
         fire.Fire(commands, command=command, name="masks")
     except (ImportError, ValueError, OSError, RuntimeError) as error:

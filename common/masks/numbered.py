@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.finder import ending_of
 from ..data.reader import read_description
 from .files import SUFFIX
 
@@ -28,14 +29,14 @@ def numbered(out: str | Path, stem: str, count: int, seed: int, ending: str = SU
         ``count`` paths.
 
     Raises:
-        ValueError: for another count or seed, or a folder that is called as a file.
+        ValueError: for another count or seed, or a folder that is called as an image, or is a file.
 
     >>> [path.name for path in numbered("masks", "mask", 2, 9)]
     ['mask_009.nii.gz', 'mask_010.nii.gz']
     """
     if not isinstance(count, int) or count < 1 or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"count must be a whole number above 0 and seed one from 0 up, got {count} and {seed}.")
-    if Path(out).suffix:
+    if ending_of(out) or Path(out).is_file():
         raise ValueError(f"out must be a folder, got {out}.")
     return [Path(out) / f"{stem}_{number:03d}{ending}" for number in range(seed, seed + count)]
 

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = exported(
         "degrade": ["RandDownsampled", "RandHoled", "RandNoisyd"],
         "geometry": ["FitInPlaned", "SampleMapsd", "SlicesLastd", "UpsampleInPlaned"],
         "holes": ["CheckHoled", "HoledConditiond", "KeepKnownd"],
+        "intensities": ["ScaleIntensityRangePercentilesd"],
         "noise": ["CheckWhiteNoised"],
     },
 )

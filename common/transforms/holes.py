@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from monai.utils import convert_to_tensor
 from scipy import ndimage
 from skimage.draw import disk
 
-from .checks import CheckSameGridd, name_of
+from .checks import CheckSameGridd, name_of, nearly_whole
 from .geometry import like
 
 KINDS = ("boxes", "strokes")
@@ -27,8 +27,8 @@ class CheckHoled(MapTransform):
     Make a mask a hole, 1 inside and 0 outside, or say why it is none.
 
     Args:
-        keys: the mask, (1, X, Y, Z); whatever is not 0 lies in the hole. JPEG blurs its edges, so half of the largest
-            value is the limit there.
+        keys: the mask, (1, X, Y, Z); whatever is not 0 (``nearly_whole``), be it negative, lies in the hole. Lossy
+            compression blurs its edges, so half of the largest value is the limit there.
         image_key: the image, on the same grid.
 
     Raises:
@@ -56,14 +56,15 @@ class CheckHoled(MapTransform):
             if mask.shape != image.shape:
                 sizes = [" x ".join(str(side) for side in item.shape[1:]) for item in (image, mask)]
                 raise ValueError(f"{name}: a hole of the size of {other}, {sizes[0]}, was expected, got {sizes[1]}.")
-            nifti = [".nii" in Path(path).name.lower() for path in (name, other)]
+            formats = [json.loads(item.meta.get("format") or "{}") for item in (mask, image)]
+            nifti = [one.get("kind") == "nifti" for one in formats]
             if nifti[0] != nifti[1]:  # a picture does not say how it lies in a NIfTI file
                 wanted = "NIfTI hole" if nifti[1] else "hole as a picture (PNG, JPEG, DICOM)"
                 raise ValueError(f"{name}: a {wanted} was expected for {other}.")
             if all(nifti):
                 CheckSameGridd([key, self.image_key])(data)
-            limit = float(mask.max()) / 2 if name.lower().endswith((".jpg", ".jpeg")) else 0.0
-            hole = (mask.as_tensor() > limit).double()
+            values = convert_to_tensor(nearly_whole(mask.as_tensor()))
+            hole = (values > float(values.max()) / 2 if formats[0].get("lossy") else values != 0).double()
             if not bool(hole.any()):
                 raise ValueError(f"{name}: the hole is empty; pixels to be filled, other than 0, were expected.")
             if bool(hole.all()):

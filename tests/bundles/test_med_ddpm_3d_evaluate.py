@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
@@ -61,6 +63,31 @@ def test_held_out_subjects_are_generated_and_measured(files, tmp_path):
 def test_every_case_of_a_test_set_can_be_measured(files):
     content = inference_workflow("evaluate.json", **files, all_cases=True).parser.get_parsed_content
     assert len(content("dataset")) == len(content("cases")) > 2
+
+
+def change(path, edit):
+    """Write a volume again as ``edit`` of its voxels and its affine gives it."""
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(*edit(np.asarray(image.dataobj), image.affine)), path)
+
+
+def test_all_pairs_that_do_not_fit_are_named_before_anything_is_sampled(files, tmp_path):
+    labels, images = tmp_path / "data" / "labels", tmp_path / "data" / "images"
+    change(labels / "case_001.nii.gz", lambda voxels, affine: (voxels, np.diag([1.0, 1, 1.2, 1])))
+    change(labels / "case_002.nii.gz", lambda voxels, affine: (voxels[:-1], affine))
+    change(labels / "case_003.nii.gz", lambda voxels, affine: (voxels * 0.9, affine))
+    change(images / "case_004.nii.gz", lambda voxels, affine: (voxels * 0 + 7, affine))
+    given = {**files, "all_cases": True, "inferer": "$lambda *args, **kwargs: 1 / 0"}
+    found = "4 of 10 .*001.nii.gz lie on different grids.*002.nii.gz have different shapes.*003.nii.gz: a label map of "
+    with refused(ValueError, f"{found}.*004.nii.gz: percentiles 0.5 and 99.5 are both 7; contrast was expected"):
+        inference_workflow("evaluate.json", **given).run()
+
+
+def test_volumes_are_measured_at_the_spacing_of_the_network(files, tmp_path):
+    for folder in ("images", "labels"):
+        change(tmp_path / "data" / folder / "case_001.nii.gz", lambda voxels, _: (voxels, np.diag([1.0, 1, 2, 1])))
+    data = inference_workflow("evaluate.json", **files, all_cases=True).parser.get_parsed_content("dataset")
+    assert data[0]["image"].shape[1:] == data[0]["label"].shape[1:] == (18, 22, 33)
 
 
 def test_audit_compares_with_the_training_volumes(files):

@@ -247,6 +247,16 @@ def test_wrong_sizes_weights_and_steps_are_named(weights, data, tmp_path):
         model.parser.get_parsed_content("network_def")(torch.zeros(1, 1, 16, 20))
 
 
+@pytest.mark.parametrize("overlay", ["reconstruct.json", "ood.json", "evaluate.json"])
+def test_all_images_that_cannot_be_used_are_named_before_the_weights_are_read(tmp_path, overlay):
+    folder = write_pictures(tmp_path / "in", each=3)
+    for name in ("normal_00.png", "normal_02.png"):
+        (folder / "normal" / name).write_bytes(b"no image")
+    given = {"all_cases": True, "group_by": None} if overlay == "evaluate.json" else {}
+    with refused(ValueError, r"2 of \d+ inputs cannot be used:\n.*normal_00.png: damaged.*\n.*normal_02.png: damaged"):
+        run(tmp_path, tmp_path / "none.pt", overlay, dataset_dir=str(folder), **given)
+
+
 def test_the_network_takes_and_gives_what_metadata_says(tmp_path, weights):
     metadata = ConfigParser.load_config_file(BUNDLE / "configs" / "metadata.json")
     size = ConfigParser.load_config_file(BUNDLE / "configs" / "inference.json")["spatial_size"]

@@ -224,3 +224,9 @@ def test_every_ending_is_trained_on(tmp_path):
     assert [case["case"] for case in cases] == [f"case_{number}" for number in range(6)]
     for case in cases:
         np.testing.assert_array_equal(LoadImaged("image")(case)["image"].numpy()[0], VOLUME)
+
+
+@pytest.mark.parametrize("given", [{"folder": "a", "only": ""}, {"folder": "a", "only": ["b.nii", ""]}, {"folder": ""}])
+def test_an_empty_name_is_no_default(given):
+    with pytest.raises(ValueError, match="got an empty text"):
+        find_images(**given)

@@ -211,6 +211,10 @@ REFUSED = {
     ),
     "DICOM slope of 0": (lambda t: new.dicom(t / "a.dcm", RescaleSlope="0"), "a RescaleSlope other than 0"),
     "DICOM of no pixels": (lambda t: new.changed(t / "a.dcm", PixelData=b""), "the file has no pixels"),
+    "DICOM of floating-point pixels": (
+        lambda t: new.changed(t / "a.dcm", FloatPixelData=b"0000" * 30),
+        "whole numbers were expected as pixels",
+    ),
     "DICOM of two frames that says one": (
         lambda t: new.changed(t / "a.dcm", PixelData=WIDE.tobytes() * 2),
         r"rows and columns were expected, .* pixels of \(2, ",

@@ -69,3 +69,17 @@ def test_twelve_bits_in_sixteen_are_noticed(tmp_path):
     assert "--scaling percentiles" in notice
     assert not about_folders({"real": ImageFolder(pictures(tmp_path / "eight", 2))})
     assert not about_folders({"real": ImageFolder(tmp_path / "narrow", "percentiles")})
+
+
+def test_every_image_that_cannot_be_used_is_named(tmp_path):
+    folder = pictures(tmp_path, 4)
+    for number in (1, 3):
+        (folder / f"image_{number:02d}.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"2 of 4 images cannot be used: .*image_01.png: damaged.*image_03.png: dama"):
+        ImageFolder(folder)
+
+
+def test_the_worst_pairs_of_an_audit_are_no_image(tmp_path):
+    folder = pictures(tmp_path, 3)
+    Image.new("L", (200, 90)).save(folder / "worst_pairs.png")
+    assert (len(ImageFolder(folder)), ImageFolder(folder).left_out) == (3, ["worst_pairs.png"])

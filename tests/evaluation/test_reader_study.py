@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from common.evaluation.__main__ import main
-from common.evaluation.reader_answers import study_results
+from common.evaluation.reader_answers import read_key, study_results
 from common.evaluation.reader_study import draw_items
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -228,3 +228,28 @@ def test_a_whole_session_by_key_presses_with_a_reload_in_the_middle(folders, tmp
         study_results([tmp_path / "answers.csv"], tmp_path / "study" / "key.csv")["methods"]["ours"]["pooled"]["value"]
         == 1
     )
+
+
+def test_the_key_of_another_study_is_not_written_over(folders, tmp_path, capsys):
+    make_study(folders, tmp_path)
+    key = (tmp_path / "key.csv").read_bytes()
+    make_study(folders, tmp_path)  # the same study again
+    sets = ["--real", str(folders / "real"), "--fake", str(folders / "ours"), "--pairs", "5", "--out", str(tmp_path)]
+    assert main(["reader-study", *sets]) == 2
+    assert "key.csv is the key of another study, and its answers need it" in capsys.readouterr().err
+    assert (tmp_path / "key.csv").read_bytes() == key
+
+
+def test_answers_fit_the_key_of_their_own_study_alone(folders, tmp_path):
+    sets = ["--real", str(folders / "real"), "--pairs", "5"]
+    for name in ("ours", "theirs"):
+        assert main(["reader-study", *sets, "--fake", str(folders / name), "--out", str(tmp_path / name)]) == 0
+    one, other = (read_key(tmp_path / name / "key.csv") for name in ("ours", "theirs"))
+    assert not set(one) & set(other)
+
+
+@pytest.mark.parametrize("numbers", [["--pairs", "-1"], ["--pairs", "x"], ["--pairs", "0"], ["--singles", "1.5"]])
+def test_numbers_that_make_no_question_are_refused(folders, tmp_path, capsys, numbers):
+    sets = ["--real", str(folders / "real"), "--fake", str(folders / "ours"), "--out", str(tmp_path)]
+    assert main(["reader-study", *sets, *numbers]) == 2
+    assert "pairs and singles must be whole numbers" in capsys.readouterr().err

@@ -7,12 +7,13 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import CopyItemsd
+from PIL import Image
 from scipy import ndimage
 
 from common.data.reader import LoadImaged
 from common.transforms.conditions import ScaleIntensityByd
 from common.transforms.holes import KINDS, CheckHoled, HoledConditiond, KeepKnownd, QuietBackgroundd, random_hole
-from tests.bundles.restoration_runs import grey, write_picture
+from tests.bundles.restoration_runs import grey, write_dicom, write_picture
 from tests.fixtures import write_nifti
 
 
@@ -51,6 +52,35 @@ def test_whatever_is_not_zero_is_hole(tmp_path, value):
     np.testing.assert_array_equal(hole[0, :, :, 0].T, box(1))
     blurred = CheckHoled()(holed_case(tmp_path, box(), "hole.jpg"))["hole"]
     np.testing.assert_array_equal(blurred[0, :, :, 0].T, box(1))
+
+
+def jpeg_in_dicom(path, jpeg):
+    import pydicom
+    from pydicom.encaps import encapsulate
+
+    image = pydicom.dcmread(write_dicom(path, box(), bits=8))
+    image.PixelData, image.file_meta.TransferSyntaxUID = encapsulate([jpeg.read_bytes()]), "1.2.840.10008.1.2.4.50"
+    image["PixelData"].is_undefined_length = True
+    image.save_as(path)
+    return path
+
+
+def test_lossy_compression_widens_no_hole_whatever_the_file_is_called(tmp_path):
+    picture = write_picture(tmp_path / "as.jpg", box(), quality=60).rename(tmp_path / "jpeg.png")
+    said = write_dicom(tmp_path / "said.dcm", np.asarray(Image.open(picture)), bits=8, LossyImageCompression="01")
+    image = str(write_picture(tmp_path / "image.png", grey()))
+    for path in (picture, said, jpeg_in_dicom(tmp_path / "lossy.dcm", picture)):
+        hole = CheckHoled()(LoadImaged(["image", "hole"])({"image": image, "hole": str(path)}))["hole"]
+        np.testing.assert_array_equal(hole[0, :, :, 0].T, box(1), err_msg=path.name)
+
+
+def test_what_is_negative_lies_in_the_hole_and_what_is_almost_zero_does_not(tmp_path):
+    values = box(1).astype(np.float32)
+    values[5:9, 10:30] = -1
+    image = write_nifti(tmp_path / "image.nii", grey())
+    hole = write_nifti(tmp_path / "hole.nii", values + np.float32(1e-5))
+    case = LoadImaged(["image", "hole"])({"image": str(image), "hole": str(hole)})
+    np.testing.assert_array_equal(CheckHoled()(case)["hole"][0, :, :, 0], box(1))
 
 
 @pytest.mark.parametrize(
