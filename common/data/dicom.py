@@ -70,7 +70,19 @@ def read_dicom_header(path: Path) -> ImageHeader:
     source = read_dataset(path, stop_before_pixels=True)
     _check(path, source)
     shape = (int(source.Columns), int(source.Rows), 1)
-    return ImageHeader(path, "dicom", shape, AS_SHOWN, _whole(path, source, "SamplesPerPixel", 1))
+    return ImageHeader(path, "dicom", shape, AS_SHOWN, _whole(path, source, "SamplesPerPixel", 1), _pixel(source))
+
+
+def _pixel(source: Any) -> tuple[float, float] | None:
+    """Sides of a pixel in the patient or, where that is unknown, on the detector, (x, y), mm."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        try:
+            down, right = (float(side) for side in source.get(name) or ())
+        except (TypeError, ValueError):
+            continue
+        if right > 0 and down > 0:
+            return right, down
+    return None
 
 
 def read_dicom(path: Path) -> ImageFile:

@@ -31,6 +31,7 @@ class ImageHeader:
         shape: (X, Y, Z), Z = 1 for a single image, whose x runs to the right and y down.
         affine: (4, 4), mm, RAS; that of an axial picture where the file has none.
         channels: 1, or 3 in colour (equal channels count as colour here: only pixels tell).
+        pixel: sides of a picture's pixel that its file states, (x, y), mm; None where it states none.
 
     Example:
         >>> header = ImageHeader(Path("a.png"), "raster", (4, 6, 1), AS_SHOWN)
@@ -43,6 +44,7 @@ class ImageHeader:
     shape: tuple[int, ...]
     affine: np.ndarray
     channels: int = 1
+    pixel: tuple[float, float] | None = None
 
     @property
     def spacing(self) -> tuple[float, ...]:

@@ -195,8 +195,8 @@ def check_together(folders: Mapping[str, ImageFolder], crop: bool, one_size: boo
             f"The folders hold images of different sizes: {text}. --size brings all to one size, --crop true measures "
             "them as they are (pixel metrics at the centre, features of whole images)."
         )
-    voxels = {name: median_spacing(folder) for name, folder in folders.items()}
-    first = next(iter(voxels.values()))
+    voxels = {name: median_spacing(folder) for name, folder in folders.items() if folder.measured}
+    first = next(iter(voxels.values()), [])
     if not all(np.allclose(found, first, rtol=VOXELS_ALIKE) for found in voxels.values()):
         text = ", ".join(f"--{name} {' x '.join(f'{mm:g}' for mm in found)} mm" for name, found in voxels.items())
         raise ValueError(

@@ -50,7 +50,8 @@ class ImageFolder(Sequence[Tensor]):
         files: paths, sorted by name.
         names: file names without suffix, with their subfolder.
         shapes: sides of each image as it is given out.
-        spacings: voxel sides of each as it is given out, mm; 1 for pictures, whose unit is the pixel at any ``size``.
+        spacings: voxel sides of each as it is given out, mm; 1 for pictures whose files do not all state a
+            size of their pixels: their unit is the pixel, at any ``size``.
         scaling: the rule in use, never "auto".
         axes: directions of the axes, such as "RAS"; of slices, as they are stored; "" for pictures.
         left_out: names of our own sheets, previews and maps.
@@ -89,13 +90,14 @@ class ImageFolder(Sequence[Tensor]):
         self.spacing = tuple(spacing) if spacing else None
         self.names = [OutputNames(root=root).of(file) for file in self.files]
         headers = _headers(self.files)
-        grids = [_grid(header) for header in headers]
+        self.measured = all(header.kind == "nifti" or header.pixel is not None for header in headers)
+        grids = [_grid(header, self.measured) for header in headers]
         self.axes = " or ".join(sorted({axes for _, _, axes in grids}))
         self.spatial_dims = len(grids[0][0])
         self._check(headers, [shape for shape, _, _ in grids])
         self.shapes = [self._shape(shape, mm) for shape, mm, _ in grids]
         self.spacings = [
-            mm if self.stored_as_shown else tuple(m * a / b for m, a, b in zip(mm, shape, given))
+            mm if not self.measured else tuple(m * a / b for m, a, b in zip(mm, shape, given))
             for (shape, mm, _), given in zip(grids, self.shapes)
         ]
         self._sha256: dict[int, str] = {}
@@ -111,7 +113,7 @@ class ImageFolder(Sequence[Tensor]):
             if len(shape) != dims:
                 raise ValueError(f"{file} is {len(shape)}D, {self.files[0]} is {dims}D.")
         for name, wanted in (("size", self.size), ("spacing", self.spacing)):
-            if wanted and (len(wanted) != dims or min(wanted) <= 0 or (name == "spacing" and self.stored_as_shown)):
+            if wanted and (len(wanted) != dims or min(wanted) <= 0 or (name == "spacing" and not self.measured)):
                 raise ValueError(f"{name} {wanted} does not fit the {dims}D images of {self.path}.")
         doubles = [name for name, times in Counter(self.names).items() if times > 1]
         if doubles:
@@ -188,7 +190,7 @@ def folder_facts(folder: ImageFolder) -> dict[str, Any]:
         "sizes": common + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""),
         "sha256": digest,
     }
-    return facts if folder.stored_as_shown else {**facts, "median_spacing": median_spacing(folder)}
+    return facts if not folder.measured else {**facts, "median_spacing": median_spacing(folder)}
 
 
 def same_files(a: ImageFolder, b: ImageFolder) -> list[str]:
@@ -237,11 +239,12 @@ def _headers(files: Sequence[Path]) -> list[ImageHeader]:
     return headers
 
 
-def _grid(header: ImageHeader) -> tuple[tuple[int, ...], tuple[float, ...], str]:
+def _grid(header: ImageHeader, measured: bool) -> tuple[tuple[int, ...], tuple[float, ...], str]:
     """Sides, spacing and directions of the axes as an image is given out: rows first for pictures, RAS for volumes."""
     shape, spacing = header.shape, header.spacing
     if header.kind != "nifti":
-        return (shape[1], shape[0]), (1.0, 1.0), ""
+        right, down = header.pixel if measured and header.pixel else (1.0, 1.0)
+        return (shape[1], shape[0]), (down, right), ""
     if shape[2] == 1:
         return shape[:2], spacing[:2], "".join(nib.aff2axcodes(header.affine)[:2])
     order = np.argsort(nib.io_orientation(header.affine)[:, 0])

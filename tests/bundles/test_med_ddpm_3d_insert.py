@@ -42,6 +42,7 @@ def test_voxels_outside_the_margin_are_bit_equal(tmp_path, data, weights):
     assert changed[mask == 1].any() or changed[mask == 0].any()
     record = json.loads((tmp_path / "out" / "case_inserted.json").read_text())
     assert record["mask"].endswith("case.nii.gz")
+    assert record["blend"] == 1
     assert record["edits"] == [{"edit": "ScaleLabelsd", "labels": [1], "parent": 0, "factor": 1.4}]
     assert (tmp_path / "out" / "case_inserted_preview.png").is_file()
 
@@ -68,6 +69,13 @@ def test_an_edited_mask_is_compared_with_the_one_before_it(tmp_path, data, weigh
     )
     one, other = (nib.load(tmp_path / name / "case_inserted.nii.gz") for name in "ab")
     np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
+    for name, own in (
+        ("a", given),
+        ("b", {"dataset_dir": str(data), "weights": weights, "edits": GROW, "margin": 1.0}),
+    ):
+        before = (tmp_path / name / "case_inserted.nii.gz").stat().st_mtime_ns
+        run_inference("insert.json", output_dir=str(tmp_path / name), **own)
+        assert (tmp_path / name / "case_inserted.nii.gz").stat().st_mtime_ns == before, "it is done"
 
 
 def test_a_mask_without_an_edit_is_refused(tmp_path, data, weights):

@@ -18,6 +18,7 @@ from common.features.registry import REGISTRY, NetworkSpec
 from common.metrics.frechet import fid
 from common.metrics.mmd import kid
 from common.metrics.sharpness import grain
+from tests.bundles.restoration_runs import MR, grey, write_dicom
 from tests.fixtures import oblique_affine, write_nifti
 from tests.metrics.image_folders import pictures, volumes
 
@@ -159,6 +160,22 @@ def test_own_sheets_previews_and_maps_are_left_out(tmp_path, capsys):
     volume = volumes(tmp_path / "volumes", 1)
     pictures(volume, 1, names="volume_00_preview")
     assert ImageFolder(volume).left_out == ["volume_00_preview.png"]
+
+
+def test_pixels_of_dicom_images_of_other_sizes_are_refused_or_resampled(tmp_path, capsys):
+    for name, mm, side in (("real", 1.0, 24), ("fake", 0.5, 24), ("fine", 0.5, 48)):
+        for number in range(2):
+            array = grey((side, side), np.uint16, 4095, seed=number)
+            write_dicom(tmp_path / name / f"{number}.dcm", array, MR, PixelSpacing=[mm, 2 * mm])
+    arguments = ["compare", tmp_path / "real", tmp_path / "fake", "--metrics", "grain", "--out", tmp_path / "r"]
+    error = run(capsys, *arguments, status=2).err
+    assert "different sizes: --real 1 x 2 mm, --fake 0.5 x 1 mm. --spacing" in error
+    arguments[2] = tmp_path / "fine"
+    run(capsys, *arguments, "--spacing", "1,2")
+    assert result_in(tmp_path / "r")["context"]["reading"]["spacing"] == [1.0, 2.0]
+    assert ImageFolder(tmp_path / "fake", spacing=(1, 2)).shapes[0] == (12, 12)
+    write_dicom(tmp_path / "fake" / "2.dcm", grey((24, 24), np.uint16, 4095), MR, PixelSpacing=None)
+    assert ImageFolder(tmp_path / "fake").spacings[0] == (1.0, 1.0), "unless every file states its own"
 
 
 def test_voxels_of_other_sizes_are_refused_or_resampled(tmp_path, capsys):
