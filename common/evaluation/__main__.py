@@ -13,8 +13,7 @@ from typing import Any
 
 from ..data.checks import check_folder
 from ..features.registry import REGISTRY, SHIPPED
-from ..utils import message_of
-from ..utils.commands import with_paths_as_texts
+from ..utils.commands import run_commands
 from ..utils.files import write_text
 from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
@@ -262,17 +261,9 @@ def _print_results(content: dict[str, Any], shown: int = 0) -> None:
 
 def main(command: list[str] | None = None) -> int:
     """The command line; mistakes end it with one line and status 2."""
-    import fire
-
     commands = {f.__name__.replace("_", "-"): f for f in (compare, audit, observer, reader_study, networks, metrics)}
-    for function in commands.values():
-        with_paths_as_texts(function, [f"fake{number}" for number in range(10)])
-    try:
-        status = fire.Fire(commands, command=command, name="common.evaluation", serialize=lambda result: None)
-    except (ValueError, KeyError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {' '.join(message_of(error).split())}", file=sys.stderr)
-        return 2
-    return status if isinstance(status, int) else 0
+    more = [f"fake{number}" for number in range(10)]
+    return run_commands(commands, "common.evaluation", command, more, silent=True)
 
 
 if __name__ == "__main__":

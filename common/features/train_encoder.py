@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from ..data.lists import Case, image_cases, paired_cases
 from ..data.reader import LoadImaged, read_image
 from ..data.splits import split_cases
 from ..networks.weights import save_weights
+from ..utils.commands import run_commands
 from ..utils.files import sha256_of, write_json
 from .encoders import DEGRADATIONS, ENCODERS, Encoder, EncoderPlan, degrade
 
@@ -256,7 +258,5 @@ def _degraded(images: Tensor, content: Tensor, generator: torch.Generator) -> tu
 
 
 if __name__ == "__main__":
-    import fire
-
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    fire.Fire(train)
+    sys.exit(run_commands(train, "common.features.train_encoder"))

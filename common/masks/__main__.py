@@ -14,8 +14,7 @@ import numpy as np
 from ..data.finder import find_images, stem_of
 from ..data.reader import LoadImaged
 from ..transforms.checks import CheckImaged
-from ..utils import message_of
-from ..utils.commands import with_paths_as_texts
+from ..utils.commands import run_commands
 from ..utils.files import written_whole_folder
 from .editor import EditLabels
 from .files import SUFFIX, read_volume, refuse_existing, write_mask
@@ -278,10 +277,8 @@ def edit(
     return [str(path) for path in paths]
 
 
-def main(command: list[str] | None = None) -> None:
-    """The command line; mistakes end it with one line and status 1."""
-    import fire
-
+def main(command: list[str] | None = None) -> int:
+    """The command line; mistakes end it with one line and status 2."""
     commands: dict[str, Callable[..., Any]] = {
         "sample": sample,
         "phantom": phantom,
@@ -290,13 +287,8 @@ def main(command: list[str] | None = None) -> None:
         "fit": fit,
         "simulate": simulate,
     }
-    for function in commands.values():
-        with_paths_as_texts(function)
-    try:
-        fire.Fire(commands, command=command, name="masks")
-    except (ImportError, ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"masks: {message_of(error)}")
+    return run_commands(commands, "common.masks", command)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

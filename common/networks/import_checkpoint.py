@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor
 
+from ..utils.commands import run_commands
 from .unet import ConditionalDiffusionUNet
 from .weights import difference, read_checkpoint, save_weights, state_dict_of
 
@@ -189,6 +191,4 @@ def _turned(theirs: str, value: Tensor, swap_axes: bool) -> Tensor:
 
 
 if __name__ == "__main__":
-    import fire
-
-    fire.Fire(import_checkpoint)
+    sys.exit(run_commands(import_checkpoint, "common.networks.import_checkpoint"))

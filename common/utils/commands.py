@@ -1,13 +1,53 @@
-"""Arguments of command lines that ``fire`` reads."""
+"""Command lines that ``fire`` reads: names of files as they were typed, and mistakes that end in one line."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from . import message_of
+
 _PATH = re.compile(r"str( \| (Path|None))*")  # an annotation, as text
+
+
+def run_commands(
+    commands: Callable[..., Any] | Mapping[str, Callable[..., Any]],
+    name: str,
+    command: Sequence[str] | None = None,
+    more: Collection[str] = (),
+    silent: bool = False,
+) -> int:
+    """
+    Run the function that a command line asks for; a mistake ends in its message, on one line.
+
+    Args:
+        commands: a function, or several by the names of their commands.
+        name: of the program, for fire's help.
+        command: words of the command line; None for those of the process.
+        more: see ``with_paths_as_texts``.
+        silent: print nothing of what the function returns.
+
+    Returns:
+        The status to exit with: 2 after a mistake, else what the function returns if that is a number, or 0.
+
+    Example:
+        >>> run_commands(lambda folder="x": 3, "show", [], silent=True)
+        3
+    """
+    import fire
+
+    for function in commands.values() if isinstance(commands, Mapping) else (commands,):
+        with_paths_as_texts(function, more)
+    shown: dict[str, Any] = {"serialize": lambda result: None} if silent else {}
+    try:
+        status = fire.Fire(commands, command=None if command is None else list(command), name=name, **shown)
+    except (ImportError, ValueError, KeyError, OSError, RuntimeError) as error:
+        print(f"error: {' '.join(message_of(error).split())}", file=sys.stderr)
+        return 2
+    return status if isinstance(status, int) else 0
 
 
 def with_paths_as_texts(command: Callable[..., Any], more: Collection[str] = ()) -> Callable[..., Any]:

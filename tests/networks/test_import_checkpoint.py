@@ -6,6 +6,7 @@ import torch
 from common.networks.import_checkpoint import convert_released, import_checkpoint
 from common.networks.unet import ConditionalDiffusionUNet
 from common.networks.weights import load_weights
+from common.utils.commands import run_commands
 from tests import forks
 from tests.fixtures import REPOSITORY
 from tests.networks.paper import config_network
@@ -110,3 +111,11 @@ def test_command_reports_a_file_that_is_not_there(tmp_path):
     run = forks.module("common.networks.import_checkpoint", arguments, REPOSITORY).wait()
     assert run.returncode != 0
     assert "No weights at absent.pt" in run.stderr
+
+
+def test_a_mistake_on_the_command_line_ends_in_one_line(tmp_path, capsys):
+    command = [str(tmp_path / "none.pt"), str(tmp_path / "out.pt")]
+    assert run_commands(import_checkpoint, "common.networks.import_checkpoint", command) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: ")
+    assert "none.pt" in said
