@@ -78,7 +78,7 @@ def test_lesion_of_another_grid_is_refused(scan):
         head_mask_from_image(np.where(mask > 0, np.nan, 0.0))
 
 
-def test_commands_write_the_grid_and_name_bad_files(scan, tmp_path):
+def test_commands_write_the_grid_and_name_bad_files(scan, tmp_path, capsys):
     affine = np.diag([-4.0, 4, 4, 1])
     nib.save(nib.Nifti1Image(scan[0].astype(np.float32), affine), tmp_path / "scan.nii.gz")
     main(["head", "--image", str(tmp_path / "scan.nii.gz"), "--out", str(tmp_path / "mask.nii.gz")])
