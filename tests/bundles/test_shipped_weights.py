@@ -34,6 +34,7 @@ OVERLAYS = {
     "med_cdiff_xray_denoise/models/model_fast.pt": ("fast",),
     "med_cdiff_xray_denoise/models/pix2pix.pt": ("pix2pix",),
     "med_cdiff_xray_denoise/models/regression.pt": ("regression",),
+    "med_cdiff_xray_denoise/models/up_gan.pt": ("up_gan",),
     "med_vdm_cxr/models/model.pt": (),
     "med_vdm_cxr/models/conv.pt": ("conv",),
     "dm_brain_tumor_mri/models/model.pt": (),
