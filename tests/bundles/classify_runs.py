@@ -64,6 +64,14 @@ def write_set(
     return folder
 
 
+def write_data(folder: Path) -> Path:
+    """Twenty real and ten synthetic images a class, grey and in colour."""
+    for kind in ("grey", "colour"):
+        write_real(folder / kind / "real", colour=kind == "colour", copies=True)
+        write_set(folder / kind / "synthetic", colour=kind == "colour")
+    return folder
+
+
 def study(bundle: str, data: Path, output: Path | None, *overlays: str, **overrides: Any) -> ConfigWorkflow:
     """The workflow of classify.json and ``overlays`` on ``data/real`` and ``data/synthetic``, initialised."""
     files = [str(REPOSITORY / "bundles" / bundle / "configs" / f"{name}.json") for name in ("classify", *overlays)]
@@ -75,3 +83,8 @@ def study(bundle: str, data: Path, output: Path | None, *overlays: str, **overri
     run = ConfigWorkflow(files, workflow_type="train", logging_file=False, **{**given, **overrides})
     run.initialize()
     return run
+
+
+def parsed(run: ConfigWorkflow, name: str) -> Any:
+    """An item of its config, built."""
+    return run.parser.get_parsed_content(name)

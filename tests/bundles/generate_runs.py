@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from tests.bundles.classify_runs import SMEAR
+from tests.bundles.restoration_runs import write_picture
 from tests.fixtures import REPOSITORY, network_arguments
+from tests.masks.phantom2d import head_slice
 
 TINY = {
     "channels": [8, 16],
@@ -14,6 +18,7 @@ TINY = {
     "patch_size": 1,
     "refine_channels": 0,
 }
+EACH = 15
 CPU = "$torch.device('cpu')"
 
 
@@ -28,6 +33,21 @@ def config(bundle, name):
     given = {f"$@from_study['{key}']": value for key, value in study.items()}
     content = ConfigParser.load_config_file(configs / f"{name}.json")
     return {key: given.get(value, value) if isinstance(value, str) else value for key, value in content.items()}
+
+
+def picture(colour, seed):
+    grey = head_slice(20, seed=seed)
+    return np.stack([grey, grey // 2, 255 - grey], axis=-1) if colour else grey
+
+
+def write_data(folders):
+    """In the folder of each bundle, as many pictures of each class."""
+    for bundle, folder in folders.items():
+        for number, name in enumerate(config(bundle, "inference")["classes"]):
+            for index in range(EACH):
+                path = folder / name / f"{name} ({index}).png"
+                write_picture(path, picture(bundle == SMEAR, EACH * number + index))
+    return folders
 
 
 def workflow(kind, bundle, overlays, **given):

@@ -75,7 +75,8 @@ def test_every_image_that_cannot_be_used_is_named(tmp_path):
     folder = pictures(tmp_path, 4)
     for number in (1, 3):
         (folder / f"image_{number:02d}.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"2 of 4 images cannot be used: .*image_01.png: damaged.*image_03.png: dama"):
+    named = r"(?s)2 of 4 inputs cannot be used:.*image_01.png: damaged.*image_03.png: damaged"
+    with pytest.raises(ValueError, match=named):
         ImageFolder(folder)
 
 
