@@ -84,8 +84,9 @@ def main() -> None:
     shares, steps = [], []
     for case in cases:
         real, changed, box = pair(case, out / "volumes")
-        shares.append(float((real != changed).float().mean()))
-        region = torch.as_tensor(binary_closing((real != changed)[0].numpy()))[None] | (real != changed)
+        new = real != changed
+        shares.append(float(new.float().mean()))
+        region = torch.as_tensor(binary_closing(new[0].numpy()))[None] | new  # a new voxel may have its old value
         steps.append(step_at_border(changed, region) / step_at_border(real, region))
         observers["whole"](changed[None], real[None])
         observers["around the change"](changed[:, *box][None], real[:, *box][None])

@@ -90,7 +90,7 @@ class CheckedDataset(Dataset):
             if room >= 0:
                 self._kept[index] = transformed
         if problems and not skip_bad:
-            raise _unusable(problems, len(self.data))
+            raise unusable(problems, len(self.data))
         if problems:
             self._leave_out(problems)
         return shapes
@@ -184,7 +184,7 @@ class CheckedCacheDataset(CacheDataset):
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
         cache = super()._fill_cache(indices)
         if self._problems:
-            raise _unusable(self._problems, len(self.data))
+            raise unusable(self._problems, len(self.data))
         return cache
 
     def _load_cache_item(self, idx: int) -> Any:
@@ -248,6 +248,7 @@ def problem_of(case: Any, error: Exception) -> str:
     return message if any(file in message for file in files) else ": ".join([*files[:1], message])
 
 
-def _unusable(problems: Mapping[int, str], total: int) -> ValueError:
+def unusable(problems: Mapping[int, str], total: int) -> ValueError:
+    """The error that names all of ``total`` inputs that cannot be used, by their numbers, with the reason of each."""
     listed = "\n".join(f"  {problems[index]}" for index in sorted(problems))
     return ValueError(f"{len(problems)} of {total} inputs cannot be used:\n{listed}")

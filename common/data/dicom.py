@@ -25,7 +25,6 @@ SOP_CLASSES = {
 }
 # of every image (module Image Pixel)
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
-_IDENTITY = ("PatientID", "StudyInstanceUID", "SOPInstanceUID")  # without which an archive cannot file a result
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 _LOSSY = tuple(f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81, 91, 93, 203))  # JPEG, JPEG-LS, JPEG 2000
@@ -261,21 +260,6 @@ def check_complete(path: Path, source: Any) -> None:
         raise Unsuitable(f"{path}: one whole number was expected as {wrong[0]}, got {source.get(wrong[0])!r}.")
     if _number(path, source, "RescaleSlope", 1.0) == 0:
         raise Unsuitable(f"{path}: a RescaleSlope other than 0 was expected.")
-
-
-def check_linkable(path: Path) -> None:
-    """
-    Look whether a result can be linked to the patient and the study of a DICOM image; other formats name none.
-
-    Raises:
-        Unsuitable: for an image that does not say whose it is, or what it is called itself.
-    """
-    if not is_dicom(path):
-        return
-    source = read_dataset(path, stop_before_pixels=True)
-    missing = [name for name in _IDENTITY if source.get(name) in (None, "")]
-    if missing:
-        raise Unsuitable(f"{path}: link_to_patient needs {', '.join(missing)} of the source, which has none.")
 
 
 def _check(path: Path, source: Any) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .dicom import SOP_CLASSES, import_pydicom, padding_of, read_dataset
+from .dicom import SOP_CLASSES, import_pydicom, is_dicom, padding_of, read_dataset
 from .dicom_terms import REGIONS, VIEWS, image_type, safe_values
+from .image_file import Unsuitable
 from .notices import noted
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -20,6 +21,7 @@ _LINKED = (
     *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "FrameOfReferenceUID"),
 )
+_NEEDED = ("PatientID", "StudyInstanceUID", "SOPInstanceUID")  # of a source, to file a result beside it
 
 
 def write_dicom(
@@ -136,6 +138,21 @@ def _link(pydicom: Any, new: Any, source: Any) -> None:
     meaning = "Source image for image processing operation"
     image.PurposeOfReferenceCodeSequence = [_code(pydicom, "121322", meaning)]
     new.SourceImageSequence = [image]
+
+
+def check_linkable(path: Path) -> None:
+    """
+    Look whether a result can be linked to the patient and the study of a DICOM image; other formats name none.
+
+    Raises:
+        Unsuitable: for an image that does not say whose it is, or what it is called itself.
+    """
+    if not is_dicom(path):
+        return
+    source = read_dataset(path, stop_before_pixels=True)
+    missing = [name for name in _NEEDED if source.get(name) in (None, "")]
+    if missing:
+        raise Unsuitable(f"{path}: link_to_patient needs {', '.join(missing)} of the source, which has none.")
 
 
 def _required(pydicom: Any, new: Any) -> dict[str, Any]:

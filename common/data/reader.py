@@ -18,6 +18,7 @@ from monai.utils import SpaceKeys
 from ..transforms.geometry import SlicesLastd, plane_of
 from ..utils.files import sha256_of
 from . import dicom, dicom_volumes
+from .dicom_writer import check_linkable
 from .finder import EXPECTED, kind_of
 from .image_file import ImageFile, ImageHeader, Unsuitable, sides
 from .nifti import read_nifti, read_nifti_description, read_nifti_header, read_nifti_slice
@@ -189,7 +190,7 @@ class LoadImaged(MapTransform):
                 raise FileNotFoundError(f"{error} {said}") from error
             if self.link_to_patient and key == self.keys[0]:
                 for image in paths:
-                    dicom.check_linkable(Path(image))
+                    check_linkable(Path(image))
             result[key] = self._together(images) if several else images[0]
         return result
 

@@ -15,6 +15,7 @@ from monai.transforms import Resize
 from PIL import Image
 from torch import Tensor
 
+from ..data.dataset import unusable
 from ..data.finder import ENDINGS, find_images, kind_of, own_outputs, stem_of
 from ..data.image_file import ImageFile, ImageHeader
 from ..data.names import OutputNames
@@ -228,14 +229,14 @@ def _image_files(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _headers(files: Sequence[Path]) -> list[ImageHeader]:
-    headers, problems = [], []  # an error names every file
-    for file in files:
+    headers, problems = [], {}
+    for index, file in enumerate(files):
         try:
             headers.append(image_header(file))
         except (OSError, ValueError) as error:
-            problems.append(message_of(error))
+            problems[index] = message_of(error)
     if problems:
-        raise ValueError(" ".join([f"{len(problems)} of {len(files)} images cannot be used:", *problems]))
+        raise unusable(problems, len(files))
     return headers
 
 
