@@ -6,12 +6,13 @@ import argparse
 import functools
 import json
 import re
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ..utils.commands import with_last_line
 
 _NO_CONFIGS = ("metadata.json", "study.json")
 _LONGEST = 60  # characters of a default
@@ -161,17 +162,14 @@ def listing(bundle: Path, config: str | None = None) -> str:
     return "\n".join(lines[1:])
 
 
+@with_last_line
 def main(given: Sequence[str] | None = None) -> int:
     """Command line: print what can be done, or every argument of a bundle or config."""
     parser = argparse.ArgumentParser(prog=f"python -m {__package__.rpartition('.')[0]}", description=__doc__)
     parser.add_argument("bundle", nargs="?", help="name or folder of a bundle")
     parser.add_argument("config", nargs="?", help="one of its configs, e.g. train.json")
     options = parser.parse_args(given)
-    try:
-        print(overview() if options.bundle is None else listing(find_bundle(options.bundle), options.config))
-    except FileNotFoundError as error:
-        print(error, file=sys.stderr)
-        return 2
+    print(overview() if options.bundle is None else listing(find_bundle(options.bundle), options.config))
     return 0
 
 

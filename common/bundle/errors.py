@@ -1,4 +1,4 @@
-"""What a user of the command line sees after a mistake: one message, last and alone, instead of a traceback."""
+"""What ``monai.bundle run`` is given: its configs and arguments, and what is refused before anything is done."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import inspect
 import logging
 import re
 import sys
-import tempfile
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from ..utils import message_of, root_cause
 from .arguments import as_texts, kinds_of, unlike
+from .last_line import LastLine
 from .record import recall
 
 _COMMAND_LINE = "monai.bundle.__main__"
@@ -26,8 +24,6 @@ _MAIN_CONFIGS = tuple(
     f"{name}.json" for name in ("inference", "train", "evaluate", "classify", "fine_tune", "resume", "multi_gpu_train")
 )
 _READ_BY_CODE = ("imports", "bundle_root", "output_dir", "run_dir", "debug", "_meta_")
-_LINES = 2  # of a message on the console, beside MONAI's notice that configs are code, and the place of the rest
-
 _GPU = re.compile(r"cuda(:\d+)?|\$torch\.device\(['\"]cuda(:\d+)?['\"]\)")
 logger = logging.getLogger(__name__)
 _given: list[str] = []  # config files of this process's command
@@ -195,88 +191,6 @@ def check_configs(files: Collection[str]) -> None:
         for name, value in ConfigParser.load_config_file(file).items():
             if expected := unlike(name, value):
                 raise ValueError(f"{file}: {expected} was expected as {name}, got {value!r}. Nothing was done.")
-
-
-class LastLine:
-    """
-    A ``sys.excepthook`` that prints the message of an error's root cause, last and alone.
-
-    The traceback goes to "error.log" in the config's ``output_dir``, to a temporary file where that cannot be
-    written, or to the console with ``--debug True``. An error with an ``exit_status`` ends the process with it, and is
-    no failure: it has no traceback.
-
-    Args:
-        parser: of the config that runs.
-        before: the hook that was there, for the console and for what is no ``Exception``.
-    """
-
-    def __init__(self, parser: ConfigParser, before: Callable[..., Any]) -> None:
-        self.parser = parser
-        self.before = before
-
-    @classmethod
-    def install(cls, parser: ConfigParser) -> None:
-        """Put one in the place of ``sys.excepthook``, or give ``parser`` to the one that is there."""
-        if isinstance(sys.excepthook, cls):
-            sys.excepthook.parser = parser
-        else:
-            sys.excepthook = cls(parser, sys.excepthook)
-
-    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        """Print ``error``."""
-        if not isinstance(error, Exception):
-            self.before(kind, error, trace)
-            return
-        message, status = message_of(error), getattr(root_cause(error), "exit_status", None)
-        sys.stdout.flush()
-        if status is None and self._setting("debug", False):
-            self.before(kind, error, trace)
-        elif status is None:
-            log = self._write("".join(traceback.format_exception(kind, error, trace)))
-            print(f"The traceback is in {log}; --debug True shows it here.", file=sys.stderr)
-        if message.count("\n") >= _LINES:
-            logger.error(message)
-        print(shortened(message), file=sys.stderr, flush=True)
-        if status is not None:
-            raise SystemExit(status)
-
-    def _setting(self, name: str, default: Any) -> Any:
-        try:
-            return self.parser.get_parsed_content(name) if name in self.parser else default
-        except Exception:  # it is evaluated after an error, which may be its own
-            return default
-
-    def _write(self, text: str) -> Path:
-        folder = self._setting("output_dir", None)
-        if isinstance(folder, (str, Path)):
-            try:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                path = Path(folder).resolve() / "error.log"
-                path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names need not be UTF-8
-                return path
-            except OSError:
-                pass
-        with tempfile.NamedTemporaryFile(prefix="error_", suffix=".log", delete=False) as file:
-            file.write(text.encode(errors="backslashreplace"))
-        return Path(file.name)
-
-
-def shortened(message: str) -> str:
-    """
-    A message in two lines: of a list of files, all names, and the reason of the first.
-
-    Example:
-        >>> print(shortened("2 of 9 inputs cannot be used:\\n  in/a.png: damaged.\\n  in/b.png: damaged."))
-        2 of 9 inputs cannot be used (a.png, b.png); every reason is in the log. The first:
-        in/a.png: damaged.
-    """
-    first, *others = [line.strip() for line in message.splitlines()] or [""]
-    if len(others) < _LINES:
-        return "\n".join([first, *others])
-    if first.endswith(":") and all(": " in line for line in others):
-        names = ", ".join(Path(line.split(": ")[0]).name for line in others)
-        return f"{first.rstrip(':')} ({names}); every reason is in the log. The first:\n{others[0]}"
-    return f"{first}\n{others[0]} ({len(others) - 1} more lines are in the log.)"
 
 
 def _frames() -> Iterator[Mapping[str, Any]]:

@@ -6,10 +6,12 @@ import argparse
 import os
 import posixpath
 import re
+import sys
 import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from ..utils.commands import with_last_line
 from ..utils.files import sha256_of, written_whole
 
 # A zip entry's time cannot be earlier; the same for all, so that the same bundle gives the same bytes.
@@ -96,6 +98,7 @@ def _page(text: str, page: Path, root: Path, files: Collection[Path]) -> str:
     return _LINK.sub(link, text)
 
 
+@with_last_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: pack and print path, size and SHA-256."""
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.package", description=__doc__)
@@ -107,4 +110,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..utils.commands import with_last_line
 from ..utils.files import sha256_of, write_json
 from .package import package_bundle
 
@@ -40,6 +42,7 @@ def release(bundles: Sequence[str | Path], out: str | Path, url: str = "") -> Pa
     return write_json(index, dict(sorted(entries.items())))
 
 
+@with_last_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: write the release and print the path of its index."""
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.release", description=__doc__)
@@ -51,4 +54,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -15,6 +16,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from ..utils.commands import with_last_line
 
 _ASKED = re.compile(r"/api/models/[^/]+/(?P<name>[^/]+)/(?P<what>revision|tree|refs)(/(?P<version>[^/]+))?")
 _FILE = re.compile(r"/[^/]+/(?P<name>[^/]+)/(?P<what>resolve)/(?P<version>[^/]+)/(?P<file>.+)")
@@ -130,6 +133,7 @@ def _tag(entry: zipfile.ZipInfo) -> str:
     return f"{entry.CRC:08x}"
 
 
+@with_last_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: serve until it is interrupted."""
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.zoo", description=__doc__)
@@ -143,4 +147,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..utils.commands import with_last_line
 from ..utils.files import write_json, write_text, written_whole
 from .finder import stem_of
 from .image_file import read_record
@@ -99,6 +101,7 @@ def _describe(root: Path, bundles: Sequence[tuple[str, str]]) -> None:
     write_text(root / "README", _README)
 
 
+@with_last_line
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: write the derivative and print how many volumes it has."""
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.bids", description=__doc__)
@@ -113,4 +116,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,6 +23,7 @@ from ..data.reader import LoadSliced, read_image
 from ..data.survey import Survey
 from ..handlers.run_report import bundle_command
 from ..utils import message_of
+from ..utils.commands import with_last_line
 from ..utils.files import write_text
 from ..visualize.html import document, figure, paragraph, safe, side_by_side, table
 from ..visualize.panels import image_panel, slice_panels
@@ -115,6 +116,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [*map(str, start), row.get("axes", ""), f"{low:.4g}", f"{middle:.4g}", f"{high:.4g}", volumes]
 
 
+@with_last_line
 def main(given: Sequence[str] | None = None) -> int:
     """Command line. Exit status: 0; 1 for cases that cannot be used; 2 where there is no data set to look at."""
     parser = argparse.ArgumentParser(prog="python -m common check", description=__doc__)
@@ -125,13 +127,11 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.epilog = "Further --NAME VALUE are arguments of train.json, such as --labels."
     options, rest = parser.parse_known_args(given)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        overlays = [name for name in options.overlays.split(",") if name]
-        bundle, settings = find_bundle(options.bundle), _settings(rest)
-        found = check(options.directory, bundle, overlays, **settings)
-    except (OSError, ValueError) as error:
-        print(message_of(error), file=sys.stderr)
-        return 2
+    if Path(options.out).is_dir():
+        raise ValueError(f"--out {options.out} is a folder; a file was expected.")
+    overlays = [name for name in options.overlays.split(",") if name]
+    bundle, settings = find_bundle(options.bundle), _settings(rest)
+    found = check(options.directory, bundle, overlays, **settings)
     write_text(options.out, page(found, f"{options.directory} for {Path(options.bundle).name}"))
     lines = [
         found.summary(),

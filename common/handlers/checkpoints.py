@@ -13,8 +13,7 @@ from ignite.handlers import EMAHandler
 
 from ..bundle.errors import running_workflow
 from ..bundle.record import settings_of, update_record
-from ..networks.weights import read_checkpoint, save_weights
-from ..utils.files import written_whole
+from ..networks.weights import read_checkpoint, save_weights, write_torch
 from .guards import EpochSeeding
 
 logger = logging.getLogger(__name__)
@@ -172,8 +171,7 @@ class CheckpointWriter:
             return
         self.check(engine)
         state = self.state.collect(engine)
-        with written_whole(self.output_dir / _NAME.format(epoch=epoch)) as temporary, temporary.open("wb") as file:
-            torch.save(state, file)
+        write_torch(self.output_dir / _NAME.format(epoch=epoch), state)
         self._write_model()
         self._prune()
 

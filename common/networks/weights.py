@@ -210,9 +210,19 @@ def save_weights(network: nn.Module | Mapping[str, Tensor], path: str | os.PathL
     state = {name: value.detach().cpu() for name, value in given.items()}
     if half:
         state = {name: value.half() if value.ndim > 1 else value for name, value in state.items()}
+    return write_torch(path, state)
+
+
+def write_torch(path: str | os.PathLike[str], content: Any) -> Path:
+    """Write what ``torch.save`` takes, whole; returns the path. An OSError names it, as for a full disk."""
     # Through an open file: given a name, PyTorch writes it into the file, whose bytes would differ from run to run.
     with written_whole(Path(path)) as temporary, open(temporary, "wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # "unexpected pos", in the place of what the system said
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
     return Path(path)
 
 

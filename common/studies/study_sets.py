@@ -20,6 +20,7 @@ from typing import Any
 from ..data.dataset import problem_of
 from ..data.lists import Case, image_cases
 from ..data.splits import SPLITS, by_key, share_by_split
+from ..utils.commands import with_last_line
 from .synthetic import names_digest, refuse_synthetic, synthetic_cases
 
 TRAIN_ON = ("synthetic", "real", "real_plus_synthetic")
@@ -215,6 +216,7 @@ def link_folders(
     return {name: len(targets) for name, targets in links.items()}
 
 
+@with_last_line
 def main(command: Sequence[str] | None = None) -> None:
     """The command line; mistakes end it before any work."""
     parser = argparse.ArgumentParser(
@@ -229,10 +231,7 @@ def main(command: Sequence[str] | None = None) -> None:
         else:
             kind = str if parameter.default is None else type(parameter.default)
             parser.add_argument(f"--{name}", type=kind, default=parameter.default)
-    try:
-        print(link_folders(**vars(parser.parse_args(command))))
-    except (ValueError, OSError) as error:
-        sys.exit(f"study_sets: {error}")
+    print(link_folders(**vars(parser.parse_args(command))))
 
 
 def _check_origin(drawn: Sequence[Mapping[str, Any]], sample: Sequence[Case], folder: str | Path) -> None:
@@ -289,4 +288,4 @@ def _print_counts(sets: Mapping[str, Sequence[Case]], unlike: Sequence[Case] | N
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,8 @@
-"""Command lines that ``fire`` reads: names of files as they were typed, and mistakes that end in one line."""
+"""Command lines: mistakes end in one line, and ``fire`` hands over names of files as they were typed."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -10,7 +11,29 @@ from typing import Any
 
 from . import message_of
 
+_MISTAKES = (ImportError, ValueError, KeyError, OSError, RuntimeError)
 _PATH = re.compile(r"str( \| (Path|None))*")  # an annotation, as text
+
+
+def with_last_line(main: Callable[..., int | None]) -> Callable[..., int]:
+    """
+    A command line's function that returns the status to exit with: 2 after a mistake, whose message it prints as one
+    line, else what ``main`` returns, or 0 for None.
+
+    Example:
+        >>> with_last_line(lambda: None)()
+        0
+    """
+
+    @functools.wraps(main)
+    def run(*arguments: Any, **named: Any) -> int:
+        try:
+            return main(*arguments, **named) or 0
+        except _MISTAKES as error:
+            print(f"error: {' '.join(message_of(error).split())}", file=sys.stderr)
+            return 2
+
+    return run
 
 
 def run_commands(
@@ -42,12 +65,12 @@ def run_commands(
     for function in commands.values() if isinstance(commands, Mapping) else (commands,):
         with_paths_as_texts(function, more)
     shown: dict[str, Any] = {"serialize": lambda result: None} if silent else {}
-    try:
+
+    def main() -> int:
         status = fire.Fire(commands, command=None if command is None else list(command), name=name, **shown)
-    except (ImportError, ValueError, KeyError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(message_of(error).split())}", file=sys.stderr)
-        return 2
-    return status if isinstance(status, int) else 0
+        return status if isinstance(status, int) else 0
+
+    return with_last_line(main)()
 
 
 def with_paths_as_texts(command: Callable[..., Any], more: Collection[str] = ()) -> Callable[..., Any]:
