@@ -61,7 +61,7 @@ def read_segmentation(path: Path, segments: Mapping[str, int] | None) -> ImageFi
         ImportError: without highdicom.
         Unsuitable: for a segment of another name, segments that overlap, fractions, or slices at unequal distances.
     """
-    found = _highdicom().seg.segread(str(path))
+    found = _highdicom().seg.Segmentation.from_dataset(read_dataset(path), copy=False)
     every = {int(item.SegmentNumber): str(item.SegmentLabel) for item in found.SegmentSequence}
     names = {number: name for number, name in every.items() if number}  # 0 is the background
     labels = {name.strip().lower(): label for name, label in (segments or {}).items()}
@@ -151,7 +151,9 @@ def _as_volume(path: Path, read: Any) -> Any:
         raise
     except Exception as error:
         expected = "slices with a place each, at equal distances, were expected"
-        raise Unsuitable(f"{path}: {expected} ({type(error).__name__}: {error}).") from error
+        missing = getattr(error, "name", None)  # of an attribute of DICOM
+        reason = f"{missing} is missing" if missing else f"{type(error).__name__}: {error}"
+        raise Unsuitable(f"{path}: {expected} ({reason}).") from error
     if volume.array.size > MAX_VOXELS:
         raise Unsuitable(f"{path}: at most {MAX_VOXELS:,} voxels were expected, got {sides(volume.array.shape)}.")
     return volume

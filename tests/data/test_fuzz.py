@@ -18,7 +18,8 @@ from tests.bundles.restoration_runs import MR, grey, write_dicom, write_picture
 from tests.data.fuzz import BYTES, alike, as_nibabel_reads, changed, outcome
 from tests.fixtures import oblique_affine, two_part_mask, write_nifti
 
-HEADERS = {"nii": 352, "nii.gz": 0, "png": 60, "jpg": 200, "dcm": 900, "pt": 0}
+HEADERS = {"nii": 352, "nii.gz": 0, "png": 60, "jpg": 200, "dcm": 900, "seg": 3500, "pt": 0}
+SEGMENTS = {"anterior": 1, "posterior": 2}
 
 
 def write_source(folder, kind):
@@ -27,6 +28,11 @@ def write_source(folder, kind):
         return write_nifti(folder / f"source.{kind}", two_part_mask((12, 14, 10)), oblique_affine())
     if kind == "dcm":
         return write_dicom(folder / "source.dcm", grey((24, 20), np.int16, 2000) - 900, MR)
+    if kind == "seg":
+        pytest.importorskip("highdicom")
+        from .test_dicom_volumes import segmentation
+
+        return segmentation(folder / "source.seg", two_part_mask((12, 14, 10)), oblique_affine())
     if kind == "pt":
         torch.manual_seed(0)
         path = folder / "source.pt"
@@ -49,6 +55,8 @@ def oracle(kind, source):
         good = torch.load(source, weights_only=True)
         same = lambda found: list(found) == list(good) and all(torch.equal(found[k], good[k]) for k in good)  # noqa: E731
         return read_checkpoint, same
+    if kind == "seg":  # of one bit a voxel, so that most changes are labels too
+        return lambda path: read_image(path, SEGMENTS), lambda image: set(np.unique(image.values)) <= {0, 1, 2}
     good = read_image(source)
     if kind in ("nii.gz", "png"):
         return read_all, lambda image: alike(image.values, good.values) and np.allclose(image.affine, good.affine)
