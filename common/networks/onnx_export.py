@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..utils import packages
-from ..utils.files import written_whole, written_whole_folder
+from ..utils.files import sha256_of, write_text, written_whole, written_whole_folder
 
 FORMATS = ("onnx", "openvino")
 HOW = "pip install -r requirements-runtimes.txt"
@@ -64,7 +64,7 @@ def export(
     name, made = digest(network), []
     for size in every:
         path = onnx_path(Path(folder), name, size or ())
-        if not path.is_file():
+        if not is_intact(path):
             _write_onnx(network, path, inputs, size)
         made += [path] if "onnx" in formats else []
         if "openvino" in formats:
@@ -96,6 +96,20 @@ def onnx_path(folder: Path, name: str, sides: Sequence[int]) -> Path:
     return folder / ("_".join([name, *(["x".join(map(str, sides))] if len(sides) else [])]) + ".onnx")
 
 
+def is_intact(path: Path) -> bool:
+    """Whether an exported network is there, and is what its checksum beside it says; one without a checksum passes."""
+    if not path.is_file():
+        return False
+    try:
+        wanted = path.with_suffix(".sha256").read_text(encoding="ascii").split()[0]
+    except (OSError, ValueError, IndexError):
+        return True
+    if sha256_of(path) == wanted:
+        return True
+    logger.warning("%s is damaged or was altered; it is made again.", path)
+    return False
+
+
 def _write_onnx(network: nn.Module, path: Path, inputs: Mapping[str, Tensor], size: Sequence[int] | None) -> None:
     plain = copy.deepcopy(network).float().cpu().eval()
     for part in plain.modules():
@@ -123,6 +137,7 @@ def _write_onnx(network: nn.Module, path: Path, inputs: Mapping[str, Tensor], si
             opset_version=_OPSET,
             dynamo=False,
         )
+        write_text(path.with_suffix(".sha256"), f"{sha256_of(temporary)}  {path.name}\n")
 
 
 def _write_openvino(source: Path, folder: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..utils import packages
 from ..utils.files import write_json
-from .onnx_export import HOW, digest, export, onnx_path
+from .onnx_export import HOW, digest, export, is_intact, onnx_path
 from .sessions import open_session, timed, try_out
 
 PACKAGES = {
@@ -189,7 +189,7 @@ class RuntimeNetwork(nn.Module):
         if runtime != "compile":
             path, arrays = self._file(inputs), _arrays(inputs)
             known = path.with_name(f"{path.stem}_tried.json")
-            tried = json.loads(known.read_text()) if known.is_file() else {}
+            tried = _times(known)
             machine = f"{self._name(runtime)} {platform.node()} {torch.get_num_threads()}"
             if machine not in tried:
                 output, tried[machine] = try_out(arrays, path=path, **self._options(runtime))
@@ -219,10 +219,7 @@ class RuntimeNetwork(nn.Module):
         """The exported network: for these sides where there is one, else for any, which is made if need be."""
         sides = next(iter(inputs.values())).shape[2:]
         fixed = onnx_path(self.folder, self._digest, sides)
-        if fixed.is_file():
-            return fixed
-        free = onnx_path(self.folder, self._digest, ())
-        return free if free.is_file() else export(self.module, self.folder, ["onnx"], inputs=inputs)[0]
+        return fixed if is_intact(fixed) else export(self.module, self.folder, ["onnx"], inputs=inputs)[0]
 
     @functools.cached_property
     def _digest(self) -> str:
@@ -255,6 +252,14 @@ class RuntimeNetwork(nn.Module):
         running = self._running()
         can = {"openvino": ("bf16",), "tensorrt": ("fp16",), "compile": ("bf16", "fp16")}.get(runtime, ())
         return running if running in can else "fp32"
+
+
+def _times(path: Path) -> dict[str, float]:
+    """Seconds of a call by machine, as they are kept; none where they cannot be read."""
+    try:
+        return {str(name): float(seconds) for name, seconds in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def _arrays(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from common.networks.runtimes import RuntimeNetwork, check_runtime, on_runtime
 from common.networks.unet import ConditionalDiffusionUNet
 from common.networks.vdm_dense import dense_vdm
 from common.utils import packages
+from common.utils.files import sha256_of
 from tests.bundles.inference_runs import refused
 from tests.bundles.restoration_runs import restoration
 from tests.fixtures import REPOSITORY
@@ -147,6 +148,26 @@ def test_classes_and_variational_models_run_too(tmp_path, here):
     assert running.score.chosen == "onnxruntime"
     torch.testing.assert_close(drawn, draw(torch.arange(2), model), rtol=1e-4, atol=1e-5)
     assert not isinstance(model.score, RuntimeNetwork)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "one bit of a weight"])
+def test_an_exported_network_that_was_damaged_is_made_again(tmp_path, here, caplog, damage):
+    needs("onnxruntime")
+    network = Scaled()
+    expected = call(network)
+    call(RuntimeNetwork(network, "onnxruntime", tmp_path))
+    path, tried = next(tmp_path.glob("*.onnx")), next(tmp_path.glob("*_tried.json"))
+    content = bytearray(path.read_bytes())
+    content[content.index(network.conv.bias.detach().numpy().tobytes())] ^= 1
+    path.write_bytes({"cut": content[: len(content) // 2], "empty": b""}.get(damage, content))
+    tried.write_text("{")
+    run = RuntimeNetwork(network, "onnxruntime", tmp_path)
+    call(run)
+    assert [line for line in caplog.messages if "damaged" in line] == [
+        f"{path} is damaged or was altered; it is made again."
+    ]
+    torch.testing.assert_close(call(run), expected)
+    assert path.with_suffix(".sha256").read_text() == f"{sha256_of(path)}  {path.name}\n"
 
 
 def test_a_process_of_its_own_tries_it_once(tmp_path, monkeypatch):
