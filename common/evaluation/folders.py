@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,17 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.transforms import Resize
-from PIL import Image
 from torch import Tensor
 
 from ..data.dataset import unusable
 from ..data.finder import ENDINGS, find_images, kind_of, own_outputs, stem_of
-from ..data.image_file import ImageFile, ImageHeader
+from ..data.image_file import ImageHeader
 from ..data.names import OutputNames
 from ..data.reader import image_header, read_image
 from ..utils import message_of
 from ..utils.files import sha256_of
+from .intensities import PERCENTILES, SCALINGS, grey_of, scaled
 
-SCALINGS = ("auto", "percentiles", "dtype", "none")
-PERCENTILES = (0.5, 99.5)
 _KINDS = {"nifti": "NIfTI files", "raster": "pictures", "dicom": "DICOM files"}
 _WIDE, _USED = 2**8, 0.25  # a range beyond 8 bits, of which 14 in 16 bits are a quarter
 
@@ -62,6 +60,7 @@ class ImageFolder(Sequence[Tensor]):
         ValueError: for an unreadable or many-channel file, or files that do not go together; names the file.
 
     >>> import tempfile
+    >>> from PIL import Image
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     Image.fromarray(np.full((4, 6), 255, np.uint8)).save(f"{folder}/white.png")
     ...     images = ImageFolder(folder)
@@ -130,17 +129,23 @@ class ImageFolder(Sequence[Tensor]):
         """The image at ``index``, (1, *spatial), float32 in [-1, 1]."""
         if not isinstance(index, int):
             raise TypeError(f"an ImageFolder gives one image at a time, got index {index!r}.")
-        values, limits = self._values(index)
-        image = torch.from_numpy(scaled(values, self.scaling, limits, self.files[index]))[None]
+        try:
+            image = torch.from_numpy(self._scaled(index))[None]
+        except (OSError, ValueError) as error:
+            raise unusable(_problems(range(len(self)), self._scaled), len(self)) from error
         if tuple(image.shape[1:]) != self.shapes[index]:
             mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
             image = Resize(self.shapes[index], mode=mode, anti_aliasing=True)(image).as_tensor()  # type: ignore[attr-defined]
         return image
 
+    def _scaled(self, index: int) -> np.ndarray:
+        values, limits = self._values(index)
+        return scaled(values, self.scaling, limits, self.files[index])
+
     def _values(self, index: int) -> tuple[np.ndarray, tuple[float, float] | None]:
         """Grey values as they are measured, and the range of the file's integers; None for floats."""
         image = read_image(self.files[index])
-        array = _grey(image, self.grey)
+        array = grey_of(image, self.grey)
         if self.stored_as_shown or self.spatial_dims == 2:
             array = array[..., 0].T if self.stored_as_shown else array[..., 0]
         else:
@@ -229,15 +234,21 @@ def _image_files(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _headers(files: Sequence[Path]) -> list[ImageHeader]:
-    headers, problems = [], {}
-    for index, file in enumerate(files):
-        try:
-            headers.append(image_header(file))
-        except (OSError, ValueError) as error:
-            problems[index] = message_of(error)
-    if problems:
+    headers: list[ImageHeader] = []
+    if problems := _problems(files, lambda file: headers.append(image_header(file))):
         raise unusable(problems, len(files))
     return headers
+
+
+def _problems(inputs: Iterable[Any], read: Callable[[Any], Any]) -> dict[int, str]:
+    """What each of some inputs cannot be used for, by its position."""
+    found = {}
+    for position, one in enumerate(inputs):
+        try:
+            read(one)
+        except (OSError, ValueError) as error:
+            found[position] = message_of(error)
+    return found
 
 
 def _grid(header: ImageHeader, measured: bool) -> tuple[tuple[int, ...], tuple[float, ...], str]:
@@ -250,56 +261,3 @@ def _grid(header: ImageHeader, measured: bool) -> tuple[tuple[int, ...], tuple[f
         return shape[:2], spacing[:2], "".join(nib.aff2axcodes(header.affine)[:2])
     order = np.argsort(nib.io_orientation(header.affine)[:, 0])
     return tuple(shape[axis] for axis in order), tuple(spacing[axis] for axis in order), "RAS"
-
-
-def _grey(image: ImageFile, luminance: bool) -> np.ndarray:
-    """One channel of values, (X, Y, Z); that of colour pictures is Pillow's luminance."""
-    values = image.values
-    if (values == values[:1]).all():
-        return values[0]
-    if not luminance:
-        raise ValueError(f"{image.path} is a colour picture; --grey true measures its luminance.")
-    colours = np.moveaxis(values, 0, -1).astype(np.uint8).reshape(len(values[0]), -1, 3)
-    return np.asarray(Image.fromarray(colours).convert("L")).reshape(values.shape[1:])
-
-
-def scaled(
-    array: np.ndarray, scaling: str, limits: tuple[float, float] | None = None, file: str | Path = "image"
-) -> np.ndarray:
-    """
-    Intensities brought to [-1, 1].
-
-    Args:
-        array: real numbers.
-        scaling: "percentiles", "dtype" or "none"; see ``ImageFolder``.
-        limits: smallest and largest value that the file's type can hold, for "dtype"; None where it says nothing.
-        file: for the messages.
-
-    Returns:
-        The same shape, float32, contiguous.
-
-    Raises:
-        ValueError: for NaN or infinity, no contrast between the percentiles, floats under "dtype", values outside
-            [-1, 1] under "none".
-    """
-    values = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{file} holds NaN or infinity.")
-    if scaling == "dtype":
-        if limits is None:
-            raise ValueError(f"{file} holds no integers, so its type gives no range; use --scaling percentiles.")
-        low, high = limits
-    elif scaling == "percentiles":
-        low, high = (float(v) for v in np.percentile(values, PERCENTILES))
-        if not high > low:
-            raise ValueError(
-                f"{file} has no contrast: percentiles {PERCENTILES[0]} and {PERCENTILES[1]} are both {low:g}. "
-                "A fixed rule (--scaling dtype or none) can measure it."
-            )
-    else:
-        low, high = -1.0, 1.0
-        if values.min() < -1 or values.max() > 1:
-            raise ValueError(
-                f"{file} has values from {values.min():g} to {values.max():g}; --scaling none expects [-1, 1]."
-            )
-    return np.clip((values - low) * (2 / (high - low)) - 1, -1, 1)

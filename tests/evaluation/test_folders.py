@@ -80,6 +80,17 @@ def test_every_image_that_cannot_be_used_is_named(tmp_path):
         ImageFolder(folder)
 
 
+def test_pixels_that_are_damaged_behind_good_headers_are_all_named(tmp_path):
+    folder = pictures(tmp_path, 4)
+    for number in (1, 3):
+        file = folder / f"image_{number:02d}.png"
+        file.write_bytes(file.read_bytes()[:-40])
+    images = ImageFolder(folder)
+    assert images[0].shape[0] == 1
+    with pytest.raises(ValueError, match=r"(?s)2 of 4 inputs cannot be used:.*image_01.png: .*image_03.png: "):
+        images[1]
+
+
 def test_the_worst_pairs_of_an_audit_are_no_image(tmp_path):
     folder = pictures(tmp_path, 3)
     Image.new("L", (200, 90)).save(folder / "worst_pairs.png")
