@@ -1,5 +1,5 @@
 """
-Sampling with the shipped networks: default, few steps, the runtimes, and MONAI's own inferer with the same network.
+Sampling with the shipped networks: default, few steps, the runtimes, the learned baselines, MONAI's own inferer.
 
 ``python -m benchmarks.sampling`` (``make bench``) prints one Markdown table, ratios to the default first. Kinds are
 interleaved, after one run of each that is not timed. On the CPU times are those of the processor, summed over threads,
@@ -33,7 +33,20 @@ WORK = {
     "med_ddpm_3d": ((1, 2, 40, 56, 40), 20, 1.1, 4),
     "med_cdiff_xray_denoise": ((1, 1, 128, 128), 10, 1.0, 2),
 }
+BASELINES = {"med_ddpm_3d": ("pix2pix", "discogan"), "med_cdiff_xray_denoise": ("regression", "pix2pix", "up_gan")}
 RUNTIMES = {"cpu": ("openvino", "onnxruntime"), "cuda": ("compile",)}
+
+
+def baseline(opened: OpenedBundle, shape: tuple[int, ...]) -> Callable[[], Tensor]:
+    """A run of a learned baseline, which has one evaluation."""
+    condition = drawn(shape).to(next(opened.network.parameters()).device)
+    sampler = getattr(opened.inferer, "sampler", opened.inferer)
+    return lambda: sampler(condition, opened.network)
+
+
+def drawn(shape: tuple[int, ...]) -> Tensor:
+    """A condition of -1 and 1."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).round()
 
 
 def kinds(
@@ -41,7 +54,7 @@ def kinds(
 ) -> dict[str, tuple[int, Callable[[], Tensor]]]:
     """Network evaluations, and a run, of each kind by its name."""
     shape, steps, guidance, few = work
-    condition = torch.rand(shape, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).round().to(device)
+    condition = drawn(shape).to(device)
     inferer = getattr(opened.inferer, "sampler", opened.inferer)
     cost = 1 if guidance == 1 else 2
 
@@ -123,6 +136,12 @@ def main(
         opened = open_bundle(BUNDLES / bundle, device=device, precision=precision)
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
             found = kinds(opened, work, device, folder)
+            for name in BASELINES[bundle]:
+                configs = ("inference.json", f"{name}.json")
+                found[name] = (
+                    1,
+                    baseline(open_bundle(BUNDLES / bundle, *configs, device=device, precision=precision), work[0]),
+                )
             seconds: dict[str, list[float]] = {name: [] for name in found}
             for _ in range(repeats + 1):
                 for name, (_, run) in found.items():

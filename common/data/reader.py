@@ -16,7 +16,7 @@ from monai.transforms import MapTransform
 from monai.utils import SpaceKeys
 
 from ..transforms.geometry import SlicesLastd, plane_of
-from ..utils.files import sha256_of
+from ..utils.files import sha256_of, stand_in
 from . import dicom, dicom_volumes
 from .dicom_writer import check_linkable
 from .finder import EXPECTED, kind_of
@@ -114,7 +114,7 @@ def _named(path: Path, read: Any, told: bool = True) -> Any:
     except (ImportError, Unsuitable, PermissionError, MemoryError):
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = stand_in(path) or f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"{path}: damaged, cut off, or not {EXPECTED} ({reason}).") from error
 
 

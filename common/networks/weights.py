@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..utils.files import written_whole
+from ..utils.files import stand_in, written_whole
 
 _SHOWN = 3
 # Of ``ConditionalDiffusionUNet``: the convolutions that read the input, first its image, then its conditions.
@@ -118,6 +118,7 @@ def read_checkpoint(
         reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
         if "weights_only" in reason or "Weights only" in reason:  # PyTorch goes on to say how to run its code
             reason = "not what torch.save writes of a state_dict()"
+        reason = stand_in(path) or reason
         raise ValueError(
             f"{path} cannot be read as PyTorch weights (tensors only): damaged, or another kind of file ({reason})."
         ) from error

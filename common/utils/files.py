@@ -61,6 +61,26 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def stand_in(path: str | Path) -> str | None:
+    """
+    What lies in the place of a file that cannot be read, where it can be told and helps: nothing at all, a pointer of
+    Git LFS, a web page; None for all else.
+
+    Example:
+        >>> stand_in("/dev/null")
+        'the file is empty'
+    """
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        start = file.read(512).lstrip().lower()
+        if not start:
+            return "the file is empty"
+        if start.startswith(b"version https://git-lfs"):
+            return "a pointer of Git LFS lies in its place: git lfs pull fetches the file"
+        if start.startswith((b"<!doctype html", b"<html")):
+            return "a web page lies in its place, as after a download that was refused"
+    return None
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write a file in UTF-8, whole; returns its path."""
     with written_whole(path) as temporary:

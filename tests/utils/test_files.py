@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from common.data.reader import read_image
+from common.networks.weights import read_checkpoint
 from common.utils import message_of
 from common.utils.files import read_csv, sha256_of, write_csv, written_whole, written_whole_folder
 
@@ -153,3 +155,19 @@ def test_a_table_comes_back_whatever_its_names_and_a_missing_column_is_named(tmp
         read_csv(path, ["path", "file"], "the manifest of a set")
     write_csv(path, ["file"], [["\udcff.png"]], "\n")
     assert path.read_bytes() == b"file\n\xff.png\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull fetches the file"),
+        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "a web page lies in its place"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.png", "a.nii", "a.nii.gz", "a.dcm", "a.pt"])
+def test_what_lies_in_the_place_of_a_file_is_told(tmp_path, name, content, said):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{path}.*{said}"):
+        (read_checkpoint if name == "a.pt" else read_image)(path)
