@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -143,3 +145,11 @@ def test_slices_of_volumes_are_looked_at_and_a_file_of_several_channels_is_no_da
         status, _, message = run(capsys, *arguments, "--out", tmp_path / "page.html")
         assert status == 2
         assert message.endswith("a.nii.gz: a 3D volume was expected, got shape (32, 40, 3, 2): set channel, 0 to 1.")
+
+
+def test_the_command_has_a_second_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["check", "check", str(tmp_path / "nowhere"), "--bundle", str(BUNDLE)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("common.data", run_name="__main__")
+    assert ended.value.code == 2
+    assert "nowhere/images: set dataset_dir" in capsys.readouterr().err
