@@ -59,7 +59,7 @@ NOT_WALKED = {  # where such a word stands, and what tests it instead
     "common.data.bids": "tests/data/test_bids.py",
     "common.masks head": "the scan of a head: tests/masks/test_heads.py",
 }
-DROPPED = ("--lpips_weights", "--imagenet")  # files that are not of this project
+DROPPED = ("--lpips_weights", "--vgg16_weights", "--imagenet")  # files that are not of this project
 STANDS_FOR = {
     **{"FILE": "mask.nii.gz", "my_mask.nii.gz": "mask.nii.gz", "MRI": "DATA", "DIR": "DATA/images"},
     **{"/data/mine": "DATA", "data": "DATA", "hippocampus_mr": "DATA", "/data/hippocampus_mr": "DATA"},
