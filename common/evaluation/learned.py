@@ -23,7 +23,7 @@ def learned_methods(
 
     Args:
         names: of overlays in the bundle's ``configs``, without ending; those that the bundle has not are passed over.
-        folder: of their weights, ``NAME.pt``; a baseline without weights has no row.
+        folder: of their weights, called as their overlays have it; a baseline without weights has no row.
         given: top-level values, see ``from_config``.
         inferer: id of what calls the network in these configs.
         scale_key: of ``ByNetwork``.
@@ -39,10 +39,12 @@ def learned_methods(
     """
     methods = {}
     for name in names:
-        weights, overlay = Path(folder) / f"{name}.pt", Path(given["bundle_root"]) / "configs" / f"{name}.json"
-        if weights.is_file() and overlay.is_file():
+        if not (Path(given["bundle_root"]) / "configs" / f"{name}.json").is_file():
+            continue
+        files = f"inference.json,{name}.json"
+        weights = Path(folder) / Path(from_config(f"{files}::weights", given)).name
+        if weights.is_file():
             own = {**given, "weights": str(weights), **(settings or {}).get(name, {})}
-            files = f"inference.json,{name}.json"
             network = from_config(f"{files}::checkpointloader", own)
             methods[name] = ByNetwork(network, from_config(f"{files}::{inferer}", own), scale_key=scale_key)
     return methods

@@ -29,6 +29,8 @@ def with_last_line(main: Callable[..., int | None]) -> Callable[..., int]:
     def run(*arguments: Any, **named: Any) -> int:
         try:
             return main(*arguments, **named) or 0
+        except BrokenPipeError:  # "| head" has read enough
+            raise
         except _MISTAKES as error:
             print(f"error: {' '.join(message_of(error).split())}", file=sys.stderr)
             return 2

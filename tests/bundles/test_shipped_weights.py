@@ -30,7 +30,7 @@ OVERLAYS = {
     "med_cdiff_mri_superres/models/model_fast.pt": ("fast",),
     "med_cdiff_mri_superres/models/pix2pix.pt": ("pix2pix",),
     "med_cdiff_mri_superres/models/regression.pt": ("regression",),
-    "med_cdiff_mri_superres/models/srgan.pt": ("srgan",),
+    "med_cdiff_mri_superres/models/srgan_generator.pt": ("srgan",),
     "med_cdiff_xray_denoise/models/model.pt": (),
     "med_cdiff_xray_denoise/models/model_fast.pt": ("fast",),
     "med_cdiff_xray_denoise/models/pix2pix.pt": ("pix2pix",),

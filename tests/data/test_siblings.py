@@ -126,7 +126,7 @@ REFUSED = {
     ),
     "pair of .img and .hdr": (lambda t: new.analyze(t / "a.img"), "not a PNG, JPEG, NIfTI or DICOM image"),
     "gzip of something else": (lambda t: new.raw(t / "a.nii.gz", gzip.compress(b"hello")), "no NIfTI header"),
-    "empty NIfTI file": (lambda t: new.raw(t / "a.nii.gz", b""), "no NIfTI header"),
+    "empty NIfTI file": (lambda t: new.raw(t / "a.nii.gz", b""), "the file is empty"),
     "empty PNG file": (lambda t: new.raw(t / "a.png", b""), "damaged, cut off"),
     "empty DICOM file": (lambda t: new.raw(t / "a.dcm", b""), "damaged, cut off"),
     "GIF named PNG": (

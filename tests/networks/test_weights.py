@@ -46,7 +46,7 @@ def test_values_that_no_network_can_have_are_refused(tmp_path, change, said):
 
 
 def test_a_file_that_is_none_of_weights_is_not_said_to_be_opened_otherwise(tmp_path):
-    (tmp_path / "a.pt").write_text("version https://git-lfs.github.com/spec/v1")
+    (tmp_path / "a.pt").write_text("no weights")
     torch.save(network(), tmp_path / "b.pt")
     torch.jit.save(torch.jit.trace(network(), torch.zeros(1, 2)), tmp_path / "c.pt")
     for name in "abc":
