@@ -54,7 +54,7 @@ class LastLine:
             sys.excepthook = cls(parser, sys.excepthook)
             in_threads = threading.excepthook  # TensorBoard's writer raises in the main thread what it met in its own
             threading.excepthook = lambda args: None if _is_full(args.exc_value) else in_threads(args)
-        for old in sys.excepthook._places()[:-1]:
+        if (old := sys.excepthook._log()) is not None:
             with contextlib.suppress(OSError):
                 old.unlink(missing_ok=True)
 
@@ -84,14 +84,14 @@ class LastLine:
         except Exception:  # it is evaluated after an error, which may be its own
             return default
 
-    def _places(self) -> list[Path]:
-        """Of the traceback, in turn."""
+    def _log(self) -> Path | None:
         folder = self._setting("output_dir", None)
-        first = [Path(folder).absolute() / "error.log"] if isinstance(folder, (str, Path)) else []
-        return [*first, Path(tempfile.gettempdir()) / f"error_{secrets.token_hex(4)}.log"]
+        return Path(folder).absolute() / "error.log" if isinstance(folder, (str, Path)) else None
 
     def _write(self, text: str) -> Path | None:
-        for path in self._places():
+        for path in (self._log(), Path(tempfile.gettempdir()) / f"error_{secrets.token_hex(4)}.log"):
+            if path is None:
+                continue
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.unlink(missing_ok=True)

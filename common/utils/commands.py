@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,9 +29,12 @@ def with_last_line(main: Callable[..., int | None]) -> Callable[..., int]:
     @functools.wraps(main)
     def run(*arguments: Any, **named: Any) -> int:
         try:
-            return main(*arguments, **named) or 0
+            status = main(*arguments, **named) or 0
+            sys.stdout.flush()
+            return status
         except BrokenPipeError:  # "| head" has read enough
-            raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except _MISTAKES as error:
             print(f"error: {' '.join(message_of(error).split())}", file=sys.stderr)
             return 2

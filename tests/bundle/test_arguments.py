@@ -84,8 +84,9 @@ def test_overview_listing_and_mistakes():
     assert "train.json" in run("med_ddpm_3d", "trian.json").stderr
 
 
-def test_a_reader_may_stop_early():
-    command = [sys.executable, "-m", "common", "med_ddpm_3d"]
+@pytest.mark.parametrize("words", [["common", "med_ddpm_3d"], ["common.evaluation", "metrics"]])
+def test_a_reader_may_stop_early(words):
+    command = [sys.executable, "-m", *words]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
         listing.stdout.close()
         assert (listing.stderr.read(), listing.wait()) == (b"", 0)
