@@ -37,9 +37,10 @@ BASELINES = {"med_ddpm_3d": ("pix2pix", "discogan"), "med_cdiff_xray_denoise": (
 RUNTIMES = {"cpu": ("openvino", "onnxruntime"), "cuda": ("compile",)}
 
 
-def baseline(opened: OpenedBundle, shape: tuple[int, ...]) -> Callable[[], Tensor]:
+def baseline(bundle: str, name: str, shape: tuple[int, ...], device: str, precision: str) -> Callable[[], Tensor]:
     """A run of a learned baseline, which has one evaluation."""
-    condition = drawn(shape).to(next(opened.network.parameters()).device)
+    opened = open_bundle(BUNDLES / bundle, "inference.json", f"{name}.json", device=device, precision=precision)
+    condition = drawn(shape).to(device)
     sampler = getattr(opened.inferer, "sampler", opened.inferer)
     return lambda: sampler(condition, opened.network)
 
@@ -137,11 +138,7 @@ def main(
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
             found = kinds(opened, work, device, folder)
             for name in BASELINES[bundle]:
-                configs = ("inference.json", f"{name}.json")
-                found[name] = (
-                    1,
-                    baseline(open_bundle(BUNDLES / bundle, *configs, device=device, precision=precision), work[0]),
-                )
+                found[name] = 1, baseline(bundle, name, work[0], device, precision)
             seconds: dict[str, list[float]] = {name: [] for name in found}
             for _ in range(repeats + 1):
                 for name, (_, run) in found.items():

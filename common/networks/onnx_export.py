@@ -65,6 +65,8 @@ def export(
     for size in every:
         path = onnx_path(Path(folder), name, size or ())
         if not is_intact(path):
+            if path.is_file():
+                logger.warning("%s is damaged or was altered; it is made again.", path)
             _write_onnx(network, path, inputs, size)
         made += [path] if "onnx" in formats else []
         if "openvino" in formats:
@@ -104,10 +106,7 @@ def is_intact(path: Path) -> bool:
         wanted = path.with_suffix(".sha256").read_text(encoding="ascii").split()[0]
     except (OSError, ValueError, IndexError):
         return True
-    if sha256_of(path) == wanted:
-        return True
-    logger.warning("%s is damaged or was altered; it is made again.", path)
-    return False
+    return sha256_of(path) == wanted
 
 
 def _write_onnx(network: nn.Module, path: Path, inputs: Mapping[str, Tensor], size: Sequence[int] | None) -> None:

@@ -218,8 +218,9 @@ class RuntimeNetwork(nn.Module):
     def _file(self, inputs: Mapping[str, Tensor]) -> Path:
         """The exported network: for these sides where there is one, else for any, which is made if need be."""
         sides = next(iter(inputs.values())).shape[2:]
-        fixed = onnx_path(self.folder, self._digest, sides)
-        return fixed if is_intact(fixed) else export(self.module, self.folder, ["onnx"], inputs=inputs)[0]
+        size = sides if onnx_path(self.folder, self._digest, sides).is_file() else None
+        path = onnx_path(self.folder, self._digest, size or ())
+        return path if is_intact(path) else export(self.module, self.folder, ["onnx"], size, inputs)[0]
 
     @functools.cached_property
     def _digest(self) -> str:
