@@ -1,4 +1,4 @@
-"""Image sets measured: ``python -m common.evaluation compare|audit|observer|reader-study|networks|metrics --help``."""
+"""Image sets measured: ``python -m common.evaluation compare|audit|differences|observer|reader-study|… --help``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .audit import run_audit, verdict
 from .cache import FeatureCache, Features
 from .choice import Options, about_folders, check_together, load_networks, plan
 from .compare import Comparison
+from .differences import differences as differences_of
 from .entries import METRICS
 from .folders import folder_facts
 from .memorisation import AuditSettings
@@ -130,6 +131,32 @@ def audit(
     print(verdict(result))
     print(f"\nWorst pairs: {where / 'worst_pairs.png'}, audit.md, audit.json")
     return result.exit_code
+
+
+def differences(first: str, second: str, *more: Any, out: str | None = None, seed: int = 0, **unknown: Any) -> int:
+    """
+    Take the values of one evaluation from those of another of the same cases, case by case.
+
+    Args:
+        first: folder of an evaluation by a bundle's evaluate.json, or its metrics.json.
+        second: the evaluation whose values are taken away.
+        out: folder for differences.json and differences.md; printed only without it.
+        seed: of the bootstrap.
+    """
+    _nothing_else(differences, more, unknown)
+    folder = None if out is None else _folder(out)
+    content, notices = differences_of(str(first), str(second), seed)
+    text = (
+        f"The first minus the second, means over the same cases with intervals of 95 % over "
+        f"{content['bootstrap']['over']}. Where nothing differs, about one in twenty of these {content['number']} "
+        f"intervals leaves out 0 by chance.\n\n{markdown_table(content)}"
+    )
+    _print_notices(notices)
+    print(text, end="")
+    if folder is not None:
+        write_report(content, text, folder, "differences")
+        print(f"\nReport: {folder / 'differences.md'}, differences.json")
+    return 0
 
 
 def observer(answers: Any, *more: Any, key: str | None = None, out: str | None = None, **unknown: Any) -> int:
@@ -259,9 +286,12 @@ def _print_results(content: dict[str, Any], shown: int = 0) -> None:
         print(f"\n{entry['verdict']}")
 
 
+_COMMANDS = (compare, audit, differences, observer, reader_study, networks, metrics)
+
+
 def main(command: list[str] | None = None) -> int:
     """The command line; mistakes end it with one line and status 2."""
-    commands = {f.__name__.replace("_", "-"): f for f in (compare, audit, observer, reader_study, networks, metrics)}
+    commands = {f.__name__.replace("_", "-"): f for f in _COMMANDS}
     more = [f"fake{number}" for number in range(10)]
     return run_commands(commands, "common.evaluation", command, more, silent=True)
 

@@ -110,7 +110,8 @@ class ReportHandler:
         if clusters is None:
             return document(found, self.context, self.seed, self._started, resamples=self.resamples)
         over = f"{len(set(clusters))} groups of cases"
-        found["clusters"] = clusters.tolist()
+        number = {name: at for at, name in enumerate(dict.fromkeys(clusters.tolist()))}  # names are of patients
+        found["clusters"] = [number[name] for name in clusters.tolist()]
         return document(found, self.context, self.seed, self._started, over, self.resamples)
 
     def _results(self) -> dict[str, Any]:

@@ -259,4 +259,4 @@ def test_cases_of_one_group_are_drawn_together_and_values_a_case_are_kept(tmp_pa
     assert np.ptp(by_group["interval95"]) > 1.2 * np.ptp(by_case["interval95"])
     assert by_group["interval95"] == bootstrap_interval(by_group["per_case"], clusters=list("aabbcc"))
     assert found["groups"]["bootstrap"]["over"] == "3 groups of cases"
-    assert (found["groups"]["clusters"], "clusters" in found["cases"]) == (list("aabbcc"), False)
+    assert (found["groups"]["clusters"], "clusters" in found["cases"]) == ([0, 0, 1, 1, 2, 2], False)
