@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 
@@ -97,7 +98,8 @@ class MetricsReport(ReportHandler):
         resamples: of the bootstrap.
 
     Raises:
-        ValueError: when a ratio names a metric that is not there.
+        ValueError: when a ratio names a metric that is not there; at the engine's start, when its inferer draws several
+            images a case.
 
     >>> from monai.metrics import MSEMetric
     >>> from torch import Tensor
@@ -120,6 +122,16 @@ class MetricsReport(ReportHandler):
         self.metrics = dict(metrics)
         self.ratios = {name: tuple(pair) for name, pair in (ratios or {}).items()}
         _check_names("ratios", {part for pair in self.ratios.values() for part in pair}, self.metrics)
+
+    def _start(self, engine: Engine) -> None:
+        """An error before anything is drawn where a case would have several images."""
+        inferer: Any = getattr(engine, "inferer", None)
+        sampler: Any = getattr(inferer, "sampler", inferer)
+        if getattr(sampler, "output", "samples") == "samples" and getattr(sampler, "num_samples", 1) > 1:
+            raise ValueError(
+                f"num_samples {sampler.num_samples}: this evaluation measures one image a case: set it to 1."
+            )
+        super()._start(engine)
 
     def _results(self) -> dict[str, Any]:
         values = {name: per_case_values(metric) for name, metric in self.metrics.items()}

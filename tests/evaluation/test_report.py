@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import math
@@ -240,6 +241,17 @@ def test_a_classifier_needs_one_class_an_image():
 def test_a_missing_value_is_a_dash():
     entry = {"title": "t", "metrics": {"m": {"value": None}, "k": {"value": 2.0, "interval95": [1.0, 3.0]}}}
     assert markdown_table({"methods": {"a": entry}}).splitlines()[2] == "| t | – | 2 (1 to 3) |"
+
+
+@pytest.mark.parametrize(("output", "number", "runs"), [("samples", 2, False), ("mean", 2, True), ("samples", 1, True)])
+def test_several_images_a_case_are_refused_before_they_are_drawn(tmp_path, output, number, runs):
+    drawn = []
+    engine = Engine(lambda engine, batch: drawn.append(batch))
+    engine.inferer = SimpleNamespace(sampler=SimpleNamespace(output=output, num_samples=number))
+    MetricsReport({}, tmp_path).attach(engine)
+    with contextlib.nullcontext() if runs else pytest.raises(ValueError, match="num_samples 2: this evaluation"):
+        engine.run([0])
+    assert drawn == [0] * runs
 
 
 def test_cases_of_one_group_are_drawn_together_and_values_a_case_are_kept(tmp_path):
