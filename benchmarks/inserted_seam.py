@@ -3,11 +3,14 @@ Whether a machine observer sees where ``insert.json`` has drawn a region anew in
 
     python -m benchmarks.inserted_seam --dataset_dir DATA --out seam
     python -m benchmarks.inserted_seam --dataset_dir DATA --out seam_0 --blend 0
+    python -m benchmarks.inserted_seam --dataset_dir DATA --out seam_same --factor 1
 
 The labels of each held-out volume are scaled by ``--factor``, the region is drawn anew, and the observer compares
 original and changed volumes, both in the range of the original: whole volumes, and the box around what has changed,
 4 voxels wider, in which the seam lies. A case and its changed version lie in one fold of its cross-validation. The step
-at the border is the mean squared difference of neighbours on its two sides, divided by that of the original.
+at the border is the mean squared difference of neighbours on its two sides, divided by that of the original. With
+factor 1 the labels stay as they are and their whole region is drawn anew, as if they had just been added: then no
+larger anatomy tells the changed volume from the original, and the seam and the texture are all that can.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import torch
 from monai.bundle import ConfigWorkflow
@@ -38,13 +42,25 @@ MARGIN = 4  # voxels around what has changed
 
 def insert(cases: list[dict[str, str]], out: Path, factor: float, blend: float) -> None:
     """Run ``insert.json`` on the volumes of ``cases``; what is done is not done again."""
+    edits = [{"_target_": "scripts.masks.editor.ScaleLabelsd", "keys": "mask", "labels": [1, 2], "factor": factor}]
     files = [str(ROOT / "med_ddpm_3d" / "configs" / name) for name in ("inference.json", "insert.json")]
-    edit = {"_target_": "scripts.masks.editor.ScaleLabelsd", "keys": "mask", "labels": [1, 2], "factor": factor}
     given: dict[str, Any] = {"volume": [case["image"] for case in cases], "blend": blend}
     given["mask"] = str(Path(cases[0]["label"]).parent)
-    run = ConfigWorkflow(files, "inference", logging_file=False, output_dir=str(out), edits=[edit], **given)
+    if factor == 1:
+        edits, given["before"] = [], str(without_labels(cases, out.with_name("before")))
+    run = ConfigWorkflow(files, "inference", logging_file=False, output_dir=str(out), edits=edits, **given)
     run.initialize()
     run.run()
+
+
+def without_labels(cases: list[dict[str, str]], folder: Path) -> Path:
+    """The masks of ``cases`` without any label, in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for case in cases:
+        mask: Any = nibabel.load(case["label"])
+        empty = nibabel.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine, mask.header)
+        nibabel.save(empty, folder / Path(case["label"]).name)
+    return folder
 
 
 def pair(case: dict[str, str], out: Path) -> tuple[Tensor, Tensor, tuple[slice, ...]]:
@@ -71,7 +87,7 @@ def main() -> None:
     """Write ``seam.json`` and print the values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_dir", required=True, help="with images/ and labels/, of the shipped split")
-    parser.add_argument("--factor", type=float, default=1.1, help="of the labels' size")
+    parser.add_argument("--factor", type=float, default=1.1, help="of the labels' size; 1: their region is drawn anew")
     parser.add_argument("--blend", type=float, default=2.0, help="mm, as in insert.json")
     parser.add_argument("--network", default="hippocampus_v1", help="whose features the observer sees")
     parser.add_argument("--out", default="seam", help="folder")
