@@ -37,7 +37,7 @@ SMALL = {
     **{
         "count": 4,
         "num_samples": 2,
-        "per_class": 2,
+        "per_class": 4,
         "folds": 2,
         "check_memory": False,
         "factors": [4.0],
@@ -75,9 +75,10 @@ def pictures(folder, classes, make, colour, each):
     for name in classes:
         for index in range(each):
             file, group = f"{name}/{name}_{index}.png", f"{name}{index // 3}"
+            alike = index % 9 if each > 12 else index // 3  # few images must be left beside those that look alike
             image = make(40, seed=len(rows))
             write_picture(folder / file, np.stack([image, image // 2, image // 3], -1) if colour else image)
-            rows.append(f"{file},{name},{group},{group},{name}{index % 9},{group},{group}")
+            rows.append(f"{file},{name},{group},{group},{name}{alike},{group},{group}")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
 
 
