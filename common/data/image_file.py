@@ -148,13 +148,14 @@ def sides(shape: Sequence[int]) -> str:
     return " x ".join(str(int(side)) for side in shape)
 
 
-def provenance(bundle_root: str | Path, weights: str | Path, **settings: Any) -> dict[str, Any]:
+def provenance(bundle_root: str | Path, weights: str | Path, sampler: Any = None, **settings: Any) -> dict[str, Any]:
     """
     A record to store beside generated volumes.
 
     Args:
         bundle_root: folder with ``configs/metadata.json``, which knows the bundle's name and version.
         weights: file of the weights, whose SHA-256 is recorded; None stands there while it does not exist.
+        sampler: whose ``settings``, if it has any, are recorded too.
         settings: anything else that a rerun needs, e.g. ``steps=10``.
 
     Returns:
@@ -168,6 +169,7 @@ def provenance(bundle_root: str | Path, weights: str | Path, **settings: Any) ->
         "version": about.get("version"),
         "weights": Path(weights).name,
         "weights_sha256": sha256_of(weights) if Path(weights).is_file() else None,
+        **getattr(sampler, "settings", {}),
         **settings,
     }
 

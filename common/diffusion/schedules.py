@@ -102,6 +102,7 @@ class NoiseSchedule:
             raise ValueError(f"num_train_timesteps must be at least 1, got {num_train_timesteps}.")
         self.schedule = schedule
         self.num_train_timesteps = num_train_timesteps
+        self.settings = {"schedule": schedule, "num_train_timesteps": num_train_timesteps, **kwargs}
         self.betas = _BETAS[schedule](num_train_timesteps, **kwargs)
         if not bool(((self.betas > 0) & (self.betas < 1)).all()):
             raise ValueError(f"Every beta must lie in (0, 1), got {self.betas.min():g} to {self.betas.max():g}.")

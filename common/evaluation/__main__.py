@@ -20,6 +20,7 @@ from .cache import FeatureCache, Features
 from .choice import Options, about_folders, check_together, load_networks, plan
 from .compare import Comparison
 from .differences import differences as differences_of
+from .differences import table_of
 from .entries import METRICS
 from .folders import folder_facts
 from .memorisation import AuditSettings
@@ -133,24 +134,31 @@ def audit(
     return result.exit_code
 
 
-def differences(first: str, second: str, *more: Any, out: str | None = None, seed: int = 0, **unknown: Any) -> int:
+def differences(
+    first: str,
+    second: str,
+    *more: Any,
+    method: str | None = None,
+    other: str | None = None,
+    out: str | None = None,
+    seed: int = 0,
+    **unknown: Any,
+) -> int:
     """
     Take the values of one evaluation from those of another of the same cases, case by case.
 
     Args:
         first: folder of an evaluation by a bundle's evaluate.json, or its metrics.json.
         second: the evaluation whose values are taken away.
+        method: row of the first that is compared alone; by default each is with the row of its name.
+        other: row of the second that it is compared with.
         out: folder for differences.json and differences.md; printed only without it.
         seed: of the bootstrap.
     """
     _nothing_else(differences, more, unknown)
     folder = None if out is None else _folder(out)
-    content, notices = differences_of(str(first), str(second), seed)
-    text = (
-        f"The first minus the second, means over the same cases with intervals of 95 % over "
-        f"{content['bootstrap']['over']}. Where nothing differs, about one in twenty of these {content['number']} "
-        f"intervals leaves out 0 by chance.\n\n{markdown_table(content)}"
-    )
+    content, notices = differences_of(str(first), str(second), seed, method, other)
+    text = table_of(content)
     _print_notices(notices)
     print(text, end="")
     if folder is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .results import difference_of_means, document, entry_of
+from .results import difference_of_means, document, entry_of, markdown_table
 
 _MEASURED = ("intensities", "size", "degradation", "labels", "classes", "samples_measured_at")
 """What of an evaluation's context must agree: what was measured. Weights, sampler and precision may differ."""
@@ -19,7 +19,9 @@ _VALUES = ("value", "interval95", "n", "per_case", "correct", "identical_pairs",
 """What of a metric's entry is a result; all the rest says how it was measured and must agree."""
 
 
-def differences(first: str | Path, second: str | Path, seed: int = 0) -> tuple[dict[str, Any], list[str]]:
+def differences(
+    first: str | Path, second: str | Path, seed: int = 0, method: str | None = None, other: str | None = None
+) -> tuple[dict[str, Any], list[str]]:
     """
     Each metric of the first evaluation minus that of the second, case by case.
 
@@ -30,26 +32,30 @@ def differences(first: str | Path, second: str | Path, seed: int = 0) -> tuple[d
         first: folder of an evaluation, or its ``metrics.json``.
         second: that of the other.
         seed: of the bootstrap.
+        method: row of the first that is compared alone; by default each is with the one of its name.
+        other: row of the second that it is compared with; by default the one of its name.
 
     Returns:
         The content of a report ("metrics", or "methods" as their tables have them) and notices of what was left out.
 
     Raises:
         FileNotFoundError: where there is no ``metrics.json``.
-        ValueError: for a file that holds no values a case, and for evaluations of other cases or of other images.
+        ValueError: for a file that holds no values a case, for rows that are not there, and for evaluations of other
+            cases or of other images.
     """
     started, paths = time.monotonic(), [_file(first), _file(second)]
     contents = [_content(path) for path in paths]
     clusters = _same_cases(contents, paths)
     rows, titles = {}, {}
-    pairs, notices = _pairs(contents, paths)
+    pairs, notices = _pairs(contents, paths, method, other)
     for name, pair in pairs.items():
         found, unlike = _of_row(pair[0]["metrics"], pair[1]["metrics"], clusters, seed)
         notices += [f"{metric} is left out: it was not measured the same way in both." for metric in unlike]
         if found:
             rows[name], titles[name] = found, _title(pair)
     if not rows:
-        raise ValueError(f"{paths[0]} and {paths[1]}: no value of a case differs, or none was measured in both.")
+        said = " ".join(notices)
+        raise ValueError(f"{paths[0]} and {paths[1]}: no value differs, or none was measured in both. {said}".strip())
     number = sum(len(row) for row in rows.values())
     context = {"of": contents[0].get("context", {}), "minus": contents[1].get("context", {})}
     over = "cases" if clusters is None else f"{len(set(clusters.tolist()))} groups of cases"
@@ -57,6 +63,15 @@ def differences(first: str | Path, second: str | Path, seed: int = 0) -> tuple[d
     for name in rows if "methods" in result else ():
         result["methods"][name] = {"title": titles[name], "metrics": rows[name]}
     return document({**result, "number": number}, context, seed, started, over), list(dict.fromkeys(notices))
+
+
+def table_of(content: Mapping[str, Any]) -> str:
+    """What ``differences`` found, as Markdown."""
+    return (
+        f"The first minus the second, means over the same cases with intervals of 95 % over "
+        f"{content['bootstrap']['over']}. Where nothing differs, about one in twenty of these {content['number']} "
+        f"intervals leaves out 0 by chance.\n\n{markdown_table(content)}"
+    )
 
 
 def _file(where: str | Path) -> Path:
@@ -83,15 +98,26 @@ def _rows(content: Mapping[str, Any]) -> dict[str, Any]:
     return dict(content["methods"]) if "methods" in content else {"": {"metrics": content["metrics"]}}
 
 
-def _pairs(contents: list[dict[str, Any]], paths: list[Path]) -> tuple[dict[str, list[Any]], list[str]]:
-    """Methods of one name in both, and what each has alone if that is one method: the same one in two variants."""
+def _pairs(
+    contents: list[dict[str, Any]], paths: list[Path], method: str | None, other: str | None
+) -> tuple[dict[str, list[Any]], list[str]]:
+    """Rows of one name in both, or the two that are named; and notices of those that one file alone has."""
     first, second = map(_rows, contents)
-    pairs = {name: [first[name], second[name]] for name in first if name in second}
-    alone = [[name for name in rows if name not in pairs] for rows in (first, second)]
-    if [len(names) for names in alone] == [1, 1]:
-        return {**pairs, alone[0][0]: [first[alone[0][0]], second[alone[1][0]]]}, []
-    notices = [f"{name} is left out: only {path} has it." for names, path in zip(alone, paths) for name in names]
-    return pairs, notices
+    if method is not None or other is not None:
+        names = [name for name in (method or other, other or method) if name is not None]
+        for name, rows, path in zip(names, (first, second), paths):
+            if name not in rows:
+                raise ValueError(
+                    f"{path} has no row {name!r}, it has {', '.join(filter(None, rows)) or 'one, unnamed'}."
+                )
+        return {names[0]: [first[names[0]], second[names[1]]]}, []
+    alone = [[name for name in rows if name not in others] for rows, others in ((first, second), (second, first))]
+    notices = [
+        f"{path} alone has {', '.join(names)}: --method and --other name two rows to compare."
+        for names, path in zip(alone, paths)
+        if names
+    ]
+    return {name: [first[name], second[name]] for name in first if name in second}, notices
 
 
 def _title(pair: list[Any]) -> str:

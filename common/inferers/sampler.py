@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import torch
 from monai.inferers import Inferer
@@ -138,6 +139,16 @@ class DiffusionSampler(Inferer):
         if self.levels is not None:
             self.steps = coarsened(self.steps, self.num_inference_steps or self.levels)
         self.step_rule = Ancestral() if self.step_rule is None else self.step_rule
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What an image depends on beside rule, steps, guidance and seed, for its record."""
+        names = ("levels", "clip_sample", "noise_scale")
+        return {
+            "level_spacing": self.spacing,
+            **{name: getattr(self, name) for name in names},
+            **self.schedule.settings,
+        }
 
     def __call__(  # type: ignore[override]
         self,

@@ -62,6 +62,11 @@ class VariationalDenoiser(Inferer):
         self.start = start
         self.last_seeds: list[int] = []
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What an image depends on beside rule, steps, start and seed, for its record."""
+        return {"clip_sample": self.clip_sample}
+
     def __call__(  # type: ignore[override]
         self,
         inputs: Tensor,

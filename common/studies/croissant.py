@@ -107,7 +107,7 @@ def _about(cases: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> d
 def _how(records: Sequence[Mapping[str, Any]]) -> str:
     made = records[0]
     weights = dict.fromkeys(f"{one['weights']} (SHA-256 {one['weights_sha256']})" for one in records)
-    settings = ("step_rule", "steps", "guidance_scale", "spacing", "precision", "batch_size")
+    settings = ("step_rule", "steps", "level_spacing", "guidance_scale", "spacing", "precision", "batch_size")
     told = ", ".join(f"{name} {made[name]}" for name in settings if name in made)
     return (
         f"Drawn by the bundle {made['bundle']} {made['version']}, weights {', '.join(weights)}, seed of the set "

@@ -11,6 +11,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 from monai.data import load_net_with_metadata
 
+from common.data.image_file import check_same
 from common.networks.weights import load_weights
 from tests import forks
 from tests.bundles.inference_runs import TINY
@@ -120,6 +121,34 @@ def test_without_a_workflow_the_root_is_that_of_the_imported_code(tmp_path, monk
     lost = forks.code(code, [folder], tmp_path)
     assert lost.returncode != 0
     assert "No module named 'scripts'" in lost.stderr
+
+
+SCHEDULE = {"_target_": "scripts.diffusion.schedules.NoiseSchedule", "schedule": "scaled_linear"}
+
+
+@BUNDLES
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("SAMPLER#noise_scale", (1.0, 1.25)),
+        ("SAMPLER#clip_sample", (True, False)),
+        ("SAMPLER#spacing", ("linspace", "logsnr")),
+        ("noise_schedule", (SCHEDULE, {**SCHEDULE, "beta_end": 0.03})),
+    ],
+)
+def test_what_changes_an_image_stands_in_its_record(bundle, key, values, monkeypatch):
+    """Else a second run with another setting would take the images of the first for its own."""
+    if bundle == "med_vdm_cxr" and key != "SAMPLER#clip_sample":
+        return  # its schedule is learned, and levels of even times need no factor
+    monkeypatch.syspath_prepend(str(FOLDERS[bundle]))
+    records = []
+    for value in values:
+        parser = ConfigParser(read(bundle, "inference"))
+        parser.update({"bundle_root": str(FOLDERS[bundle]), "device": "cpu", "dataset_dir": "nowhere"})
+        parser[key.replace("SAMPLER", "sampler" if "sampler" in parser else "inferer")] = value
+        records.append(json.loads(json.dumps(parser.get_parsed_content("provenance"), default=str)))
+    with pytest.raises(FileExistsError, match="--overwrite True"):
+        check_same("image.png", *records)
 
 
 @BUNDLES

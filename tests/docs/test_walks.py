@@ -131,6 +131,8 @@ def small(command, place):
     config = {**content_of(tuple(str(place / file) for file in configs_of(options))), **dict(options)}
     kept = {name for name in SMALL if str(config.get(name)) in ("1", str(SMALL[name]))}
     given = {name: value for name, value in SMALL.items() if name in config and name not in kept}
+    if {"per_class", "num_samples"} <= {*given}:  # a set has as many images a class as the classifiers ask for
+        given["num_samples"] = given["per_class"]
     return [*words, *(word for name, value in given.items() for word in (f"--{name}", str(value)))]
 
 

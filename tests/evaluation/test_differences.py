@@ -34,8 +34,12 @@ def table(folder, lpips, name="med_cdiff", title="ten steps", real=SHARP, groups
 def test_differences_and_their_intervals_by_hand(tmp_path):
     few = table(tmp_path / "few", [0.1, 0.3, 0.2, 0.5], name="med_cdiff_fast", title="two steps")
     ten = table(tmp_path / "ten", [0.2, 0.3, 0.4, 0.4], groups="xxyy")
-    content, notices = differences(few, ten / "metrics.json")
-    assert list(content["methods"]) == ["med_cdiff_fast"], "interpolation and originals are the same in both"
+    with pytest.raises(ValueError, match=r"no value differs.*few/metrics.json alone has med_cdiff_fast: --method"):
+        differences(few, ten)
+    with pytest.raises(ValueError, match=r"few/metrics.json has no row 'fast', it has bilinear, med_cdiff_fast, orig"):
+        differences(few, ten, method="fast", other="med_cdiff")
+    content, notices = differences(few, ten / "metrics.json", method="med_cdiff_fast", other="med_cdiff")
+    assert list(content["methods"]) == ["med_cdiff_fast"]
     row = content["methods"]["med_cdiff_fast"]
     assert row["title"] == "two steps, minus ten steps"
     assert list(row["metrics"]) == ["lpips"], "FID has no values a case"
@@ -43,7 +47,7 @@ def test_differences_and_their_intervals_by_hand(tmp_path):
     assert entry["value"] == pytest.approx(-0.05)
     assert entry["interval95"] == pytest.approx(bootstrap_interval(np.array([-0.1, 0, -0.2, 0.1]), clusters="aabb"))
     assert (content["number"], content["bootstrap"]["over"], notices) == (1, "2 groups of cases", [])
-    back, _ = differences(ten, few)
+    back, _ = differences(ten, few, method="med_cdiff", other="med_cdiff_fast")
     assert back["methods"]["med_cdiff"]["metrics"]["lpips"]["value"] == pytest.approx(0.05)
 
 
@@ -69,7 +73,7 @@ def test_a_report_without_methods(tmp_path):
 def test_what_was_measured_in_another_way_or_in_one_alone_is_named(tmp_path):
     one = table(tmp_path / "one", [0.1, 0.3, 0.2, 0.5], name="ours")
     two = table(tmp_path / "two", [0.2, 0.3, 0.4, 0.4], name="ours", weights="other.ckpt")
-    with pytest.raises(ValueError, match="no value of a case differs"):
+    with pytest.raises(ValueError, match="no value differs"):
         differences(one, two)
     content = json.loads((two / "metrics.json").read_text())
     content["methods"]["ours"]["metrics"]["ssim"] = column([0.1] * 4)
@@ -80,9 +84,9 @@ def test_what_was_measured_in_another_way_or_in_one_alone_is_named(tmp_path):
     (one / "metrics.json").write_text(json.dumps(content))
     content, notices = differences(one, two)
     assert list(content["methods"]["ours"]["metrics"]) == ["ssim"]
-    assert sorted(notices) == [
+    assert sorted(notices, reverse=True) == [
         "lpips is left out: it was not measured the same way in both.",
-        f"theirs is left out: only {two / 'metrics.json'} has it.",
+        f"{two / 'metrics.json'} alone has theirs: --method and --other name two rows to compare.",
     ]
 
 
