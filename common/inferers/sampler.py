@@ -79,7 +79,7 @@ class DiffusionSampler(Inferer):
             ``inputs`` gives no more than the shape and the seed.
         clip_sample: limit x0_hat to [-1, 1] in every step.
         noise_scale: what eps_hat in x_s is multiplied by in every step but the last. A network trained by squared
-            error takes away a little detail with the noise; slightly more than 1 (1.001 to 1.005) leaves some of it.
+            error takes away a little detail with the noise; slightly more than 1 leaves some of it.
         guidance_scale: w of classifier-free guidance: 1 follows the condition as trained (one forward pass a step),
             more exaggerates it (two), 0 ignores it. A dropped condition is 0 in all its channels.
         null_class: class index that stands for "no class"; needed to guide a class-conditional network.
