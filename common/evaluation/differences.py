@@ -42,6 +42,12 @@ def differences(
         FileNotFoundError: where there is no ``metrics.json``.
         ValueError: for a file that holds no values a case, for rows that are not there, and for evaluations of other
             cases or of other images.
+
+    >>> from ..utils.files import write_json
+    >>> for name, error in (("ten", 0.2), ("few", 0.1)):
+    ...     _ = write_json(f"{name}.json", {"metrics": {"mse": {"value": error, "per_case": [error, error]}}})
+    >>> round(differences("few.json", "ten.json")[0]["metrics"]["mse"]["value"], 3)
+    -0.1
     """
     started, paths = time.monotonic(), [_file(first), _file(second)]
     contents = [_content(path) for path in paths]
