@@ -15,8 +15,10 @@ from .results import difference_of_means, document, entry_of, markdown_table
 _MEASURED = ("intensities", "size", "degradation", "labels", "classes", "samples_measured_at")
 """What of an evaluation's context must agree: what was measured. Weights, sampler and precision may differ."""
 
-_VALUES = ("value", "interval95", "n", "per_case", "correct", "identical_pairs", "warning")
+_VALUES = ("value", "interval95", "n", "per_case", "per_label", "correct", "identical_pairs", "warning")
 """What of a metric's entry is a result; all the rest says how it was measured and must agree."""
+
+_REAL = ("_real", "[real]")  # ends of the names of metrics that look at real images alone
 
 
 def differences(
@@ -161,7 +163,7 @@ def _of_real_images(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The columns that no sampler changes: of the row "original", and those that are called after the real images."""
     rows = _rows(content)
     if "" in rows:
-        kept = {n: e for n, e in rows[""]["metrics"].items() if n.endswith(("_real", "[real]"))}
+        kept = {n: e for n, e in rows[""]["metrics"].items() if n.endswith(_REAL)}
     else:
         kept = rows.get("original", {"metrics": {}})["metrics"]
     return {name: _column(entry) for name, entry in kept.items() if "per_case" in entry}
@@ -176,7 +178,7 @@ def _of_row(
 ) -> tuple[dict[str, Any], list[str]]:
     """Differences of one method, none where all its values agree, and metrics that were measured in other ways."""
     found, unlike, same = {}, [], True
-    for name in first:
+    for name in (name for name in first if not name.endswith(_REAL)):
         pair = [row.get(name, {}) for row in (first, second)]
         if any("per_case" not in entry for entry in pair):
             continue
