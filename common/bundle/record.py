@@ -24,9 +24,10 @@ OF_THE_NETWORK = (
         "prediction_type",
         "network_def",
         "noise_schedule",
+        "noise_scale",
     ),
 )
-"""What a network was trained as: inference, evaluation and further training take it over."""
+"""What a network was trained as, and what its sampler was set to: inference, evaluation and training take it over."""
 OF_THE_SPLIT = ("dataset_dir", "subject_of", "group_by", "lookalike_by", "split", "fraction", "split_seed")
 """Which cases it was trained on: evaluation and further training take it over too."""
 

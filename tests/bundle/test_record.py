@@ -104,6 +104,16 @@ def test_the_shipped_weights_say_how_their_subjects_are_told():
     assert parser.get("subject_of") == "decathlon_hippocampus"
 
 
+@pytest.mark.parametrize(("given", "scale"), [({}, 0.96), ({"noise_scale": 1.0}, 1.0)])
+def test_the_few_step_weights_of_super_resolution_say_how_they_are_sampled(given, scale):
+    root = BUNDLE.parent / "med_cdiff_mri_superres"
+    files = [str(root / "configs" / f"{name}.json") for name in ("inference", "fast")]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    parser.update({"bundle_root": str(root), "device": "cpu", **given})
+    recall(parser, given)
+    assert parser.get_parsed_content("provenance")["noise_scale"] == scale
+
+
 def test_a_workflow_takes_it_over_and_keeps_what_its_caller_sets(tmp_path):
     update_record(tmp_path / "model.pt", settings={"labels": {"liver": 4}, "spacing": [2.0, 2.0, 2.0]})
     changed = {"run_dir": str(tmp_path), "labels": {"mine": 1}}
