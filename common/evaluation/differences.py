@@ -45,10 +45,14 @@ def differences(
         ValueError: for a file that holds no values a case, for rows that are not there, and for evaluations of other
             cases or of other images.
 
+    >>> from tempfile import TemporaryDirectory
     >>> from ..utils.files import write_json
-    >>> for name, error in (("ten", 0.2), ("few", 0.1)):
-    ...     _ = write_json(f"{name}.json", {"metrics": {"mse": {"value": error, "per_case": [error, error]}}})
-    >>> round(differences("few.json", "ten.json")[0]["metrics"]["mse"]["value"], 3)
+    >>> with TemporaryDirectory() as folder:
+    ...     for name, error in (("ten", 0.2), ("few", 0.1)):
+    ...         content = {"metrics": {"mse": {"value": error, "per_case": [error, error]}}}
+    ...         _ = write_json(f"{folder}/{name}.json", content)
+    ...     found, _ = differences(f"{folder}/few.json", f"{folder}/ten.json")
+    >>> round(found["metrics"]["mse"]["value"], 3)
     -0.1
     """
     started, paths = time.monotonic(), [_file(first), _file(second)]
