@@ -106,7 +106,7 @@ def test_a_run_writes_volume_preview_and_record(tmp_path, weights):
     assert text.startswith(f"synthetic med_ddpm_3d {record['version']} seed {record['seed']} steps 2 weights ")
 
 
-def test_a_rerun_skips_what_is_complete_and_says_so(tmp_path, weights, caplog):
+def test_a_rerun_skips_what_is_complete_and_says_so(tmp_path, weights, caplog, monkeypatch):
     masks, out = tmp_path / "masks", tmp_path / "out"
     for index in range(2):
         write_nifti(masks / f"case_{index}.nii.gz", two_part_mask(seed=index))
@@ -120,7 +120,13 @@ def test_a_rerun_skips_what_is_complete_and_says_so(tmp_path, weights, caplog):
     assert "1 of 2 already in" in caplog.text
     assert (out / "case_0_mr.nii.gz").stat().st_mtime_ns == before
     assert (out / "case_1_mr_preview.png").is_file(), "an incomplete case is made anew"
-    run_inference(**options, inferer="$lambda inputs, network: 1 / 0")  # nothing is left to sample
+    with pytest.raises(RuntimeError, match="pending_cases"):
+        run_inference(**options, inferer="$lambda inputs, network: 1 / 0")  # another sampler
+    with monkeypatch.context() as patch:
+        patch.setattr("scripts.inferers.sampler.DiffusionSampler.__call__", lambda *args, **kwargs: 1 / 0)
+        run_inference(**options)  # nothing is left to sample
+        with pytest.raises(RuntimeError, match="evaluator"):
+            run_inference(**options, overwrite=True)
     run_inference(**options, overwrite=True)
     assert (out / "case_0_mr.nii.gz").stat().st_mtime_ns > before
     np.testing.assert_array_equal(np.asarray(nib.load(out / "case_0_mr.nii.gz").dataobj), first)
