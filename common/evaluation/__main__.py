@@ -141,7 +141,6 @@ def differences(
     method: str | None = None,
     other: str | None = None,
     out: str | None = None,
-    seed: int = 0,
     **unknown: Any,
 ) -> int:
     """
@@ -153,11 +152,10 @@ def differences(
         method: row of the first that is compared alone; by default each is with the row of its name.
         other: row of the second that it is compared with.
         out: folder for differences.json and differences.md; printed only without it.
-        seed: of the bootstrap.
     """
     _nothing_else(differences, more, unknown)
     folder = None if out is None else _folder(out)
-    content, notices = differences_of(str(first), str(second), seed, method, other)
+    content, notices = differences_of(str(first), str(second), method, other)
     text = table_of(content)
     _print_notices(notices)
     print(text, end="")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .results import difference_of_means, document, entry_of, markdown_table
+from .results import document, markdown_table, numbered, paired_difference
 
 _MEASURED = ("intensities", "size", "degradation", "labels", "classes", "samples_measured_at")
 """What of an evaluation's context must agree: what was measured. Weights, sampler and precision may differ."""
@@ -22,7 +22,7 @@ _REAL = ("_real", "[real]")  # ends of the names of metrics that look at real im
 
 
 def differences(
-    first: str | Path, second: str | Path, seed: int = 0, method: str | None = None, other: str | None = None
+    first: str | Path, second: str | Path, method: str | None = None, other: str | None = None, seed: int = 0
 ) -> tuple[dict[str, Any], list[str]]:
     """
     Each metric of the first evaluation minus that of the second, case by case.
@@ -33,9 +33,9 @@ def differences(
     Args:
         first: folder of an evaluation, or its ``metrics.json``.
         second: that of the other.
-        seed: of the bootstrap.
         method: row of the first that is compared alone; by default each is with the one of its name.
         other: row of the second that it is compared with; by default the one of its name.
+        seed: of the bootstrap.
 
     Returns:
         The content of a report ("metrics", or "methods" as their tables have them) and notices of what was left out.
@@ -58,22 +58,20 @@ def differences(
     started, paths = time.monotonic(), [_file(first), _file(second)]
     contents = [_content(path) for path in paths]
     clusters = _same_cases(contents, paths)
-    rows, titles = {}, {}
     pairs, notices = _pairs(contents, paths, method, other)
+    rows = {}
     for name, pair in pairs.items():
         found, unlike = _of_row(pair[0]["metrics"], pair[1]["metrics"], clusters, seed)
         notices += [f"{metric} is left out: it was not measured the same way in both." for metric in unlike]
         if found:
-            rows[name], titles[name] = found, _title(pair)
+            rows[name] = {"title": _title(pair), "metrics": found}
     if not rows:
         said = " ".join(notices)
         raise ValueError(f"{paths[0]} and {paths[1]}: no value differs, or none was measured in both. {said}".strip())
-    number = sum(len(row) for row in rows.values())
+    number = sum(len(row["metrics"]) for row in rows.values())
+    result = {"metrics": rows[""]["metrics"]} if "" in rows else {"methods": rows}
     context = {"of": contents[0].get("context", {}), "minus": contents[1].get("context", {})}
     over = "cases" if clusters is None else f"{len(set(clusters.tolist()))} groups of cases"
-    result: dict[str, Any] = {"metrics": rows[""]} if "" in rows else {"methods": {}}
-    for name in rows if "methods" in result else ():
-        result["methods"][name] = {"title": titles[name], "metrics": rows[name]}
     return document({**result, "number": number}, context, seed, started, over), list(dict.fromkeys(notices))
 
 
@@ -115,13 +113,11 @@ def _pairs(
 ) -> tuple[dict[str, list[Any]], list[str]]:
     """Rows of one name in both, or the two that are named; and notices of those that one file alone has."""
     first, second = map(_rows, contents)
-    if method is not None or other is not None:
-        names = [name for name in (method or other, other or method) if name is not None]
+    if method or other:
+        names = [str(method or other), str(other or method)]
         for name, rows, path in zip(names, (first, second), paths):
             if name not in rows:
-                raise ValueError(
-                    f"{path} has no row {name!r}, it has {', '.join(filter(None, rows)) or 'one, unnamed'}."
-                )
+                raise ValueError(f"{path} has no row {name!r}, it has {', '.join(filter(None, rows)) or 'no names'}.")
         return {names[0]: [first[names[0]], second[names[1]]]}, []
     alone = [[name for name in rows if name not in others] for rows, others in ((first, second), (second, first))]
     notices = [
@@ -151,16 +147,10 @@ def _same_cases(contents: list[dict[str, Any]], paths: list[Path]) -> np.ndarray
         mine, theirs = (column[name] for column in columns)
         if mine.shape != theirs.shape or not np.allclose(mine, theirs, rtol=1e-3, equal_nan=True):
             raise ValueError(f"{both}: {name} of the real images is not the same, so cases or measurement differ.")
-    clusters = [_numbered(content.get("clusters")) for content in contents]
+    clusters = [numbered(content.get("clusters") or ()) for content in contents]  # earlier evaluations had names
     if clusters[0] != clusters[1]:
         raise ValueError(f"{both} are of other cases: their groups are not the same.")
-    return None if clusters[0] is None else np.array(clusters[0])
-
-
-def _numbered(clusters: list[Any] | None) -> list[int] | None:
-    """Groups in the order of their first cases; earlier evaluations wrote their names."""
-    order = list(dict.fromkeys(clusters or ()))
-    return None if clusters is None else [order.index(name) for name in clusters]
+    return np.array(clusters[0]) if clusters[0] else None
 
 
 def _of_real_images(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -189,11 +179,9 @@ def _of_row(
         if _how(pair[0]) != _how(pair[1]) or len(pair[0]["per_case"]) != len(pair[1]["per_case"]):
             unlike.append(name)
             continue
-        values = np.stack([_column(entry) for entry in pair], axis=1)
-        same &= bool(np.allclose(values[:, 0], values[:, 1], rtol=1e-4, atol=1e-7, equal_nan=True))
-        known = ~np.isnan(values).any(axis=1)
-        own = None if clusters is None else clusters[known]
-        found[name] = entry_of(values[known], difference_of_means, seed, clusters=own)
+        mine, theirs = map(_column, pair)
+        same &= bool(np.allclose(mine, theirs, rtol=1e-4, atol=1e-7, equal_nan=True))
+        found[name] = paired_difference(mine, theirs, seed, clusters=clusters)
     return ({} if same else found), unlike
 
 

@@ -7,13 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 
 from .report_handler import MetricHandler, ReportHandler
-from .results import RESAMPLES, difference_of_means, entry_of, per_case_values, ratio_of_means, share_won_back
+from .results import RESAMPLES, paired_difference, per_case_values, ratio_of_means, share_won_back
 
 Metrics = dict[str, dict[str, CumulativeIterationMetric]]
 
@@ -224,10 +223,8 @@ class MethodTable(ReportHandler):
             if theirs is None:
                 continue
             if values[method][name] is not None:
-                pair = np.stack([values[method][name], values[other][name]], axis=1)
-                known = ~np.isnan(pair).any(axis=1)
-                clusters = None if self._clusters is None else self._clusters[known]
-                results[label] = entry_of(pair[known], difference_of_means, self.seed, self.resamples, clusters)
+                pair = values[method][name], values[other][name]
+                results[label] = paired_difference(*pair, self.seed, self.resamples, self._clusters)
             elif hasattr(metric, "difference"):
                 with suppress(ValueError):  # too few images, which its own entry says
                     results[label] = metric.difference(theirs)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..metrics.base import gathered
 from ..utils.images import release_memory
-from .results import document, entry_of, markdown_table, result_of, write_report
+from .results import document, entry_of, markdown_table, numbered, result_of, write_report
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +110,7 @@ class ReportHandler:
         if clusters is None:
             return document(found, self.context, self.seed, self._started, resamples=self.resamples)
         over = f"{len(set(clusters))} groups of cases"
-        number = {name: at for at, name in enumerate(dict.fromkeys(clusters.tolist()))}  # names are of patients
-        found["clusters"] = [number[name] for name in clusters.tolist()]
+        found["clusters"] = numbered(clusters.tolist())
         return document(found, self.context, self.seed, self._started, over, self.resamples)
 
     def _results(self) -> dict[str, Any]:

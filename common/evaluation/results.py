@@ -81,6 +81,32 @@ def entry_of(
     return {"value": statistic(rows), "interval95": interval if known else None, "n": len(rows)}
 
 
+def paired_difference(
+    mine: np.ndarray,
+    theirs: np.ndarray,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    clusters: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """The entry of mean (mine - theirs), (n,) values of the same cases each; cases with NaN in either are left out."""
+    pair = np.stack([mine, theirs], axis=1)
+    known = ~np.isnan(pair).any(axis=1)
+    own = None if clusters is None else clusters[known]
+    return entry_of(pair[known], difference_of_means, seed, resamples, own)
+
+
+def numbered(groups: Sequence[Any]) -> list[int]:
+    """
+    Numbers in place of the names of groups, which may be those of patients, in the order of their first cases.
+
+    Example:
+        >>> numbered(["Smith", "Jones", "Smith"])
+        [0, 1, 0]
+    """
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+    return [numbers[name] for name in groups]
+
+
 def ratio_of_means(rows: np.ndarray) -> float:
     """Mean of the first column over the mean of the second, (n, 2)."""
     return float(rows[:, 0].mean() / rows[:, 1].mean())

@@ -139,13 +139,31 @@ SCHEDULE = {"_target_": "scripts.diffusion.schedules.NoiseSchedule", "schedule":
 def test_what_changes_an_image_stands_in_its_record(bundle, key, values, monkeypatch):
     """Else a second run with another setting would take the images of the first for its own."""
     if bundle == "med_vdm_cxr" and key != "SAMPLER#clip_sample":
-        return  # its schedule is learned, and levels of even times need no factor
+        pytest.skip("its schedule is learned, and levels of even times need no factor")
+    key = key.replace("SAMPLER", "sampler" if "sampler" in read(bundle, "inference") else "inferer")
+    check_that_a_rerun_is_refused(bundle, ["inference"], {}, key, values, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "overlay", "given", "key", "values"),
+    [
+        ("med_ddpm_3d", "inference", {"output_format": "dicom"}, "body_part", ("BRAIN", "HEAD")),
+        ("med_vdm_cxr", "reconstruct", {}, "intensity_max", (255.0, 4095.0)),
+        ("med_vdm_cxr", "interpolate", {}, "intensity_max", (255.0, 4095.0)),
+    ],
+)
+def test_what_changes_a_file_stands_in_its_record(bundle, overlay, given, key, values, monkeypatch):
+    check_that_a_rerun_is_refused(bundle, ["inference", overlay], given, key, values, monkeypatch)
+
+
+def check_that_a_rerun_is_refused(bundle, names, given, key, values, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDERS[bundle]))
+    files = [str(FOLDERS[bundle] / "configs" / f"{name}.json") for name in names]
     records = []
     for value in values:
-        parser = ConfigParser(read(bundle, "inference"))
-        parser.update({"bundle_root": str(FOLDERS[bundle]), "device": "cpu", "dataset_dir": "nowhere"})
-        parser[key.replace("SAMPLER", "sampler" if "sampler" in parser else "inferer")] = value
+        parser = ConfigParser(ConfigParser.load_config_files(files))
+        parser.update({"bundle_root": str(FOLDERS[bundle]), "device": "cpu", "dataset_dir": "nowhere", **given})
+        parser[key] = value
         records.append(json.loads(json.dumps(parser.get_parsed_content("provenance"), default=str)))
     with pytest.raises(FileExistsError, match="--overwrite True"):
         check_same("image.png", *records)
