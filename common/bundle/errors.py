@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import logging
 import re
 import sys
@@ -76,6 +77,32 @@ def command_line() -> None:
         workflow.parser.update(texts)
         workflow.parser.parse(reset=True)
     recall(workflow.parser, given)
+    changed = changed_transforms(given_configs(), given_arguments(), Path(workflow.config_root_path))
+    if changed and "provenance" in workflow.parser.get():
+        workflow.parser.update({"provenance#changed": changed})
+        workflow.parser.parse(reset=True)
+
+
+def changed_transforms(files: Collection[str], arguments: Mapping[str, Any], of_bundle: Path) -> list[str]:
+    """
+    What a run's user changed in "preprocessing" and "postprocessing", of which no other entry of a record tells.
+
+    Args:
+        files: configs of the run; those of the bundle itself do not count.
+        arguments: of the command line.
+        of_bundle: folder of the bundle's configs.
+
+    Returns:
+        One text a change, sorted.
+
+    Example:
+        >>> changed_transforms([], {"seed": 1, "preprocessing#transforms#3#b_max": 2.0}, Path("configs"))
+        ['preprocessing::transforms::3::b_max: 2.0']
+    """
+    own = [ConfigParser.load_config_file(file) for file in files if Path(file).resolve().parent != of_bundle.resolve()]
+    changed = {name.lstrip("+").replace("#", "::"): value for file in (*own, arguments) for name, value in file.items()}
+    names = sorted(name for name in changed if name.split("::")[0] in ("preprocessing", "postprocessing"))
+    return [f"{name}: {json.dumps(changed[name])}" for name in names]
 
 
 def given_configs() -> list[str]:

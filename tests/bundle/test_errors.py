@@ -13,7 +13,7 @@ import torch
 from monai.bundle import create_workflow
 
 from common.bundle.arguments import configs
-from common.bundle.errors import check_arguments, check_configs, check_values, command_line
+from common.bundle.errors import changed_transforms, check_arguments, check_configs, check_values, command_line
 from common.utils import message_of
 from tests.bundles.ways import start
 from tests.fixtures import BUNDLE, REPOSITORY
@@ -151,3 +151,24 @@ def test_the_last_line_a_user_sees_is_the_message(tmp_path):
     assert status == 3
     assert lines[-1] == f"1 of 1 inputs were left out, all others are done; see {out / 'skipped.csv'}."
     assert len(lines) <= 5
+
+
+def test_changed_transforms_of_the_user_are_told_apart_from_those_of_the_bundle(tmp_path):
+    own = tmp_path / "own.json"
+    own.write_text('{"+preprocessing#transforms": [{"_target_": "Flipd", "keys": "image"}], "seed": 3}')
+    files, given = [str(INFERENCE), str(own)], {"postprocessing::transforms::2::output_dtype": "$float", "prep": 1}
+    assert changed_transforms(files, given, INFERENCE.parent) == [
+        'postprocessing::transforms::2::output_dtype: "$float"',
+        'preprocessing::transforms: [{"_target_": "Flipd", "keys": "image"}]',
+    ]
+    assert changed_transforms(files[:1], {"seed": 1}, INFERENCE.parent) == []
+
+
+def test_an_image_made_with_another_transform_is_not_taken_for_this_run(tmp_path):
+    restore = REPOSITORY / "bundles" / "med_cdiff_xray_denoise" / "configs" / "inference.json"
+    plain = ["run", "--config_file", restore, "--output_dir", tmp_path / "out", "--num_inference_steps", "1"]
+    changed = [*plain, "--preprocessing#transforms#3#b_max", "0.9"]
+    assert start(changed, tmp_path).wait()[0] == 0
+    status, *said = start(plain, tmp_path).wait()
+    assert status
+    assert "['preprocessing::transforms::3::b_max: 0.9']" in "".join(said)
