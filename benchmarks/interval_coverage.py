@@ -26,8 +26,9 @@ from common.metrics.intervals import (
     normal_interval,
     subsampling_interval,
 )
+from common.metrics.kernels import linear_kernel
 from common.metrics.likelihood import roc_auc
-from common.metrics.mmd import linear_kernel, mmd2_unbiased
+from common.metrics.mmd import mmd2_unbiased
 from common.metrics.neighbours import density_coverage
 
 Interval = Sequence[float] | None
@@ -57,11 +58,23 @@ def mean_of(n: int) -> Kind:
     return Kind("bootstrap over cases", f"mean of {n} errors", 1.0, draw)
 
 
+def subjects_of(rng: np.random.Generator, subjects: int, cases: int) -> np.ndarray:
+    """Number of the subject of each case; each has at least one."""
+    return np.sort(np.concatenate([np.arange(subjects), rng.integers(0, subjects, cases - subjects)]))
+
+
+def alike(rng: np.random.Generator, names: np.ndarray, size: int) -> np.ndarray:
+    """Standard normal features, (cases, size), with half of the variance between subjects, if any has several."""
+    if names.max() + 1 == len(names):
+        return rng.normal(size=(len(names), size))
+    return 0.5**0.5 * (rng.normal(size=(names.max() + 1, size))[names] + rng.normal(size=(len(names), size)))
+
+
 def clustered(subjects: int, cases: int) -> Kind:
     """Mean over cases of which several are of one subject, with half of the variance between subjects."""
 
     def draw(rng: np.random.Generator) -> tuple[float, Interval]:
-        names = np.sort(np.concatenate([np.arange(subjects), rng.integers(0, subjects, cases - subjects)]))
+        names = subjects_of(rng, subjects, cases)
         values = rng.normal(size=subjects)[names] + rng.normal(size=cases)
         return float(values.mean()), bootstrap_interval(values, clusters=names.tolist())
 
@@ -100,6 +113,20 @@ def kernel_distance(n: int, paired: bool) -> Kind:
     return Kind("bootstrap of MMD", f"{n} {'pairs' if paired else 'and ' + str(n)}, shifted", 8 * 0.25, draw)
 
 
+def kernel_distance_of_subjects(subjects: int, cases: int) -> Kind:
+    """KID of pairs, several of one subject: whole subjects are drawn."""
+
+    def draw(rng: np.random.Generator) -> tuple[float, Interval]:
+        names = subjects_of(rng, subjects, cases)
+        x = alike(rng, names, 8)
+        y = 0.5 * x + 0.75**0.5 * alike(rng, names, 8) + 0.5
+        groups = [str(name) for name in names]
+        sets = torch.from_numpy(x), torch.from_numpy(y)
+        return mmd2_unbiased(*sets, linear_kernel, resamples=1000, paired=True, groups=(groups, groups))
+
+    return Kind("bootstrap of MMD over subjects", f"{cases} pairs of {subjects} subjects, shifted", None, draw)
+
+
 def frechet(n: int) -> Kind:
     """FID by the jackknife over 10 groups."""
 
@@ -124,32 +151,38 @@ class _Features:
         return images.flatten(1)
 
 
-def frechet_difference(n: int) -> Kind:
-    """FID of two methods to the same real images, compared by the jackknife over groups of pairs."""
+def frechet_difference(n: int, subjects: int = 0, told: bool = True) -> Kind:
+    """FID of two methods to the same real images, compared by the jackknife over groups of pairs, or over subjects."""
 
     def draw(rng: np.random.Generator) -> tuple[float, Interval]:
-        real = torch.from_numpy(rng.normal(size=(n, 1, 8)))
+        names = subjects_of(rng, subjects or n, n)
+        real = torch.from_numpy(alike(rng, names, 8))[:, None]
         methods = [FrechetDistanceMetric(_Features(), groups=10) for _ in range(2)]  # type: ignore[arg-type]
         for metric, spread in zip(methods, (0.6, 0.4)):
-            metric(real + 0.3 + torch.from_numpy(rng.normal(size=real.shape)) * spread, real)
+            if subjects and told:
+                metric.note_groups([str(name) for name in names])
+            metric(real + 0.3 + torch.from_numpy(alike(rng, names, 8))[:, None] * spread, real)
         found = methods[0].difference(methods[1])
         return found["value"], found["interval95"]
 
-    return Kind("jackknife of FID differences", f"8 features, {n} pairs", None, draw)
+    of = f" of {subjects} subjects{'' if told else ', taken for as many'}" if subjects else ""
+    return Kind("jackknife of FID differences", f"8 features, {n} pairs{of}", None, draw)
 
 
-def neighbours(n: int) -> Kind:
-    """Coverage by subsampling."""
+def neighbours(n: int, subjects: int = 0) -> Kind:
+    """Coverage by subsampling, of cases or of subjects."""
 
     def value(real: torch.Tensor, fake: torch.Tensor) -> float:
         return density_coverage(real, fake, 5).coverage
 
     def draw(rng: np.random.Generator) -> tuple[float, Interval]:
-        sets = torch.from_numpy(rng.normal(size=(n, 8))), torch.from_numpy(rng.normal(size=(n, 8)) * 0.8)
+        names = subjects_of(rng, subjects or n, n)
+        sets = torch.from_numpy(alike(rng, names, 8)), torch.from_numpy(alike(rng, names, 8) * 0.8)
         found = value(*sets)
-        return found, subsampling_interval(value, sets, found)
+        return found, subsampling_interval(value, sets, found, clusters=names.tolist() if subjects else None)
 
-    return Kind("half samples", f"coverage, {n} and {n}", None, draw)
+    of = f" of {subjects} subjects" if subjects else ""
+    return Kind("half samples", f"coverage, {n} and {n}{of}", None, draw)
 
 
 def similarity(n: int) -> Kind:
@@ -218,10 +251,14 @@ KINDS = [
     area(100),
     kernel_distance(40, False),
     kernel_distance(100, True),
+    kernel_distance_of_subjects(41, 100),
     frechet(40),
     frechet(400),
     frechet_difference(100),
+    frechet_difference(100, 41),
+    frechet_difference(100, 41, told=False),
     neighbours(200),
+    neighbours(200, 80),
     similarity(40),
     folds(5, 0.0),
     folds(5, 0.25),

@@ -18,6 +18,7 @@ from ..features.features import FeatureNetwork
 from ..metrics.base import FeatureSetMetric
 from ..metrics.intervals import binomial_interval, bootstrap_interval
 from ..metrics.neighbours import centred_sets
+from ..metrics.pairs import PairSums
 from ..utils.files import read_table
 from .results import write_report
 
@@ -159,8 +160,9 @@ def machine_observer(
 
     Returns:
         ``value``: share of all pairs within a fold that are told apart, the area under the ROC curve (0.5: not at all);
-        ``interval95``: bootstrap over images with the scores as they are; ``pairs``: accuracy on disjoint random pairs
-        as for a reader, with exact interval and p-value; ``folds``, ``penalty``, ``groups`` (their number).
+        ``interval95``: bootstrap with the scores as they are, over images, or over groups that hold several of a kind;
+        ``pairs``: accuracy on disjoint random pairs as for a reader, with exact interval and p-value; ``folds``,
+        ``penalty``, ``groups`` (their number).
 
     Raises:
         ValueError: for fewer than 2 images of each kind in a fold, too few groups, other shapes, NaN.
@@ -183,7 +185,8 @@ def machine_observer(
         inside = fold == number
         scores[inside] = _fitted_scores(x[~inside], is_real[~inside], x[inside], penalty)
     right = np.concatenate([_pairs(scores[fold == number], is_real[fold == number], rng) for number in range(folds)])
-    value, interval = _area(scores, is_real, fold, seed, resamples)
+    alone = len(set(zip(names, is_real))) == len(names)  # pairs of an image and its own version at most
+    value, interval = _area(scores, is_real, fold, seed, resamples, None if alone else names)
     return {
         "value": value,
         "interval95": interval,
@@ -222,21 +225,29 @@ def _fitted_scores(x: np.ndarray, is_real: np.ndarray, new: np.ndarray, penalty:
 
 
 def _area(
-    scores: np.ndarray, is_real: np.ndarray, fold: np.ndarray, seed: int, resamples: int
+    scores: np.ndarray,
+    is_real: np.ndarray,
+    fold: np.ndarray,
+    seed: int,
+    resamples: int,
+    groups: Sequence[Hashable] | None = None,
 ) -> tuple[float, list[float] | None]:
     """Share of pairs won, and its interval; pairs of one fold only, as scores of different folds differ in scale."""
-    kinds = [[np.flatnonzero((fold == f) & (is_real == kind)) for kind in (True, False)] for f in np.unique(fold)]
-    # 1 where a real image scores above a generated one, 1/2 where they are equal
-    wins = [(np.sign(scores[real][:, None] - scores[generated]) + 1) / 2 for real, generated in kinds]
+    member = np.arange(len(scores)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    tables = []
+    for number in np.unique(fold):
+        real, generated = (np.flatnonzero((fold == number) & (is_real == kind)) for kind in (True, False))
+        # 1 where a real image scores above a generated one, 1/2 where they are equal
+        wins = (np.sign(scores[real][:, None] - scores[generated]) + 1) / 2
+        tables.append(PairSums(wins, member[real], member[generated]))
 
     def share(drawn: np.ndarray) -> float:
-        times = np.bincount(drawn.astype(int), minlength=len(scores))
-        pairs = sum(times[real].sum() * times[generated].sum() for real, generated in kinds)
-        won = sum(times[real] @ table @ times[generated] for (real, generated), table in zip(kinds, wins))
+        times = np.bincount(drawn.astype(int), minlength=len(scores)).astype(float)
+        won, pairs = np.sum([table.total(times) for table in tables], axis=0)
         return float(won / pairs) if pairs else 0.5
 
-    rows = np.arange(len(scores))
-    return share(rows), bootstrap_interval(rows, share, seed, resamples)
+    names = np.unique(member)
+    return share(names), bootstrap_interval(names, share, seed, resamples)
 
 
 def _pairs(scores: np.ndarray, is_real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -272,5 +283,7 @@ class MachineObserverMetric(FeatureSetMetric):
         self.folds, self.seed, self.paired = folds, seed, paired
 
     def _measure(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
-        groups = (range(len(real)), range(len(generated))) if self.paired else None
+        known: Sequence[Hashable] | None = self.groups_of_cases()
+        own = known if known is not None or not self.paired else range(len(real))
+        groups = None if own is None else (own, own)
         return machine_observer(real, generated, self.folds, groups=groups, seed=self.seed)

@@ -16,7 +16,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler
 from torch import Tensor
 
-from ..metrics.base import gathered
+from ..metrics.base import SetMetric, gathered, shared_groups
 from ..utils.images import release_memory
 from .results import document, entry_of, markdown_table, numbered, result_of, write_report
 
@@ -35,6 +35,18 @@ class MetricHandler(IgniteMetricHandler):
     4.0
     """
 
+    def started(self, engine: Engine) -> None:
+        """Forget what was seen, and look whether cases share groups."""
+        super().started(engine)
+        data = getattr(getattr(getattr(engine, "data_loader", None), "dataset", None), "data", ())
+        self._grouped = shared_groups(_groups_of(list(data))) is not None
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """Give a metric of sets the groups of the cases, and then their images."""
+        if self._grouped and isinstance(self.metric_fn, SetMetric):
+            self.metric_fn.note_groups(_groups_of(engine.state.batch))
+        super().iteration_completed(engine)
+
     def update(self, output: Sequence[Tensor]) -> None:
         """Called with generated and real images of one iteration, a list of (C, *spatial) or a batch each."""
         super().update(output)
@@ -48,6 +60,14 @@ class MetricHandler(IgniteMetricHandler):
             except ValueError as error:
                 logger.debug("%s", error)  # the report says it too
                 return math.nan
+
+
+def _groups_of(batch: Any) -> list[str | None]:
+    """Group of each case of a batch, collated or not, or of a list of cases; None for one without."""
+    cases = batch if isinstance(batch, list) else [batch]
+    named = [case.get("group") if isinstance(case, Mapping) else None for case in cases]
+    names = [name for group in named for name in (group if isinstance(group, (list, tuple)) else [group])]
+    return [None if name is None else str(name) for name in names]
 
 
 def _warned(content: Mapping[str, Any]) -> list[str]:
@@ -77,18 +97,12 @@ class ReportHandler:
         self.output_dir.mkdir(parents=True, exist_ok=True)
 
     def _note_groups(self, engine: Engine) -> None:
-        batch: Any = engine.state.batch
-        cases = batch if isinstance(batch, list) else [batch]
-        named = [case.get("group") if isinstance(case, Mapping) else None for case in cases]
-        names = [name for group in named for name in (group if isinstance(group, (list, tuple)) else [group])]
-        self._groups += [None if name is None else str(name) for name in names]
+        self._groups += _groups_of(engine.state.batch)
 
     def clusters(self) -> np.ndarray | None:
         """Group of each case of all processes, where several cases share one; None where each stands for itself."""
-        groups = [group for part in gathered(self._groups) for group in part]
-        if None in groups or len(set(groups)) == len(groups):
-            return None
-        return np.array(groups)
+        groups = shared_groups([group for part in gathered(self._groups) for group in part])
+        return None if groups is None else np.array(groups)
 
     def __call__(self, engine: Engine) -> None:
         """Collect on all processes, write on the first."""

@@ -116,12 +116,25 @@ class SetMetric(Metric):
         """Forget everything."""
         super().reset()
         self._kept: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._noted: list[str | None] = []
+        self._groups: list[str | None] = []
         self._result: dict[str, Any] | None = None
+
+    def note_groups(self, names: Iterable[str | None]) -> None:
+        """Say what the cases of the next call belong to, such as their subjects: intervals then draw whole groups."""
+        self._noted = list(names)
+
+    def take_groups(self, cases: int) -> list[str | None]:
+        """Groups of the next ``cases`` that are taken in; None for each of which nothing was said."""
+        names, self._noted = self._noted[:cases], self._noted[cases:]
+        return [*names, *[None] * (cases - len(names))]
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
         if y is None and self.features is not None:
             raise ValueError(f"{self.label} needs generated and real images.")
+        before = len(self._kept[0])
         self.keep(y_pred, y)
+        self._groups += self.take_groups(len(y_pred))[: len(self._kept[0]) - before]
         return torch.full((len(y_pred), 1), torch.nan, dtype=torch.float64)
 
     def keep(self, generated: Tensor | None = None, real: Tensor | None = None) -> None:
@@ -143,6 +156,11 @@ class SetMetric(Metric):
         if not generated and not real:
             raise ValueError(f"{self.label}: no images seen.")
         return generated, real
+
+    def groups_of_cases(self, order: Iterable[int] | None = None) -> list[str] | None:
+        """Group of each case as in ``sets``, or of these cases; None where each case stands for itself."""
+        names = shared_groups([name for part in gathered(self._groups) for name in part])
+        return names if names is None or order is None else [names[i] for i in order]
 
     def report(self) -> dict[str, Any]:
         """Value and what it takes to judge it; computed once for what has been seen."""
@@ -190,6 +208,18 @@ def gathered(own: Any) -> list[Any]:
     everyone: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(everyone, own)
     return everyone
+
+
+def shared_groups(names: Sequence[str | None]) -> list[str] | None:
+    """
+    The groups of cases where several share one; None where each case stands for itself, or a group is not known.
+
+    Example:
+        >>> shared_groups(["a", "a", "b"]), shared_groups(["a", "b"]), shared_groups(["a", "a", None])
+        (['a', 'a', 'b'], None, None)
+    """
+    known = [name for name in names if name is not None]
+    return known if len(set(known)) < len(known) == len(names) else None
 
 
 def side_of(of: str) -> str:
@@ -257,9 +287,9 @@ def checked_sets(real: Tensor, generated: Tensor, least_real: int = 2, least_gen
     return [real.detach().cpu().double(), generated.detach().cpu().double()]
 
 
-def in_order_of_mean(images: Sequence[Tensor]) -> list[Tensor]:
-    """``images`` sorted by their mean, so that a seeded draw does not hang on the number of processes."""
-    return sorted(images, key=lambda image: float(image.double().mean()))
+def order_of_mean(images: Sequence[Tensor]) -> list[int]:
+    """Places of ``images`` by their mean, so that a seeded draw does not hang on the number of processes."""
+    return sorted(range(len(images)), key=lambda i: float(images[i].double().mean()))
 
 
 def common_size(images: Sequence[Tensor]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .base import SetMetric, centre_crop, common_size, in_order_of_mean, side_of
+from .base import SetMetric, centre_crop, common_size, order_of_mean, side_of
 from .intervals import bootstrap_interval
 from .ssim import Scales, ms_ssim, scales_for
 
@@ -64,14 +64,16 @@ class SetMSSSIM(SetMetric):
 
     def _evaluate(self, generated: list[Tensor], real: list[Tensor]) -> dict[str, Any]:
         """Mean, its interval over images, number of images and pairs, scales."""
-        images = in_order_of_mean(generated if self.of == "generated" else real)
+        images = generated if self.of == "generated" else real
+        order = order_of_mean(images)
+        images, groups = [images[i] for i in order], self.groups_of_cases(order)
         pairs = random_pairs(len(images), self.num_pairs, self.seed)
         size = common_size(images)
         scales = scales_for(size)
         values = [self._of_pair(images[i], images[j], scales) for i, j in pairs]
         return {
             "value": float(np.mean(values)),
-            "interval95": interval_over_images(pairs, values, self.seed),
+            "interval95": interval_over_images(pairs, values, self.seed, groups),
             "n": len(images),
             "pairs": len(pairs),
             "seed": self.seed,
@@ -100,15 +102,18 @@ def random_pairs(n: int, num_pairs: int, seed: int = 0) -> list[tuple[int, int]]
     return pairs if len(pairs) <= num_pairs else sorted(random.Random(seed).sample(pairs, num_pairs))
 
 
-def interval_over_images(pairs: list[tuple[int, int]], values: list[float], seed: int) -> list[float] | None:
-    """Bootstrap over images, not pairs: a pair counts as often as both its images were drawn together."""
+def interval_over_images(
+    pairs: list[tuple[int, int]], values: list[float], seed: int, groups: Sequence[str] | None = None
+) -> list[float] | None:
+    """Bootstrap over images, or groups of them, not pairs: a pair counts as often as its images were drawn together."""
     n = 1 + max(j for _, j in pairs)
     first, second = np.array(pairs).T
     scores = np.array(values)
+    alike = np.zeros(len(first), bool) if groups is None else np.asarray(groups)[first] == np.asarray(groups)[second]
 
     def statistic(drawn: np.ndarray) -> float:
         times = np.bincount(drawn.astype(int), minlength=n)
-        weight = times[first] * times[second]
+        weight = times[first] * np.where(alike, 1, times[second])  # copies of a group are not paired, see PairSums
         return float((weight * scores).sum() / weight.sum()) if weight.any() else float(scores.mean())
 
-    return bootstrap_interval(np.arange(n), statistic, seed)
+    return bootstrap_interval(np.arange(n), statistic, seed, clusters=groups)

@@ -216,7 +216,13 @@ def jackknife_interval(value: float, left_out: Sequence[float], ratios: Sequence
 
 
 def subsampling_interval(
-    statistic: Callable[..., float], sets: Sequence[Any], value: float, seed: int = 0, draws: int = 100, most: int = 500
+    statistic: Callable[..., float],
+    sets: Sequence[Any],
+    value: float,
+    seed: int = 0,
+    draws: int = 100,
+    most: int = 500,
+    clusters: Sequence[Hashable] | None = None,
 ) -> list[float]:
     """
     Interval of 95 % of a statistic of sets, from random parts of all of them drawn without replacement.
@@ -233,6 +239,7 @@ def subsampling_interval(
         seed: of the draws.
         draws: number of parts.
         most: cases in the part of the largest set.
+        clusters: what each case of all sets, which are of the same cases, belongs to: parts hold whole clusters.
 
     Returns:
         ``[low, high]``, around ``value``, not clipped.
@@ -241,10 +248,15 @@ def subsampling_interval(
     """
     rng = np.random.default_rng(seed)
     share = min(0.5, most / max(len(cases) for cases in sets))
-    parts = (
-        [cases[rng.permutation(len(cases))[: math.ceil(share * len(cases))]] for cases in sets] for _ in range(draws)
-    )
-    values = np.array([statistic(*part) for part in parts], dtype=np.float64)
+    names, member = np.unique([] if clusters is None else np.asarray(clusters), return_inverse=True)
+
+    def part() -> list[Any]:
+        if clusters is None:
+            return [cases[rng.permutation(len(cases))[: math.ceil(share * len(cases))]] for cases in sets]
+        drawn = np.flatnonzero(np.isin(member, rng.permutation(len(names))[: math.ceil(share * len(names))]))
+        return [cases[drawn] for cases in sets]
+
+    values = np.array([statistic(*part()) for _ in range(draws)], dtype=np.float64)
     low, high = np.percentile(values, [2.5, 97.5])
     half = float(high - low) / 2 * math.sqrt(share / (1 - share))
     return [value - half, value + half]

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .base import FeatureSetMetric, SetMetric, centre_crop, checked_sets, common_size, in_order_of_mean
+from .base import FeatureSetMetric, SetMetric, centre_crop, checked_sets, common_size, order_of_mean
 from .intervals import bootstrap_interval_of_sets, normal_interval
+from .kernels import Kernel, cubic_kernel, linear_kernel, median_bandwidth, rbf_kernel
+from .pairs import PairSums
 
 if TYPE_CHECKING:
     from ..features.features import FeatureNetwork
 
-Kernel = Callable[[Tensor, Tensor], Tensor]
 Estimate = tuple[float, list[float] | None]
 KERNELS = ("linear", "rbf")
 ESTIMATORS = ("unbiased", "linear_time")
 
 
 def mmd2_unbiased(
-    x: Tensor, y: Tensor, kernel: Kernel, seed: int = 0, resamples: int = 0, paired: bool = False
+    x: Tensor,
+    y: Tensor,
+    kernel: Kernel,
+    seed: int = 0,
+    resamples: int = 0,
+    paired: bool = False,
+    groups: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Estimate:
     """
-    Unbiased squared MMD of two sets, and its percentile bootstrap interval over the images of both.
+    Unbiased squared MMD of two sets, and its percentile bootstrap interval over the images of both, or over groups.
 
     Slightly negative values are possible where the sets agree. In a resample an image drawn twice is not paired with
     itself: its kernel of 1 would lift every resample above the estimate. Where the two sets come from one distribution
@@ -40,6 +47,8 @@ def mmd2_unbiased(
         paired: whether row i of x and row i of y are one case, as a restored image and its original: then k(x_i, y_i)
             is left out as k(x_i, x_i) is, and cases are drawn. With it the estimate would be too low by the likeness of
             the pairs, and below 0 for a set against itself, for which it is 0 so.
+        groups: what each row of x and of y belongs to, such as a subject; whole groups are drawn, with their rows in
+            both sets. None where each image stands for itself.
 
     Returns:
         Value, and ``[low, high]`` of 95 %; None for fewer than three images in a set, where most draws leave no pair.
@@ -54,35 +63,28 @@ def mmd2_unbiased(
     n, m = len(x), len(y)
     if paired and n != m:
         raise ValueError(f"Pairs were expected, got {n} and {m} images.")
-    kernels = kernel(x, x).numpy(), kernel(y, y).numpy(), kernel(x, y).numpy()
+    if groups is None:
+        members = np.arange(n), np.arange(m) + (0 if paired else n)
+    else:
+        member = np.unique([*groups[0], *groups[1]], return_inverse=True)[1]
+        members = member[:n], member[n:]
+    pairs = [
+        (1, PairSums(kernel(x, x).numpy(), members[0], members[0], without_own=True)),
+        (1, PairSums(kernel(y, y).numpy(), members[1], members[1], without_own=True)),
+        (-2, PairSums(kernel(x, y).numpy(), *members, without_own=paired)),
+    ]
+    apart = groups is None and not paired
+    sets = [np.unique(own) for own in members] if apart else [np.unique(np.concatenate(members))]
+    size = sum(len(own) for own in sets)
 
     def of_draw(*drawn: np.ndarray) -> float | None:
-        weights = [np.bincount(rows.astype(int), minlength=size).astype(float) for rows, size in zip(drawn, (n, m))]
-        return _weighted(kernels, weights) if min(np.count_nonzero(w) for w in weights) > 1 else None
+        times = np.bincount(np.concatenate(drawn).astype(int), minlength=size).astype(float)
+        if min(np.count_nonzero(times[own]) for own in members) < 2:
+            return None
+        return sum(sign * part.mean(times) for sign, part in pairs)
 
-    sets = [np.arange(n), np.arange(m)][: 1 if paired else 2]
     interval = bootstrap_interval_of_sets(sets, of_draw, seed, resamples) if min(n, m) > 2 else None
-    return _weighted(kernels, [np.ones(len(rows)) for rows in sets]), interval
-
-
-def _weighted(kernels: tuple[np.ndarray, np.ndarray, np.ndarray], weights: Sequence[np.ndarray]) -> float:
-    """
-    The unbiased estimate in which image i of x counts w[i] times, and never together with itself.
-
-    ``weights`` are those of x and of y; those of the cases alone where x and y are pairs, which are left out too.
-    """
-    k_xx, k_yy, k_xy = kernels
-    if len(weights) == 1:
-        return sum(sign * _mean_of_others(k, weights[0]) for sign, k in ((1, k_xx), (1, k_yy), (-2, k_xy)))
-    w, v = weights
-    across = float(w @ k_xy @ v) / (w.sum() * v.sum())
-    return float(_mean_of_others(k_xx, w) + _mean_of_others(k_yy, v) - 2 * across)
-
-
-def _mean_of_others(k: np.ndarray, weight: np.ndarray) -> float:
-    """Mean of k[i, j] over different i and j, that count weight[i] and weight[j] times."""
-    alike = weight**2
-    return float((weight @ k @ weight - alike @ np.diag(k)) / (weight.sum() ** 2 - alike.sum()))
+    return sum(sign * part.mean(np.ones(size)) for sign, part in pairs), interval
 
 
 def mmd2_linear_time(x: Tensor, y: Tensor, kernel: Kernel) -> Estimate:
@@ -117,62 +119,9 @@ def kid(generated: Tensor, real: Tensor) -> float:
     return mmd2_unbiased(generated, real, cubic_kernel)[0]
 
 
-def linear_kernel(x: Tensor, y: Tensor) -> Tensor:
-    """x.y, without scaling."""
-    return x @ y.mT
-
-
-def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
-    """(x.y / d + 1)^3, (n, d) and (m, d) -> (n, m)."""
-    return (x @ y.mT / x.shape[-1] + 1) ** 3
-
-
-def rbf_kernel(bandwidth: float) -> Kernel:
-    """The kernel exp(-|x - y|^2 / (2 bandwidth^2))."""
-    return lambda x, y: torch.exp(-squared_distances(x, y) / (2 * bandwidth**2))
-
-
-def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """
-    |x - y|^2 of all pairs by a product of matrices, which for whole volumes is many times faster than differences.
-
-    Args:
-        x: (..., n, d), float64.
-        y: (..., m, d).
-
-    Returns:
-        (..., n, m); what is below the rounding error of the products is 0.
-    """
-    centre = y.mean(-2, keepdim=True)
-    x, y = x - centre, y - centre
-    size = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
-    squared = size - 2 * x @ y.mT
-    return torch.where(squared > 1e-12 * size, squared, 0.0)
-
-
-def median_bandwidth(x: Tensor, y: Tensor, max_rows: int = 1000, seed: int = 0) -> float:
-    """
-    Median distance between any two different vectors of both sets together (median heuristic).
-
-    Args:
-        x: (n, d).
-        y: (m, d).
-        max_rows: of more vectors than this, so many are drawn, without replacement: the cost stays that of a small set.
-        seed: of the draw.
-
-    Raises:
-        ValueError: when more than half of the distances are zero, so that the median gives no scale.
-
-    Source: Gretton et al. 2012, section 8.
-    """
-    rows = torch.cat([x, y]).detach().cpu()
-    if len(rows) > max_rows:
-        rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), max_rows, replace=False))]
-    first, second = torch.triu_indices(len(rows), len(rows), 1)
-    bandwidth = float(squared_distances(rows.double(), rows.double())[first, second].median().sqrt())
-    if bandwidth == 0:
-        raise ValueError("The median distance is 0 (identical images); give a bandwidth.")
-    return bandwidth
+def _both(groups: Iterable[list[str] | None]) -> tuple[list[str], list[str]] | None:
+    first, second = groups
+    return None if first is None or second is None else (first, second)
 
 
 class MaximumMeanDiscrepancy(SetMetric):
@@ -229,7 +178,8 @@ class MaximumMeanDiscrepancy(SetMetric):
 
     def _evaluate(self, generated: list[Tensor], real: list[Tensor]) -> dict[str, Any]:
         """Value, interval, number of images, kernel, bandwidth, and the size or the features that were compared."""
-        generated, real = in_order_of_mean(generated), in_order_of_mean(real)
+        orders = [order_of_mean(images) for images in (generated, real)]
+        generated, real = ([images[i] for i in order] for images, order in zip((generated, real), orders))
         if min(len(generated), len(real)) < 2:
             raise ValueError(f"MMD needs at least two images in each set, got {len(generated)} and {len(real)}.")
         result: dict[str, Any] = {"n": {"generated": len(generated), "real": len(real)}, "kernel": self.kernel}
@@ -245,7 +195,9 @@ class MaximumMeanDiscrepancy(SetMetric):
             result["bandwidth"] = self.bandwidth or median_bandwidth(x, y, seed=self.seed)
             kernel = rbf_kernel(result["bandwidth"])
         if self.estimator == "unbiased":
-            (value, interval), how = mmd2_unbiased(x, y, kernel, self.seed, 1000), "bootstrap over images"
+            groups = _both(map(self.groups_of_cases, orders))
+            value, interval = mmd2_unbiased(x, y, kernel, self.seed, 1000, groups=groups)
+            how = "bootstrap over images" if groups is None else "bootstrap over groups of cases"
         else:
             rng = np.random.default_rng(self.seed)
             x, y = x[rng.permutation(len(x))], y[rng.permutation(len(y))]
@@ -284,14 +236,14 @@ class KernelDistanceMetric(FeatureSetMetric):
         self.seed, self.resamples, self.paired = seed, resamples, paired
 
     def _measure(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
-        if self.paired:
-            order = real.double().mean(1).argsort(stable=True)
-            x, y = generated[order], real[order]
-        else:
-            x, y = (torch.stack(in_order_of_mean(list(rows))) for rows in (generated, real))
-        value, interval = mmd2_unbiased(x, y, cubic_kernel, self.seed, self.resamples, self.paired)
+        orders = [real.double().mean(1).argsort(stable=True).tolist()] * 2
+        if not self.paired:
+            orders = [order_of_mean(list(rows)) for rows in (generated, real)]
+        x, y = (rows[order] for rows, order in zip((generated, real), orders))
+        groups = _both(map(self.groups_of_cases, orders))
+        value, interval = mmd2_unbiased(x, y, cubic_kernel, self.seed, self.resamples, self.paired, groups)
         result: dict[str, Any] = {"value": value, "interval95": interval, "paired": self.paired}
         if self.resamples:
-            drawn = "pairs of images" if self.paired else "images"
+            drawn = ("pairs of images" if self.paired else "images") if groups is None else "groups of cases"
             result["interval_by"] = f"bootstrap over {drawn}, {self.resamples} resamples, seed {self.seed}"
         return result

@@ -174,8 +174,12 @@ class CoverageMetric(FeatureSetMetric):
         result: dict[str, Any] = {"value": value, "k": self.k, "interval95": None}
         if self.draws and min(len(real), len(generated)) // 2 > self.k:
             top = math.inf if self.name == "density" else 1.0
-            low, high = subsampling_interval(self._statistic, (real, generated), value, self.seed, self.draws)
-            how = f"{self.draws} parts of at most half of each set, without replacement, seed {self.seed}"
+            groups = self.groups_of_cases()
+            low, high = subsampling_interval(
+                self._statistic, (real, generated), value, self.seed, self.draws, clusters=groups
+            )
+            of = "each set" if groups is None else "the groups of cases"
+            how = f"{self.draws} parts of at most half of {of}, without replacement, seed {self.seed}"
             result |= {"interval95": [max(0.0, low), min(top, high)], "interval_by": how}
         return result
 

@@ -8,17 +8,13 @@ from skimage import io
 from sklearn.metrics.pairwise import rbf_kernel as sklearn_rbf
 
 from common.evaluation.report import MetricsReport
+from common.metrics.kernels import cubic_kernel, linear_kernel, median_bandwidth, rbf_kernel, squared_distances
 from common.metrics.mmd import (
     KernelDistanceMetric,
     MaximumMeanDiscrepancy,
-    cubic_kernel,
     kid,
-    linear_kernel,
-    median_bandwidth,
     mmd2_linear_time,
     mmd2_unbiased,
-    rbf_kernel,
-    squared_distances,
 )
 from tests.fixtures import real_data
 from tests.metrics.test_base import Quarters

@@ -1,0 +1,166 @@
+"""Metrics of whole sets where several cases are of one subject: whole subjects are drawn and left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.handlers import from_engine
+
+from common.evaluation.observer import MachineObserverMetric, machine_observer
+from common.evaluation.report_handler import MetricHandler
+from common.metrics.diversity import SetMSSSIM
+from common.metrics.frechet import FrechetDistanceMetric
+from common.metrics.intervals import subsampling_interval
+from common.metrics.kernels import cubic_kernel
+from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy, mmd2_unbiased
+from common.metrics.neighbours import CoverageMetric
+from common.metrics.pairs import PairSums
+from tests.metrics.test_base import Quarters
+
+SUBJECTS = [name for name in "abcdefghijklmnopqrst" for _ in range(5)]
+
+
+def images(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Generated and real ones, (100, 1, 16, 16); the five of a subject are nearly the same."""
+    generator = torch.Generator().manual_seed(seed)
+    real = torch.randn(20, 1, 16, 16, generator=generator).repeat_interleave(5, 0)
+    noise = torch.randn(2, 100, 1, 16, 16, generator=generator)
+    return (0.1 * (real + 0.4 * noise[0]) + 0.02).clamp(-1, 1), (0.1 * (real + 0.4 * noise[1])).clamp(-1, 1)
+
+
+METRICS = {
+    "fid": lambda: FrechetDistanceMetric(Quarters()),
+    "kid": lambda: KernelDistanceMetric(Quarters()),
+    "kid of pairs": lambda: KernelDistanceMetric(Quarters(), paired=True),
+    "mmd": lambda: MaximumMeanDiscrepancy("rbf"),
+    "recall": lambda: CoverageMetric(Quarters(), "recall"),
+    "ms_ssim": SetMSSSIM,
+}
+
+
+def measured(name: str, groups: list[str] | None, order: list[int] | None = None) -> dict:
+    metric = METRICS[name]()
+    for i in order or range(100):
+        pair = [side[i : i + 1] for side in images()]
+        if groups is not None:
+            metric.note_groups([groups[i]])
+        metric(*pair)
+    return metric.report()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_intervals_are_those_of_subjects_where_several_cases_are_of_one(name):
+    alone, together = measured(name, None), measured(name, SUBJECTS)
+    assert together["value"] == pytest.approx(alone["value"])
+    assert together["interval95"] != alone["interval95"]
+    assert together["interval95"][0] < together["value"] < together["interval95"][1]
+    if name == "fid":  # in the others, the noise of the images is not that of their subjects
+        assert np.ptp(together["interval95"]) > 1.2 * np.ptp(alone["interval95"])
+
+
+def test_sums_over_pairs_are_those_of_copies_written_out():
+    rng = np.random.default_rng(0)
+    groups, others, times = np.array([0, 1, 1, 2, 0, 2, 2]), np.array([2, 0, 1, 1, 0, 2, 1]), np.array([2, 0, 3])
+    for columns, without_own in ((groups, True), (groups, False), (others, False)):
+        values = rng.normal(size=(7, 7))
+        copies = [[(i, g, copy) for i, g in enumerate(side) for copy in range(times[g])] for side in (groups, columns)]
+        kept = [
+            values[i, j]
+            for i, g, first in copies[0]
+            for j, h, second in copies[1]
+            if (g != h or first == second) and not (without_own and i == j)
+        ]
+        total, number = PairSums(values, groups, columns, without_own).total(times)
+        assert (total, number) == (pytest.approx(sum(kept)), len(kept))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_order_of_cases_changes_nothing(name):
+    order = np.random.default_rng(1).permutation(100).tolist()
+    assert measured(name, SUBJECTS, order)["interval95"] == pytest.approx(
+        measured(name, SUBJECTS)["interval95"], rel=0.2
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if name != "fid"])
+def test_groups_of_one_case_each_are_cases(name):
+    assert measured(name, [str(i) for i in range(100)])["interval95"] == measured(name, None)["interval95"]
+
+
+def test_a_part_of_the_jackknife_of_fid_holds_whole_subjects():
+    metric = METRICS["fid"]()
+    metric.note_groups(SUBJECTS)
+    metric(*images())
+    sizes = [part.n for part in metric._statistics[1]]
+    assert sum(sizes) == 100
+    assert all(size % 5 == 0 for size in sizes)
+    assert "cases of one group together" in metric.report()["interval_by"]
+
+
+def test_a_fold_of_the_observer_holds_whole_subjects():
+    metric = MachineObserverMetric(Quarters(), paired=True)
+    metric.note_groups(SUBJECTS)
+    generated, real = images()
+    metric(generated, real)
+    features = [Quarters()(side) for side in (real, generated)]
+    expected = machine_observer(*features, groups=(SUBJECTS, SUBJECTS))
+    assert metric.report()["value"] == expected["value"]
+    assert metric.report()["groups"] == 20
+    by_pair = machine_observer(*features, groups=(range(100), range(100)))
+    assert np.ptp(expected["interval95"]) > np.ptp(by_pair["interval95"])
+
+
+def test_subjects_are_drawn_for_both_sets_at_once():
+    generated, real = (Quarters()(side).double() for side in images())
+    value, interval = mmd2_unbiased(generated, generated, cubic_kernel, 0, 50, True, (SUBJECTS, SUBJECTS))
+    assert (value, interval) == (0.0, [0.0, 0.0])
+    order = torch.arange(99, -1, -1)
+    swapped = generated[order], [SUBJECTS[i] for i in order]
+    first = mmd2_unbiased(generated, real, cubic_kernel, 0, 50, groups=(SUBJECTS, SUBJECTS))
+    second = mmd2_unbiased(swapped[0], real, cubic_kernel, 0, 50, groups=(swapped[1], SUBJECTS))
+    assert first[1] == pytest.approx(second[1])
+
+
+def test_parts_hold_whole_clusters():
+    seen = []
+    values = np.repeat(np.arange(20), 5)
+
+    def statistic(part: np.ndarray) -> float:
+        seen.append(np.bincount(part, minlength=20))
+        return float(part.mean())
+
+    subsampling_interval(statistic, [values], 9.5, draws=3, clusters=SUBJECTS)
+    assert all(set(counts) == {0, 5} and counts.sum() == 50 for counts in seen)
+
+
+@pytest.mark.parametrize("groups", ["shared", "own", "none"])
+def test_handlers_give_metrics_the_groups_of_the_cases(groups):
+    generated, real = images()
+    names = {"shared": SUBJECTS, "own": [str(i) for i in range(100)], "none": [None] * 100}[groups]
+    cases = [{"pred": p, "label": y, **({} if n is None else {"group": n})} for p, y, n in zip(generated, real, names)]
+
+    def step(engine: Engine, batch: list[dict]) -> list[dict]:
+        return batch
+
+    engine = Engine(step)
+    engine.data_loader = torch.utils.data.DataLoader(_Cases(cases), batch_size=3, collate_fn=list)
+    metric = METRICS["kid of pairs"]()
+    MetricHandler(metric_fn=metric, output_transform=from_engine(["pred", "label"])).attach(engine, "kid")
+    engine.run(engine.data_loader)
+    assert (
+        metric.report()["interval95"]
+        == measured("kid of pairs", SUBJECTS if groups == "shared" else None)["interval95"]
+    )
+
+
+class _Cases(torch.utils.data.Dataset):
+    def __init__(self, data: list[dict]) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.data[index]
