@@ -10,9 +10,11 @@ from monai.handlers import from_engine
 
 from common.evaluation.observer import MachineObserverMetric, machine_observer
 from common.evaluation.report_handler import MetricHandler
+from common.evaluation.results import result_of
+from common.metrics.consistency import ClassAccuracy
 from common.metrics.diversity import SetMSSSIM
 from common.metrics.frechet import FrechetDistanceMetric
-from common.metrics.intervals import subsampling_interval
+from common.metrics.intervals import binomial_interval, bootstrap_interval, subsampling_interval
 from common.metrics.kernels import cubic_kernel
 from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy, mmd2_unbiased
 from common.metrics.neighbours import CoverageMetric
@@ -133,6 +135,21 @@ def test_parts_hold_whole_clusters():
 
     subsampling_interval(statistic, [values], 9.5, draws=3, clusters=SUBJECTS)
     assert all(set(counts) == {0, 5} and counts.sum() == 50 for counts in seen)
+
+
+def test_the_accuracy_of_subjects_has_no_interval_of_independent_images():
+    metric = ClassAccuracy(lambda x: torch.stack([-x.mean((1, 2, 3)), x.mean((1, 2, 3))], 1))
+    right = torch.tensor([number % 2 for number in range(20) for _ in range(5)])  # of all five of a subject, or of none
+    metric(torch.full((100, 1, 4, 4), 0.5), right)
+    values, subjects = metric.per_case().numpy(), np.array(SUBJECTS)
+    alone, together = result_of(metric, values), result_of(metric, values, clusters=subjects)
+    assert together["value"] == alone["value"] == 0.5
+    assert together["interval95"] == bootstrap_interval(values, clusters=SUBJECTS)
+    assert np.ptp(together["interval95"]) > 1.5 * np.ptp(alone["interval95"])
+    metric.reset()
+    metric(torch.full((100, 1, 4, 4), 0.5), torch.ones(100))
+    certain = result_of(metric, metric.per_case().numpy(), clusters=subjects)
+    assert certain["interval95"] == [binomial_interval(100, 100)[0], 1.0]
 
 
 @pytest.mark.parametrize("groups", ["shared", "own", "none"])
