@@ -104,6 +104,8 @@ def main() -> None:
         shares.append(float(new.float().mean()))
         region = torch.as_tensor(binary_closing(new[0].numpy()))[None] | new  # a new voxel may have its old value
         steps.append(step_at_border(changed, region) / step_at_border(real, region))
+        for observer in observers.values():
+            observer.note_groups([case["group"]])
         observers["whole"](changed[None], real[None])
         observers["around the change"](changed[:, *box][None], real[:, *box][None])
     content = {name: observer.report() for name, observer in observers.items()}

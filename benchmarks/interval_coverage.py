@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy.stats import norm
 
+from common.evaluation.observer import machine_observer
 from common.metrics.consistency import classification_scores
 from common.metrics.diversity import interval_over_images, random_pairs
 from common.metrics.frechet import FrechetDistanceMetric, GaussianStatistics, fid, fid_interval
@@ -125,6 +126,20 @@ def kernel_distance_of_subjects(subjects: int, cases: int) -> Kind:
         return mmd2_unbiased(*sets, linear_kernel, resamples=1000, paired=True, groups=(groups, groups))
 
     return Kind("bootstrap of MMD over subjects", f"{cases} pairs of {subjects} subjects, shifted", None, draw)
+
+
+def forced_choice(subjects: int, cases: int) -> Kind:
+    """A classifier tells originals from restored images, several of one subject; both versions are drawn together."""
+
+    def draw(rng: np.random.Generator) -> tuple[float, Interval]:
+        names = subjects_of(rng, subjects, cases)
+        real = alike(rng, names, 8)
+        restored = 0.9**0.5 * real + 0.1**0.5 * alike(rng, names, 8) + 0.15
+        groups = [str(name) for name in names]
+        found = machine_observer(torch.from_numpy(real), torch.from_numpy(restored), groups=(groups, groups))
+        return found["value"], found["interval95"]
+
+    return Kind("bootstrap of a forced choice", f"{cases} pairs of {subjects} subjects", None, draw)
 
 
 def frechet(n: int) -> Kind:
@@ -252,6 +267,8 @@ KINDS = [
     kernel_distance(40, False),
     kernel_distance(100, True),
     kernel_distance_of_subjects(41, 100),
+    forced_choice(41, 100),
+    forced_choice(100, 100),
     frechet(40),
     frechet(400),
     frechet_difference(100),

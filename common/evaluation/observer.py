@@ -160,9 +160,9 @@ def machine_observer(
 
     Returns:
         ``value``: share of all pairs within a fold that are told apart, the area under the ROC curve (0.5: not at all);
-        ``interval95``: bootstrap with the scores as they are, over images, or over groups that hold several of a kind;
-        ``pairs``: accuracy on disjoint random pairs as for a reader, with exact interval and p-value; ``folds``,
-        ``penalty``, ``groups`` (their number).
+        ``interval95``: bootstrap with the scores as they are, over images or over ``groups``; ``pairs``: accuracy on
+        disjoint random pairs as for a reader, with exact interval and p-value; ``folds``, ``penalty``, ``groups``
+        (their number).
 
     Raises:
         ValueError: for fewer than 2 images of each kind in a fold, too few groups, other shapes, NaN.
@@ -185,8 +185,7 @@ def machine_observer(
         inside = fold == number
         scores[inside] = _fitted_scores(x[~inside], is_real[~inside], x[inside], penalty)
     right = np.concatenate([_pairs(scores[fold == number], is_real[fold == number], rng) for number in range(folds)])
-    alone = len(set(zip(names, is_real))) == len(names)  # pairs of an image and its own version at most
-    value, interval = _area(scores, is_real, fold, seed, resamples, None if alone else names)
+    value, interval = _area(scores, is_real, fold, seed, resamples, None if groups is None else names)
     return {
         "value": value,
         "interval95": interval,
