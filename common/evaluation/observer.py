@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ..features.features import FeatureNetwork
 from ..metrics.base import FeatureSetMetric
-from ..metrics.intervals import binomial_interval, bootstrap_interval
+from ..metrics.intervals import binomial_interval
 from ..metrics.neighbours import centred_sets
-from ..metrics.pairs import PairSums
+from ..metrics.pairs import share_won
 from ..utils.files import read_table
 from .results import write_report
 
@@ -233,20 +233,9 @@ def _area(
 ) -> tuple[float, list[float] | None]:
     """Share of pairs won, and its interval; pairs of one fold only, as scores of different folds differ in scale."""
     member = np.arange(len(scores)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    tables = []
-    for number in np.unique(fold):
-        real, generated = (np.flatnonzero((fold == number) & (is_real == kind)) for kind in (True, False))
-        # 1 where a real image scores above a generated one, 1/2 where they are equal
-        wins = (np.sign(scores[real][:, None] - scores[generated]) + 1) / 2
-        tables.append(PairSums(wins, member[real], member[generated]))
-
-    def share(drawn: np.ndarray) -> float:
-        times = np.bincount(drawn.astype(int), minlength=len(scores)).astype(float)
-        won, pairs = np.sum([table.total(times) for table in tables], axis=0)
-        return float(won / pairs) if pairs else 0.5
-
-    names = np.unique(member)
-    return share(names), bootstrap_interval(names, share, seed, resamples)
+    kinds = [[np.flatnonzero((fold == f) & (is_real == kind)) for kind in (True, False)] for f in np.unique(fold)]
+    sides, of = ([(every[real], every[generated]) for real, generated in kinds] for every in (scores, member))
+    return share_won(sides, of, seed, resamples)
 
 
 def _pairs(scores: np.ndarray, is_real: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -15,8 +15,9 @@ from sklearn import metrics as sklearn_metrics
 from torch import Tensor
 
 from ..diffusion.variational import TERMS, bits_per_dimension
-from .base import CaseMetric, SetMetric
+from .base import CaseMetric, SetMetric, gathered, shared_groups
 from .intervals import bootstrap_interval_of_sets
+from .pairs import share_won
 
 BOUND = "bound"
 _POINTS = 101
@@ -148,9 +149,16 @@ class OutOfDistributionROC(SetMetric):
         scores = term_of(y_pred, self.term, self.controls).cpu()
         number = convert_to_tensor(y).reshape(len(y_pred)).cpu()
         self._result = None
-        for kept, wanted in zip(self._kept, (self.outside, self.inside)):
+        names = self.take_groups(len(y_pred))
+        for kept, groups, wanted in zip(self._kept, self._groups_of_sets, (self.outside, self.inside)):
             kept.extend(scores[number == wanted])
+            groups.extend(names[i] for i in np.flatnonzero(number.numpy() == wanted))
         return scores[:, None]
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self._groups_of_sets: tuple[list[str | None], list[str | None]] = ([], [])
 
     def scores(self) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -170,10 +178,18 @@ class OutOfDistributionROC(SetMetric):
         """Area, interval, numbers of images, share found at 5 % false alarms, curve."""
         inside, outside = self.scores()
         alarms, found = roc_curve(inside, outside)
+        of_sets = [[name for part in gathered(self._groups_of_sets) for name in part[side]] for side in (0, 1)]
+        if groups := shared_groups([*of_sets[0], *of_sets[1]]):
+            member = np.unique(groups, return_inverse=True)[1]
+            of = member[: len(outside)], member[len(outside) :]
+            interval = share_won([(outside, inside)], [of], self.seed, self.resamples)[1]
+        else:
+            interval = bootstrap_interval_of_sets((inside, outside), roc_auc, self.seed, self.resamples)
+        drawn = "groups of images" if groups else "the images of each set"
         return {
             "value": roc_auc(inside, outside),
-            "interval95": bootstrap_interval_of_sets((inside, outside), roc_auc, self.seed, self.resamples),
-            "interval_by": f"bootstrap over the images of each set, {self.resamples} resamples, seed {self.seed}",
+            "interval95": interval,
+            "interval_by": f"bootstrap over {drawn}, {self.resamples} resamples, seed {self.seed}",
             "n": {"inside": len(inside), "outside": len(outside)},
             "found_at_5_percent_false_alarms": float(np.interp(0.05, alarms, found)),
             "curve": {"false_alarms": alarms.round(6).tolist(), "found": found.round(6).tolist()},

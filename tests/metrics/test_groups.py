@@ -16,6 +16,7 @@ from common.metrics.diversity import SetMSSSIM
 from common.metrics.frechet import FrechetDistanceMetric
 from common.metrics.intervals import binomial_interval, bootstrap_interval, subsampling_interval
 from common.metrics.kernels import cubic_kernel
+from common.metrics.likelihood import OutOfDistributionROC
 from common.metrics.mmd import KernelDistanceMetric, MaximumMeanDiscrepancy, mmd2_unbiased
 from common.metrics.neighbours import CoverageMetric
 from common.metrics.pairs import PairSums
@@ -156,6 +157,25 @@ def test_the_accuracy_of_subjects_has_no_interval_of_independent_images():
     metric(torch.full((100, 1, 4, 4), 0.5), torch.ones(100))
     certain = result_of(metric, metric.per_case().numpy(), clusters=subjects)
     assert certain["interval95"] == [binomial_interval(100, 100)[0], 1.0]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_area_of_scores_of_patients_is_drawn_by_patient(same):
+    """The images of a patient score alike; the other set has other patients, or the same ones changed."""
+    rng = np.random.default_rng(0)
+    patients, others = (np.repeat(rng.normal(size=20), 5) + 0.1 * rng.normal(size=100) for _ in range(2))
+    inside, outside = patients, (patients if same else others) + 0.3
+    found = []
+    for told in (True, False):
+        metric = OutOfDistributionROC(1, "other")
+        for number, scores in enumerate((inside, outside)):
+            if told:
+                metric.note_groups([name + "x" * (number and not same) for name in SUBJECTS])
+            metric(torch.from_numpy(np.stack([scores] + [np.zeros(100)] * 2, 1)), torch.full((100,), number))
+        found.append(metric.report())
+    assert found[0]["value"] == found[1]["value"]
+    by_patient, by_image = (np.ptp(one["interval95"]) for one in found)
+    assert by_patient < 0.8 * by_image if same else by_patient > 1.5 * by_image
 
 
 @pytest.mark.parametrize("groups", ["shared", "own", "none"])
