@@ -109,11 +109,12 @@ def interval_over_images(
     n = 1 + max(j for _, j in pairs)
     first, second = np.array(pairs).T
     scores = np.array(values)
-    alike = np.zeros(len(first), bool) if groups is None else np.asarray(groups)[first] == np.asarray(groups)[second]
+    names = np.arange(n) if groups is None else np.asarray(groups[:n])
+    alike = names[first] == names[second]
 
     def statistic(drawn: np.ndarray) -> float:
         times = np.bincount(drawn.astype(int), minlength=n)
         weight = times[first] * np.where(alike, 1, times[second])  # copies of a group are not paired, see PairSums
         return float((weight * scores).sum() / weight.sum()) if weight.any() else float(scores.mean())
 
-    return bootstrap_interval(np.arange(n), statistic, seed, clusters=groups)
+    return bootstrap_interval(np.arange(n), statistic, seed, clusters=None if groups is None else names)

@@ -12,7 +12,7 @@ from common.evaluation.observer import MachineObserverMetric, machine_observer
 from common.evaluation.report_handler import MetricHandler
 from common.evaluation.results import result_of
 from common.metrics.consistency import ClassAccuracy
-from common.metrics.diversity import SetMSSSIM
+from common.metrics.diversity import SetMSSSIM, interval_over_images
 from common.metrics.frechet import FrechetDistanceMetric
 from common.metrics.intervals import binomial_interval, bootstrap_interval, subsampling_interval
 from common.metrics.kernels import cubic_kernel
@@ -90,6 +90,11 @@ def test_the_order_of_cases_changes_nothing(name):
 @pytest.mark.parametrize("name", [name for name in METRICS if name != "fid"])
 def test_groups_of_one_case_each_are_cases(name):
     assert measured(name, [str(i) for i in range(100)])["interval95"] == measured(name, None)["interval95"]
+
+
+def test_images_without_a_pair_are_no_hindrance():
+    groups = ["a", "a", "b", "b", "c", "c"]
+    assert interval_over_images([(0, 1), (1, 2), (2, 3)], [0.9, 0.5, 0.8], 0, groups)[0] >= 0.5
 
 
 def test_a_part_of_the_jackknife_of_fid_holds_whole_subjects():
