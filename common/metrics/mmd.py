@@ -138,7 +138,8 @@ class MaximumMeanDiscrepancy(SetMetric):
         bandwidth: of the Gaussian kernel, in units of the distance; None for the median heuristic.
         max_images: kept of each set and process; on features all are kept.
         features: network whose features are compared; None for pixels.
-        estimator: "unbiased", all pairs, or "linear_time", disjoint pairs, for sets of many thousands.
+        estimator: "unbiased", all pairs, or "linear_time", disjoint pairs, for sets of many thousands; its interval is
+            over images, whatever they belong to.
         seed: of the interval, of the pairs and of the rows behind the median; recorded.
 
     Raises:
