@@ -65,11 +65,11 @@ def result_of(
     known = ~np.isnan(values)
     own = None if clusters is None else clusters[known]
     entry = entry_of(values[known], seed=seed, resamples=resamples, clusters=own)
-    if own is not None and "interval95" in extra and entry["interval95"]:
+    if own is not None and "interval95" in extra:
         # an interval of independent cases is too narrow, and a bootstrap has no width where all cases agree
-        ends = sorted([*extra["interval95"], *entry["interval95"]])
+        ends = sorted([*extra["interval95"], *entry["interval95"]]) if entry["interval95"] else []
         how = f"outer ends of {extra['interval_by']} and of the bootstrap over groups"
-        extra |= {"interval95": [ends[0], ends[-1]], "interval_by": how}
+        extra |= {"interval95": [ends[0], ends[-1]] if ends else None, "interval_by": how if ends else None}
     return {**entry, **extra, "per_case": [float(value) if ok else None for value, ok in zip(values, known)]}
 
 

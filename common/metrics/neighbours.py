@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -172,9 +173,13 @@ class CoverageMetric(FeatureSetMetric):
     def _measure(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
         value = self._statistic(real, generated)
         result: dict[str, Any] = {"value": value, "k": self.k, "interval95": None}
-        if self.draws and min(len(real), len(generated)) // 2 > self.k:
+        groups = self.groups_of_cases()
+        least = min(len(real), len(generated)) // 2
+        if groups is not None:  # the smallest half of them
+            sizes = sorted(Counter(groups).values())
+            least = sum(sizes[: math.ceil(len(sizes) / 2)]) if len(sizes) > 1 else 0
+        if self.draws and least > self.k:
             top = math.inf if self.name == "density" else 1.0
-            groups = self.groups_of_cases()
             low, high = subsampling_interval(
                 self._statistic, (real, generated), value, self.seed, self.draws, clusters=groups
             )

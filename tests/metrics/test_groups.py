@@ -137,6 +137,21 @@ def test_subjects_are_drawn_for_both_sets_at_once():
     assert first[1] == pytest.approx(second[1])
 
 
+def test_few_subjects_cost_the_interval_and_not_the_value():
+    generated, real = (side[:20] for side in images())
+    for subjects in (["a"] * 20, ["a", "b"] + ["c"] * 18):
+        for name in ("recall", "kid", "fid", "ms_ssim"):
+            metric = METRICS[name]()
+            metric.note_groups(subjects)
+            metric(generated, real)
+            found = metric.report()
+            assert found["value"] is not None
+            assert found["interval95"] is None or len(set(subjects)) > 1
+    metric = ClassAccuracy(lambda x: torch.zeros(len(x), 2))
+    metric(generated, torch.zeros(20))
+    assert result_of(metric, metric.per_case().numpy(), clusters=np.array(["a"] * 20))["interval95"] is None
+
+
 def test_parts_hold_whole_clusters():
     seen = []
     values = np.repeat(np.arange(20), 5)
