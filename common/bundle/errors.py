@@ -79,7 +79,7 @@ def command_line() -> None:
     recall(workflow.parser, given)
     changed = changed_transforms(given_configs(), given_arguments(), Path(workflow.config_root_path))
     if changed and "provenance" in workflow.parser.get():
-        workflow.parser.update({"provenance#changed": changed})
+        workflow.parser.update({"provenance#changed_transforms": changed})
         workflow.parser.parse(reset=True)
 
 

@@ -36,7 +36,7 @@ class MetricHandler(IgniteMetricHandler):
     """
 
     def started(self, engine: Engine) -> None:
-        """Forget what was seen, and look whether cases share groups."""
+        """Forget what was seen, and look whether cases share groups, which FID must know before the first image."""
         super().started(engine)
         data = getattr(getattr(getattr(engine, "data_loader", None), "dataset", None), "data", ())
         self._grouped = shared_groups(_groups_of(list(data))) is not None

@@ -109,7 +109,7 @@ def interval_over_images(
     n = 1 + max(j for _, j in pairs)
     first, second = np.array(pairs).T
     scores = np.array(values)
-    names = np.arange(n) if groups is None else np.asarray(groups[:n])
+    names = np.asarray(range(n) if groups is None else groups[:n])
     alike = names[first] == names[second]
 
     def statistic(drawn: np.ndarray) -> float:
@@ -117,4 +117,4 @@ def interval_over_images(
         weight = times[first] * np.where(alike, 1, times[second])  # copies of a group are not paired, see PairSums
         return float((weight * scores).sum() / weight.sum()) if weight.any() else float(scores.mean())
 
-    return bootstrap_interval(np.arange(n), statistic, seed, clusters=None if groups is None else names)
+    return bootstrap_interval(np.arange(n), statistic, seed, clusters=names)

@@ -248,12 +248,15 @@ def subsampling_interval(
     """
     rng = np.random.default_rng(seed)
     share = min(0.5, most / max(len(cases) for cases in sets))
-    names, member = np.unique([] if clusters is None else np.asarray(clusters), return_inverse=True)
+    member = None if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+
+    def some(size: int) -> np.ndarray:
+        return rng.permutation(size)[: math.ceil(share * size)]
 
     def part() -> list[Any]:
-        if clusters is None:
-            return [cases[rng.permutation(len(cases))[: math.ceil(share * len(cases))]] for cases in sets]
-        drawn = np.flatnonzero(np.isin(member, rng.permutation(len(names))[: math.ceil(share * len(names))]))
+        if member is None:
+            return [cases[some(len(cases))] for cases in sets]
+        drawn = np.flatnonzero(np.isin(member, some(member.max() + 1)))
         return [cases[drawn] for cases in sets]
 
     values = np.array([statistic(*part()) for _ in range(draws)], dtype=np.float64)

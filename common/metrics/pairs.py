@@ -38,22 +38,22 @@ class PairSums:
         columns: Sequence[Hashable] | np.ndarray,
         without_own: bool = False,
     ) -> None:
-        table, self.rows, row_sizes = _merged(values, np.asarray(rows))
-        turned, self.columns, column_sizes = _merged(table.T, np.asarray(columns))
-        self.sums, self.numbers = turned.T, np.outer(row_sizes, column_sizes).astype(float)
+        table, self.rows, self.row_sizes = _merged(values, np.asarray(rows))
+        turned, self.columns, self.column_sizes = _merged(table.T, np.asarray(columns))
+        self.sums = turned.T
         self.both, at_row, at_column = np.intersect1d(self.rows, self.columns, return_indices=True)
-        self.within = self.sums[at_row, at_column], self.numbers[at_row, at_column]
+        self.within = self.sums[at_row, at_column], self.row_sizes[at_row] * self.column_sizes[at_column]
         self.of_one_copy = self.within
         if without_own:
-            own = _merged(np.diag(values)[:, None], np.asarray(rows))[0][:, 0], row_sizes
-            self.of_one_copy = self.within[0] - own[0], self.within[1] - own[1]
+            own, _, sizes = _merged(np.diag(values), np.asarray(rows))
+            self.of_one_copy = self.within[0] - own, self.within[1] - sizes
 
     def total(self, times: np.ndarray) -> tuple[float, float]:
         """Sum of the values and number of pairs where group g was drawn ``times[g]`` times."""
         row, column, both = times[self.rows], times[self.columns], times[self.both]
+        every = row @ self.sums @ column, (row @ self.row_sizes) * (column @ self.column_sizes)
         found = [
-            row @ table @ column - both**2 @ within + both @ once
-            for table, within, once in zip((self.sums, self.numbers), self.within, self.of_one_copy)
+            drawn - both**2 @ within + both @ once for drawn, within, once in zip(every, self.within, self.of_one_copy)
         ]
         return float(found[0]), float(found[1])
 
@@ -101,7 +101,9 @@ def share_won(
 
 
 def _merged(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of one group added up, the numbers of the groups, and how many rows each has."""
+    """Rows of one group added up, the numbers of the groups, and how many rows each has; no copy of single rows."""
+    if (np.diff(groups) > 0).all():
+        return values, groups, np.ones(len(groups))
     order = np.argsort(groups, kind="stable")
     names, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
-    return np.add.reduceat(values[order], starts, axis=0), names, sizes
+    return np.add.reduceat(values[order], starts, axis=0), names, sizes.astype(float)

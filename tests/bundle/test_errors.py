@@ -171,4 +171,4 @@ def test_an_image_made_with_another_transform_is_not_taken_for_this_run(tmp_path
     assert start(changed, tmp_path).wait()[0] == 0
     status, *said = start(plain, tmp_path).wait()
     assert status
-    assert "['preprocessing::transforms::3::b_max: 0.9']" in "".join(said)
+    assert "changed_transforms ['preprocessing::transforms::3::b_max: 0.9']" in "".join(said)

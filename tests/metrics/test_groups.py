@@ -44,12 +44,11 @@ METRICS = {
 
 
 def measured(name: str, groups: list[str] | None, order: list[int] | None = None) -> dict:
-    metric = METRICS[name]()
+    metric, (generated, real) = METRICS[name](), images()
     for i in order or range(100):
-        pair = [side[i : i + 1] for side in images()]
         if groups is not None:
             metric.note_groups([groups[i]])
-        metric(*pair)
+        metric(generated[i : i + 1], real[i : i + 1])
     return metric.report()
 
 
