@@ -128,6 +128,19 @@ def kernel_distance_of_subjects(subjects: int, cases: int) -> Kind:
     return Kind("bootstrap of MMD over subjects", f"{cases} pairs of {subjects} subjects, shifted", None, draw)
 
 
+def kernel_distance_to_subjects(subjects: int, cases: int, told: bool = True) -> Kind:
+    """KID of generated images, each by itself, to real ones of which several are of one subject."""
+
+    def draw(rng: np.random.Generator) -> tuple[float, Interval]:
+        names = subjects_of(rng, subjects, cases)
+        sets = torch.from_numpy(rng.normal(size=(cases, 8)) + 0.5), torch.from_numpy(alike(rng, names, 8))
+        groups = [f"generated {i}" for i in range(cases)], [str(name) for name in names]
+        return mmd2_unbiased(*sets, linear_kernel, resamples=1000, groups=groups if told else None)
+
+    of = f"of {subjects} subjects{'' if told else ', taken for as many'}"
+    return Kind("bootstrap of MMD over subjects", f"{cases} and {cases} {of}, shifted", None, draw)
+
+
 def forced_choice(subjects: int, cases: int) -> Kind:
     """A classifier tells originals from restored images, several of one subject; both versions are drawn together."""
 
@@ -194,7 +207,7 @@ def neighbours(n: int, subjects: int = 0) -> Kind:
         names = subjects_of(rng, subjects or n, n)
         sets = torch.from_numpy(alike(rng, names, 8)), torch.from_numpy(alike(rng, names, 8) * 0.8)
         found = value(*sets)
-        return found, subsampling_interval(value, sets, found, clusters=names.tolist() if subjects else None)
+        return found, subsampling_interval(value, sets, found, clusters=[names.tolist()] * 2 if subjects else None)
 
     of = f" of {subjects} subjects" if subjects else ""
     return Kind("half samples", f"coverage, {n} and {n}{of}", None, draw)
@@ -267,6 +280,8 @@ KINDS = [
     kernel_distance(40, False),
     kernel_distance(100, True),
     kernel_distance_of_subjects(41, 100),
+    kernel_distance_to_subjects(41, 100),
+    kernel_distance_to_subjects(41, 100, told=False),
     forced_choice(41, 100),
     forced_choice(100, 100),
     frechet(40),

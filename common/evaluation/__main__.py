@@ -23,7 +23,8 @@ from .differences import differences as differences_of
 from .differences import table_of
 from .entries import METRICS
 from .folders import folder_facts
-from .memorisation import AuditSettings
+from .groups import groups_of_folders
+from .memorisation import AuditSettings, check_groups
 from .observer import run as run_forced_choice
 from .page import page, tables
 from .reader_answers import run_results
@@ -87,7 +88,10 @@ def compare(
     return comparison.audit.exit_code if comparison.audit else 0
 
 
-@_with_options("network", "weights", "scaling", "grey", "size", "spacing", "crop", "seed", "batch_size", "device")
+@_with_options(
+    *("network", "weights", "scaling", "grey", "size", "spacing", "crop", "subject_of", "group_by", "seed"),
+    *("batch_size", "device"),
+)
 def audit(
     fake: str, train: str, held_out: str, *more: Any, out: str = "audit", cache: str | None = None, **given: Any
 ) -> int:
@@ -112,6 +116,9 @@ def audit(
         name: options.folder(str(path)) for name, path in (("fake", fake), ("train", train), ("held_out", held_out))
     }
     check_together(folders, options.crop, one_size=False)
+    groups = groups_of_folders(folders, options.subject_of, options.group_by)
+    of_real = (groups["train"], groups["held_out"]) if groups else None
+    check_groups(of_real)
     check_folder(where, "--out")
     _print_notices(about_folders(folders))
     features = None
@@ -128,7 +135,8 @@ def audit(
         "command": _command(),
     }
     sets = (folders["fake"], folders["train"], folders["held_out"])
-    result = run_audit(*sets, where, features, settings=AuditSettings(seed=options.seed), context=context)  # type: ignore[arg-type]
+    settings = AuditSettings(seed=options.seed)
+    result = run_audit(*sets, where, features, settings=settings, context=context, groups=of_real)  # type: ignore[arg-type]
     print(verdict(result))
     print(f"\nWorst pairs: {where / 'worst_pairs.png'}, audit.md, audit.json")
     return result.exit_code

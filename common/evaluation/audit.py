@@ -13,6 +13,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from ..metrics.base import SetMetric
+from ..metrics.groups import shared_groups
 from ..visualize.panels import Panel, image_panel, slice_panels
 from ..visualize.pictures import save_figure, sheet
 from .memorisation import AuditResult, AuditSettings, Match, audit
@@ -34,6 +35,7 @@ def run_audit(
     settings: AuditSettings | None = None,
     context: dict[str, Any] | None = None,
     rows: int = 12,
+    groups: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> AuditResult:
     """
     Audit, and write ``audit.json``, ``audit.md`` and ``worst_pairs.png``.
@@ -48,13 +50,14 @@ def run_audit(
         settings: choices.
         context: what else belongs to the result: folders, network, how images were read.
         rows: most pairs in the picture.
+        groups: what each training and each held-out image belongs to, or None.
 
     Returns:
         The result; its ``exit_code`` is 0 without copies and 3 with.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    result = audit(synthetic, train, held_out, features, names, settings)
+    result = audit(synthetic, train, held_out, features, names, settings, groups)
     worst_pairs_page(result, synthetic, train, held_out, out / "worst_pairs.png", rows)
     extra = {"verdict": verdict(result), "exit_code": result.exit_code, "number_of_copies": len(result.copies)}
     content = {**extra, **asdict(result), "context": without_folders(context or {})}
@@ -231,7 +234,14 @@ class MemorisationMetric(SetMetric):
 
     def _evaluate(self, generated: list[Tensor], real: list[Tensor]) -> dict[str, Any]:
         cases = (self.train[index] for index in range(len(self.train)))
-        train = [convert_to_tensor(case[self.key] if isinstance(case, Mapping) else case) for case in cases]
-        result = audit(generated, train, real, settings=AuditSettings(seed=self.seed))
+        named = [(case[self.key], case.get("group")) if isinstance(case, Mapping) else (case, None) for case in cases]
+        groups, known = None, self.groups_of_sets()
+        own = [f"training image {i}" if name is None else str(name) for i, (_, name) in enumerate(named)]
+        if known is not None or shared_groups(own):
+            groups = own, known[1] if known else [f"real image {i}" for i in range(len(real))]
+        train = [convert_to_tensor(image) for image, _ in named]
+        if groups and set(groups[0]) & set(groups[1]):  # a split that tears them apart, as the random one of a paper
+            groups = None
+        result = audit(generated, train, real, settings=AuditSettings(seed=self.seed), groups=groups)
         logger.info("Memorisation audit: %s", verdict(result))
         return audit_entry(result)

@@ -14,6 +14,7 @@ from ..features.registry import REGISTRY, spec_of
 from .catalogue import known
 from .entries import METRICS
 from .folders import ImageFolder, median_spacing
+from .groups import groups_of_folders
 
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0", "none")
 VOXELS_ALIKE = 0.05  # relative difference of median voxel sides that is none
@@ -36,6 +37,9 @@ class Options:
         size: sides to bring every image to, e.g. 224,224.
         spacing: voxel sides in mm to bring every image to, e.g. 1,1,1.
         crop: accept folders of different image or voxel sizes.
+        subject_of: rule that tells a patient by a file's name, so that intervals draw whole patients: a regular
+            expression whose first group is the patient, e.g. "(sub-[0-9]+)", or "decathlon_hippocampus".
+        group_by: column of the manifest.csv in --real that tells it, beside its column "path".
         seed: of every draw.
         batch_size: images that a network sees at a time.
         device: for the networks, e.g. cuda.
@@ -55,6 +59,8 @@ class Options:
     size: tuple[int, ...] | None = None
     spacing: tuple[float, ...] | None = None
     crop: bool = False
+    subject_of: str | None = None
+    group_by: str | None = None
     seed: int = 0
     batch_size: int = 8
     device: str = "cpu"
@@ -114,6 +120,7 @@ class Plan:
         metrics: names of the table, in its order.
         networks: in the order given.
         notices: what a reader should know, one line each.
+        groups: what each image of "real", "fake" and "train" belongs to; nothing where each stands for itself.
 
     >>> plan("nowhere", "nowhere", None, Options())
     Traceback (most recent call last):
@@ -127,6 +134,7 @@ class Plan:
     metrics: list[str]
     networks: list[FeatureNetwork] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    groups: dict[str, list[str]] = field(default_factory=dict)
 
 
 def plan(real: str | Path, fake: str | Path, train: str | Path | None, options: Options) -> Plan:
@@ -144,6 +152,7 @@ def plan(real: str | Path, fake: str | Path, train: str | Path | None, options: 
     metrics = list(known(options.metrics)) if options.metrics else default_metrics(folders, paired, options)
     result = Plan(opened[0], opened[1], folders.get("train"), paired, metrics)
     _check_metrics(result, options)
+    result.groups = groups_of_folders(folders, options.subject_of, options.group_by)
     result.notices = about_folders(folders)
     if not options.metrics:
         result.notices += _about_defaults(result, options)

@@ -12,7 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..features.features import FeatureNetwork
-from ..metrics.intervals import bootstrap_interval, bootstrap_interval_of_sets
+from ..metrics.groups import drawn_together, group_numbers
+from ..metrics.intervals import bootstrap_interval_of_sets
 from ..utils.images import release_memory
 from .audit import audit_entry, run_audit
 from .cache import FeatureCache, Features
@@ -20,7 +21,7 @@ from .choice import Options, Plan
 from .entries import METRICS
 from .folders import ImageFolder, folder_facts, same_files
 from .memorisation import AuditResult, AuditSettings
-from .results import document, entry_of, per_case_values, ratio_of_means, result_of
+from .results import document, entry_of, per_case_values, result_of
 
 _KEPT_BYTES = 2**30  # of images that the pixel metrics of whole sets may hold, in all
 
@@ -72,6 +73,8 @@ class Comparison:
         self._values: dict[str, dict[str, list[float]]] = {}
         self._sets: dict[str, dict[str, Any]] = {}
         self._pairs: dict[str, Any] = {}
+        self._groups = [plan.groups[side] for side in ("fake", "real")] if plan.groups else None
+        self._clusters = {side: np.array(names) for side, names in plan.groups.items()}
 
     def run(self, out: str | Path) -> dict[str, Any]:
         """
@@ -91,7 +94,7 @@ class Comparison:
             results.update({label: {**entry, "metric": name} for label, entry in collect(name, Path(out)).items()})
         notices = self.notices + [f"{k}: {v['warning']}" for k, v in results.items() if "warning" in v]
         content = {"metrics": results, "notices": notices}
-        return document(content, self._context(), self.options.seed, self._started, over="images")
+        return document(content, self._context(), self.options.seed, self._started, over=self._over())
 
     def features(self) -> dict[str, tuple[Tensor, Tensor]]:
         """After ``run``: label of each network -> features of the generated and of the real images, one a row."""
@@ -193,9 +196,12 @@ class Comparison:
             values[side].append(float(METRICS[name].code()(image[None], *given)))
         if self._sets and index in self._kept[side]:
             for metrics in self._sets.values():
+                names = [self.plan.groups[side][index]] if self._groups else [None]
                 if "both" in metrics:
+                    metrics["both"].note_groups(names)
                     metrics["both"].keep(**{"generated" if side == "fake" else "real": image[None]})
                 else:
+                    metrics[side].note_groups(names)
                     metrics[side].keep(image[None])
 
     def _collect_features(self, name: str, out: Path) -> dict[str, Any]:
@@ -205,6 +211,8 @@ class Comparison:
                 continue
             network = found["fake"].network
             metric = entry.make(features=_Precomputed(network))
+            if self._groups:
+                metric.note_groups(*self._groups)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what it warns of stands in its report, and in the notices
                 metric(found["fake"].tensor(f"{network.label}, fake"), found["real"].tensor(f"{network.label}, real"))
@@ -219,10 +227,13 @@ class Comparison:
 
     def _collect_each(self, name: str, out: Path) -> dict[str, Any]:
         seed, values = self.options.seed, {k: np.array(v) for k, v in self._values[name].items()}
-        entries = {key: entry_of(values[side], seed=seed) for key, side in ((name, "fake"), (f"{name}_real", "real"))}
+        entries = {
+            key: entry_of(values[side], seed=seed, clusters=self._clusters.get(side))
+            for key, side in ((name, "fake"), (f"{name}_real", "real"))
+        }
         ratio = {
             "value": float(values["fake"].mean() / values["real"].mean()) if values["real"].mean() else None,
-            "interval95": _ratio_interval(values["fake"], values["real"], self.plan.paired, seed),
+            "interval95": self._ratio_interval(values["fake"], values["real"]),
             "n": {"generated": len(values["fake"]), "real": len(values["real"])},
             "of": [name, f"{name}_real"],
         }
@@ -230,7 +241,8 @@ class Comparison:
 
     def _collect_pairs(self, name: str, out: Path) -> dict[str, Any]:
         mine = {label: m for label, m in self._pairs.items() if label.split("[")[0] == name}
-        return {label: result_of(m, per_case_values(m), self.options.seed) for label, m in mine.items()}
+        seed, own = self.options.seed, self._clusters.get("real")
+        return {label: result_of(m, per_case_values(m), seed, clusters=own) for label, m in mine.items()}
 
     def _collect_training(self, name: str, out: Path) -> dict[str, Any]:
         plan = self.plan
@@ -249,10 +261,21 @@ class Comparison:
             plan.real,
             out,
             features=features,  # type: ignore[arg-type]
+            groups=self._groups_of_audit(),
             settings=AuditSettings(seed=self.options.seed),
             context=self._context(),
         )
         return {name: audit_entry(self.audit)}
+
+    def _groups_of_audit(self) -> tuple[list[str], list[str]] | None:
+        """Of training and of held-out images, where no group is in both."""
+        if not self.plan.groups:
+            return None
+        groups = self.plan.groups["train"], self.plan.groups["real"]
+        both = sorted(set(groups[0]) & set(groups[1]))
+        if both:
+            self.notices.append(f"{len(both)} groups of --real are in --train too, such as {both[0]}.")
+        return None if both else groups
 
     def _context(self) -> dict[str, Any]:
         plan = self.plan
@@ -266,9 +289,25 @@ class Comparison:
             **({"command": self.command} if self.command else {}),
         }
 
+    def _ratio_interval(self, fake: np.ndarray, real: np.ndarray) -> list[float] | None:
+        """Bootstrap of the ratio of the means, over images, pairs or groups."""
+        members = group_numbers((len(fake), len(real)), self._groups, self.plan.paired)
+        drawn_from = drawn_together(members)
+        size = 1 + max(int(own.max()) for own in drawn_from)
+        sums = [np.bincount(own, values, size) for own, values in zip(members, (fake, real))]
+        sizes = [np.bincount(own, minlength=size) for own in members]
 
-def _ratio_interval(fake: np.ndarray, real: np.ndarray, paired: bool, seed: int) -> list[float] | None:
-    """Bootstrap over pairs, or over both sets each by itself."""
-    if paired:
-        return bootstrap_interval(np.stack([fake, real], axis=1), ratio_of_means, seed)
-    return bootstrap_interval_of_sets([fake, real], lambda f, r: float(f.mean() / r.mean()), seed)
+        def ratio(*drawn: np.ndarray) -> float | None:
+            times = np.bincount(np.concatenate(drawn).astype(int), minlength=size)
+            totals, numbers = ([float(times @ own) for own in columns] for columns in (sums, sizes))
+            known = min(numbers) > 0 and totals[1] != 0
+            return totals[0] / numbers[0] / (totals[1] / numbers[1]) if known else None
+
+        return bootstrap_interval_of_sets(drawn_from, ratio, self.options.seed)
+
+    def _over(self) -> str:
+        """What the bootstrap draws, in words."""
+        if self._groups is None:
+            return "images"
+        fake, real = (len(set(names)) for names in self._groups)
+        return f"{real} groups of real images and {fake} of generated ones"

@@ -94,7 +94,7 @@ class AuditResult:
         interval95: exact binomial interval of the share.
         chance: share of training images among all real ones: where the nearest image lies when nothing is memorised.
         p_value: of so many or more by chance; the larger of the binomial one and that of permuted roles of the real
-            images, which holds where many synthetic images share a nearest real one.
+            images, or groups of them, which holds where many synthetic images share a nearest real one.
         p_value_less: of so few or fewer by chance, likewise.
         feature_share: the same share in feature space, with its interval; None without features.
         comparison: grid and band of the pixel distance.
@@ -137,6 +137,7 @@ def audit(
     features: tuple[Tensor, Tensor, Tensor] | None = None,
     names: tuple[Sequence[str], Sequence[str], Sequence[str]] | None = None,
     settings: AuditSettings | None = None,
+    groups: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> AuditResult:
     """
     Look for copies of training images among synthetic ones, with real held-out images as control.
@@ -161,15 +162,18 @@ def audit(
             and held-out ones; None to find candidates by pixels alone.
         names: of the three sets; by default their ``names`` or their indices.
         settings: choices.
+        groups: what each training and each held-out image belongs to, such as a patient, for the p-values of the share;
+            None where each stands for itself.
 
     Raises:
         ValueError: for an empty set, fewer than 10 held-out images or nearly all of them copies, other channels or
-            dimensions, NaN, or features of another number of images.
+            dimensions, NaN, features of another number of images, or groups that have images in both sets.
 
     Source: Levina and Bickel 2004 (distances to neighbours and the dimension of the data); Clopper and Pearson 1934.
     """
     settings = settings or AuditSettings()
     sets = (synthetic, train, held_out)
+    check_groups(groups)
     how = comparison_of(_checked_shapes(sets, features), settings.fit, settings.longest_side)
     references = [comparable(images, how, name) for name, images in zip(_SETS[1:], sets[1:])]
     channels = {images.shape[1] for images in references} | {len(synthetic[0])}
@@ -191,7 +195,7 @@ def audit(
         pairs=sorted(pairs, key=lambda pair: pair.train.distance),
         control=control,
         n={name: len(images) for name, images in zip(_SETS, sets)},
-        **share_nearer(to_train, to_held_out, len(train), len(held_out), *drawn),
+        **share_nearer(to_train, to_held_out, len(train), len(held_out), *drawn, groups),
         chance=chance,
         feature_share=None if features is None else share_in_features(features, chance),
         comparison=how,
@@ -238,6 +242,16 @@ def _checked_shapes(sets: Sequence[Sequence[Tensor]], features: Sequence[Tensor]
         if not bool(torch.isfinite(vectors).all()):
             raise ValueError(f"Features of {name} hold NaN or infinity.")
     return [sides for of_set in shapes for sides in of_set]
+
+
+def check_groups(groups: tuple[Sequence[str], Sequence[str]] | None) -> None:
+    """Refuse groups of training images that are those of held-out images too, by a ValueError that names one."""
+    both = sorted(set(groups[0]) & set(groups[1])) if groups else []
+    if both:
+        raise ValueError(
+            f"{len(both)} groups, such as {both[0]}, have images in training and among the held-out ones; the audit "
+            "needs held-out images of others."
+        )
 
 
 def _names(given: Sequence[str] | None, images: Sequence[Tensor]) -> Sequence[str]:

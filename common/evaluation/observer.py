@@ -271,7 +271,9 @@ class MachineObserverMetric(FeatureSetMetric):
         self.folds, self.seed, self.paired = folds, seed, paired
 
     def _measure(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
-        known: Sequence[Hashable] | None = self.groups_of_cases()
-        own = known if known is not None or not self.paired else range(len(real))
-        groups = None if own is None else (own, own)
+        groups: tuple[Sequence[Hashable], Sequence[Hashable]] | None = self.groups_of_sets()
+        if groups is not None:
+            groups = groups[::-1]
+        elif self.paired:
+            groups = (range(len(real)), range(len(real)))
         return machine_observer(real, generated, self.folds, groups=groups, seed=self.seed)

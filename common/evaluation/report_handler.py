@@ -16,7 +16,8 @@ from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler
 from torch import Tensor
 
-from ..metrics.base import SetMetric, gathered, shared_groups
+from ..metrics.base import SetMetric, gathered
+from ..metrics.groups import shared_groups
 from ..utils.images import release_memory
 from .results import document, entry_of, markdown_table, numbered, result_of, write_report
 

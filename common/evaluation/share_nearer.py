@@ -10,14 +10,22 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from ..metrics.groups import group_numbers
 from ..metrics.intervals import binomial_interval
 from .nearest import Matches, nearest_features
 
 _TIE = 1e-5  # of squared distances: the rounding of correlations in float32
+_ROUNDING = 1e-6  # of numbers of images
 
 
 def share_nearer(
-    to_train: Matches, to_held_out: Matches, n_train: int, n_held: int, seed: int = 0, resamples: int = 1000
+    to_train: Matches,
+    to_held_out: Matches,
+    n_train: int,
+    n_held: int,
+    seed: int = 0,
+    resamples: int = 1000,
+    groups: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """
     Share of synthetic images that are nearer to training than to held-out images.
@@ -29,6 +37,7 @@ def share_nearer(
         n_held: held-out images.
         seed: of the permutations.
         resamples: number of permutations.
+        groups: what each training and each held-out image belongs to, such as a patient; None for itself.
 
     Returns:
         ``counted``, ``closer``, ``share``, ``interval95``, ``p_value`` and ``p_value_less``, see ``AuditResult``.
@@ -40,16 +49,19 @@ def share_nearer(
     share = {"counted": counted, "closer": closer, **_share(closer, counted)}
     if not counted:
         return {**share, "p_value": None, "p_value_less": None}
-    # Several synthetic images may share a nearest real image, and are then no independent trials.
+    # Several synthetic images may share a nearest real image, or patient, and are then no independent trials.
     nearest_real = torch.where(a < b, to_train.unmoved_index, n_train + to_held_out.unmoved_index)[decided]
-    times = np.bincount(nearest_real.numpy())
-    times = times[times > 0]
+    chance = n_train / (n_train + n_held)
+    excess, found = _excess(nearest_real.numpy(), group_numbers((n_train, n_held), groups), counted)
     rng = np.random.default_rng(seed)
-    roles = np.arange(n_train + n_held) < n_train
-    drawn = np.array([times @ rng.permutation(roles)[: len(times)] for _ in range(resamples)])
+    roles = np.arange(len(excess)) < len(set(groups[0]) if groups else range(n_train))
+    drawn = np.array([excess @ rng.permutation(roles) for _ in range(resamples)])
     p = [
-        float(max(binomtest(closer, counted, n_train / len(roles), side).pvalue, (1 + extreme) / (1 + len(drawn))))
-        for side, extreme in (("greater", (drawn >= closer).sum()), ("less", (drawn <= closer).sum()))
+        float(max(binomtest(closer, counted, chance, side).pvalue, (1 + extreme) / (1 + len(drawn))))
+        for side, extreme in (
+            ("greater", (drawn >= found - _ROUNDING).sum()),
+            ("less", (drawn <= found + _ROUNDING).sum()),
+        )
     ]
     return {**share, "p_value": p[0], "p_value_less": p[1]}
 
@@ -71,3 +83,16 @@ def _share(closer: int, counted: int) -> dict[str, Any]:
     if not counted:
         return {"share": None, "interval95": None}
     return {"share": closer / counted, "interval95": binomial_interval(closer, counted)}
+
+
+def _excess(nearest_real: np.ndarray, members: Sequence[np.ndarray], counted: int) -> tuple[np.ndarray, float]:
+    """
+    How many more synthetic images are nearest to each group of real images than its size lets expect, and of those of
+    training the sum; groups that are nearest to any come first.
+    """
+    member = np.concatenate(members)
+    size = 1 + int(member.max())
+    times = np.bincount(member[nearest_real], minlength=size)
+    excess = times - counted * np.bincount(member, minlength=size) / len(member)
+    order = np.argsort(times == 0, kind="stable")
+    return excess[order], float(excess[np.unique(members[0])].sum())

@@ -10,11 +10,13 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
 from ..utils.images import plain_images
+from .groups import shared_groups
 
 if TYPE_CHECKING:
     from ..features.features import FeatureNetwork
 
 SIDES = ("generated", "real")
+Names = list[str | None]
 
 
 class Metric(CumulativeIterationMetric):
@@ -116,38 +118,47 @@ class SetMetric(Metric):
         """Forget everything."""
         super().reset()
         self._kept: tuple[list[Tensor], list[Tensor]] = ([], [])
-        self._noted: list[str | None] = []
-        self._groups: list[str | None] = []
+        self._noted: tuple[Names, Names] = ([], [])
+        self._groups: tuple[Names, Names] = ([], [])
         self._result: dict[str, Any] | None = None
 
-    def note_groups(self, names: Iterable[str | None]) -> None:
-        """Say what the cases of the next call belong to, such as their subjects: intervals then draw whole groups."""
-        self._noted = list(names)
+    def note_groups(self, generated: Iterable[str | None], real: Iterable[str | None] | None = None) -> None:
+        """
+        Say what the images of the next call belong to, such as their subjects: intervals then draw whole groups.
 
-    def take_groups(self, cases: int) -> list[str | None]:
-        """Groups of the next ``cases`` that are taken in; None for each of which nothing was said."""
-        names, self._noted = self._noted[:cases], self._noted[cases:]
-        return [*names, *[None] * (cases - len(names))]
+        Args:
+            generated: group of each generated image; None for one that stands for itself.
+            real: of each real image; None where they are those of the generated images, case by case.
+        """
+        generated = list(generated)
+        self._noted = (generated, list(generated if real is None else real))
+
+    def take_groups(self, side: int, images: int) -> list[str | None]:
+        """Groups of the next ``images`` of a side of ``SIDES``; None for each of which nothing was said."""
+        noted = self._noted[side]
+        names = noted[:images]
+        del noted[:images]
+        return [*names, *[None] * (images - len(names))]
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
         if y is None and self.features is not None:
             raise ValueError(f"{self.label} needs generated and real images.")
-        before = len(self._kept[0])
         self.keep(y_pred, y)
-        self._groups += self.take_groups(len(y_pred))[: len(self._kept[0]) - before]
         return torch.full((len(y_pred), 1), torch.nan, dtype=torch.float64)
 
     def keep(self, generated: Tensor | None = None, real: Tensor | None = None) -> None:
         """Take in images of either set, or of both in any numbers, (N, C, *spatial) each."""
         self._result = None
-        for kept, images in zip(self._kept, (generated, real)):
+        for side, images in enumerate((generated, real)):
             if images is None:
                 continue
+            kept, before = self._kept[side], len(self._kept[side])
             if self.features is not None:
                 kept.extend(self.features(images).detach().cpu().float())
             else:
                 room = self.max_images - len(kept)
                 kept.extend(image.cpu().float().clone() for image in plain_images(images)[:room])
+            self._groups[side].extend(self.take_groups(side, len(images))[: len(kept) - before])
 
     def sets(self) -> tuple[list[Tensor], list[Tensor]]:
         """Generated and real, what was kept of all processes; raises ValueError when that is nothing."""
@@ -157,10 +168,21 @@ class SetMetric(Metric):
             raise ValueError(f"{self.label}: no images seen.")
         return generated, real
 
-    def groups_of_cases(self, order: Iterable[int] | None = None) -> list[str] | None:
-        """Group of each case as in ``sets``, or of these cases; None where each case stands for itself."""
-        names = shared_groups([name for part in gathered(self._groups) for name in part])
-        return names if names is None or order is None else [names[i] for i in order]
+    def groups_of_sets(self, orders: Sequence[Iterable[int]] | None = None) -> tuple[list[str], list[str]] | None:
+        """Group of each image of ``sets``, or of these images of both; None where each image stands for itself."""
+        parts = gathered(self._groups)
+        generated, real = (
+            [
+                f"{SIDES[side]} image {i}" if name is None else name
+                for i, name in enumerate([name for part in parts for name in part[side]])
+            ]
+            for side in (0, 1)
+        )
+        if shared_groups(generated) is None and shared_groups(real) is None:
+            return None
+        if orders is None:
+            return generated, real
+        return [generated[i] for i in orders[0]], [real[i] for i in orders[1]]
 
     def report(self) -> dict[str, Any]:
         """Value and what it takes to judge it; computed once for what has been seen."""
@@ -208,18 +230,6 @@ def gathered(own: Any) -> list[Any]:
     everyone: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(everyone, own)
     return everyone
-
-
-def shared_groups(names: Sequence[str | None]) -> list[str] | None:
-    """
-    The groups of cases where several share one; None where each case stands for itself, or a group is not known.
-
-    Example:
-        >>> shared_groups(["a", "a", "b"]), shared_groups(["a", "b"]), shared_groups(["a", "a", None])
-        (['a', 'a', 'b'], None, None)
-    """
-    known = [name for name in names if name is not None]
-    return known if len(set(known)) < len(known) == len(names) else None
 
 
 def side_of(of: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .base import SetMetric, centre_crop, common_size, order_of_mean, side_of
+from .base import SIDES, SetMetric, centre_crop, common_size, order_of_mean, side_of
 from .intervals import bootstrap_interval
 from .ssim import Scales, ms_ssim, scales_for
 
@@ -65,8 +65,9 @@ class SetMSSSIM(SetMetric):
     def _evaluate(self, generated: list[Tensor], real: list[Tensor]) -> dict[str, Any]:
         """Mean, its interval over images, number of images and pairs, scales."""
         images = generated if self.of == "generated" else real
-        order = order_of_mean(images)
-        images, groups = [images[i] for i in order], self.groups_of_cases(order)
+        order, sets = order_of_mean(images), self.groups_of_sets()
+        groups = sets and [sets[SIDES.index(self.of)][i] for i in order]
+        images = [images[i] for i in order]
         pairs = random_pairs(len(images), self.num_pairs, self.seed)
         size = common_size(images)
         scales = scales_for(size)

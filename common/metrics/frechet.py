@@ -223,14 +223,12 @@ class FrechetDistanceMetric(FeatureSetMetric):
         if y is None:
             raise ValueError(f"{self.label} needs generated and real images.")
         self._result = None
-        names = self.take_groups(len(y))
-        self._groups += names
-        for own, images in zip(self._statistics, (y_pred, y)):
+        for side, (own, images) in enumerate(zip(self._statistics, (y_pred, y))):
+            names = self.take_groups(side, len(images))
+            self._groups[side].extend(names)
             # Pairs stay together, and a group does not hang on the order or the process in which an image is seen.
-            if None in names or len(y) != len(y_pred):
-                marks = [_mark(image) for image in (y if len(y) == len(y_pred) else images)]
-            else:
-                marks = [zlib.crc32(str(name).encode()) for name in names]
+            seen = y if len(y) == len(y_pred) else images
+            marks = [_mark(image) if name is None else zlib.crc32(name.encode()) for image, name in zip(seen, names)]
             for mark, vector in zip(marks, self.features(images)):  # type: ignore[misc]
                 if not own:
                     groups = self.groups or (10 if len(vector) <= _MOST_FEATURES_FOR_GROUPS else 1)
@@ -269,7 +267,7 @@ class FrechetDistanceMetric(FeatureSetMetric):
         interval = fid_interval(generated, real, value)
         result = {"value": value, "interval95": interval, **self._facts(a.n, b.n, len(b.mean))}
         if interval:
-            kept = "" if self.groups_of_cases() is None else ", cases of one group together"
+            kept = "" if self.groups_of_sets() is None else ", cases of one group together"
             how = f"jackknife over {len(real)} groups of images{kept}; the bias of few images is not in it"
             result["interval_by"] = how
         if min(a.n, b.n) < len(b.mean):

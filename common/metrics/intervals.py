@@ -15,6 +15,8 @@ import numpy as np
 from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
+from .groups import drawn_together, group_numbers
+
 _TAIL = 0.5 - 0.5 * 0.95  # cut off at each end, as it is rounded
 _LEAST_KEPT = 0.01  # of the resamples that a statistic may refuse
 
@@ -222,7 +224,7 @@ def subsampling_interval(
     seed: int = 0,
     draws: int = 100,
     most: int = 500,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Sequence[Sequence[Hashable]] | None = None,
 ) -> list[float]:
     """
     Interval of 95 % of a statistic of sets, from random parts of all of them drawn without replacement.
@@ -239,7 +241,8 @@ def subsampling_interval(
         seed: of the draws.
         draws: number of parts.
         most: cases in the part of the largest set.
-        clusters: what each case of all sets, which are of the same cases, belongs to: parts hold whole clusters.
+        clusters: what each case of each set belongs to, one sequence a set: parts hold whole clusters, the same of all
+            sets where these have clusters in common.
 
     Returns:
         ``[low, high]``, around ``value``, not clipped.
@@ -248,16 +251,16 @@ def subsampling_interval(
     """
     rng = np.random.default_rng(seed)
     share = min(0.5, most / max(len(cases) for cases in sets))
-    member = None if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    members = None if clusters is None else group_numbers([len(own) for own in clusters], clusters)
 
     def some(size: int) -> np.ndarray:
         return rng.permutation(size)[: math.ceil(share * size)]
 
     def part() -> list[Any]:
-        if member is None:
+        if members is None:
             return [cases[some(len(cases))] for cases in sets]
-        drawn = np.flatnonzero(np.isin(member, some(member.max() + 1)))
-        return [cases[drawn] for cases in sets]
+        drawn = np.concatenate([names[some(len(names))] for names in drawn_together(members)])
+        return [cases[np.flatnonzero(np.isin(member, drawn))] for cases, member in zip(sets, members)]
 
     values = np.array([statistic(*part()) for _ in range(draws)], dtype=np.float64)
     low, high = np.percentile(values, [2.5, 97.5])

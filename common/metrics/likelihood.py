@@ -15,7 +15,8 @@ from sklearn import metrics as sklearn_metrics
 from torch import Tensor
 
 from ..diffusion.variational import TERMS, bits_per_dimension
-from .base import CaseMetric, SetMetric, gathered, shared_groups
+from .base import CaseMetric, SetMetric, gathered
+from .groups import shared_groups
 from .intervals import bootstrap_interval_of_sets
 from .pairs import share_won
 
@@ -149,7 +150,7 @@ class OutOfDistributionROC(SetMetric):
         scores = term_of(y_pred, self.term, self.controls).cpu()
         number = convert_to_tensor(y).reshape(len(y_pred)).cpu()
         self._result = None
-        names = self.take_groups(len(y_pred))
+        names = self.take_groups(0, len(y_pred))
         for kept, groups, wanted in zip(self._kept, self._groups_of_sets, (self.outside, self.inside)):
             kept.extend(scores[number == wanted])
             groups.extend(names[i] for i in np.flatnonzero(number.numpy() == wanted))

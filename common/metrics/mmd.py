@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .base import FeatureSetMetric, SetMetric, centre_crop, checked_sets, common_size, order_of_mean
+from .groups import drawn_together, group_numbers
 from .intervals import bootstrap_interval_of_sets, normal_interval
 from .kernels import Kernel, cubic_kernel, linear_kernel, median_bandwidth, rbf_kernel
 from .pairs import PairSums
@@ -48,7 +49,7 @@ def mmd2_unbiased(
             is left out as k(x_i, x_i) is, and cases are drawn. With it the estimate would be too low by the likeness of
             the pairs, and below 0 for a set against itself, for which it is 0 so.
         groups: what each row of x and of y belongs to, such as a subject; whole groups are drawn, with their rows in
-            both sets. None where each image stands for itself.
+            both sets where they have groups in common, else of each set by itself. None where each image stands alone.
 
     Returns:
         Value, and ``[low, high]`` of 95 %; None for fewer than three images in a set, where most draws leave no pair.
@@ -63,18 +64,13 @@ def mmd2_unbiased(
     n, m = len(x), len(y)
     if paired and n != m:
         raise ValueError(f"Pairs were expected, got {n} and {m} images.")
-    if groups is None:
-        members = np.arange(n), np.arange(m) + (0 if paired else n)
-    else:
-        member = np.unique([*groups[0], *groups[1]], return_inverse=True)[1]
-        members = member[:n], member[n:]
+    members = group_numbers((n, m), groups, paired)
     pairs = [
         (1, PairSums(kernel(x, x).numpy(), members[0], members[0], without_own=True)),
         (1, PairSums(kernel(y, y).numpy(), members[1], members[1], without_own=True)),
-        (-2, PairSums(kernel(x, y).numpy(), *members, without_own=paired)),
+        (-2, PairSums(kernel(x, y).numpy(), members[0], members[1], without_own=paired)),
     ]
-    apart = groups is None and not paired
-    sets = [np.unique(own) for own in members] if apart else [np.unique(np.concatenate(members))]
+    sets = drawn_together(members)
     size = sum(len(own) for own in sets)
 
     def of_draw(*drawn: np.ndarray) -> float | None:
@@ -117,11 +113,6 @@ def kid(generated: Tensor, real: Tensor) -> float:
     Source: Bińkowski et al. 2018, section 4.
     """
     return mmd2_unbiased(generated, real, cubic_kernel)[0]
-
-
-def _both(groups: Iterable[list[str] | None]) -> tuple[list[str], list[str]] | None:
-    first, second = groups
-    return None if first is None or second is None else (first, second)
 
 
 class MaximumMeanDiscrepancy(SetMetric):
@@ -196,9 +187,9 @@ class MaximumMeanDiscrepancy(SetMetric):
             result["bandwidth"] = self.bandwidth or median_bandwidth(x, y, seed=self.seed)
             kernel = rbf_kernel(result["bandwidth"])
         if self.estimator == "unbiased":
-            groups = _both(map(self.groups_of_cases, orders))
+            groups = self.groups_of_sets(orders)
             value, interval = mmd2_unbiased(x, y, kernel, self.seed, 1000, groups=groups)
-            how = "bootstrap over images" if groups is None else "bootstrap over groups of cases"
+            how = "bootstrap over images" if groups is None else "bootstrap over groups of images"
         else:
             rng = np.random.default_rng(self.seed)
             x, y = x[rng.permutation(len(x))], y[rng.permutation(len(y))]
@@ -241,10 +232,10 @@ class KernelDistanceMetric(FeatureSetMetric):
         if not self.paired:
             orders = [order_of_mean(list(rows)) for rows in (generated, real)]
         x, y = (rows[order] for rows, order in zip((generated, real), orders))
-        groups = _both(map(self.groups_of_cases, orders))
+        groups = self.groups_of_sets(orders)
         value, interval = mmd2_unbiased(x, y, cubic_kernel, self.seed, self.resamples, self.paired, groups)
         result: dict[str, Any] = {"value": value, "interval95": interval, "paired": self.paired}
         if self.resamples:
-            drawn = ("pairs of images" if self.paired else "images") if groups is None else "groups of cases"
+            drawn = ("pairs of images" if self.paired else "images") if groups is None else "groups of images"
             result["interval_by"] = f"bootstrap over {drawn}, {self.resamples} resamples, seed {self.seed}"
         return result

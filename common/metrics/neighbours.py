@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -173,17 +173,14 @@ class CoverageMetric(FeatureSetMetric):
     def _measure(self, real: Tensor, generated: Tensor) -> dict[str, Any]:
         value = self._statistic(real, generated)
         result: dict[str, Any] = {"value": value, "k": self.k, "interval95": None}
-        groups = self.groups_of_cases()
-        least = min(len(real), len(generated)) // 2
-        if groups is not None:  # the smallest half of them
-            sizes = sorted(Counter(groups).values())
-            least = sum(sizes[: math.ceil(len(sizes) / 2)]) if len(sizes) > 1 else 0
+        groups = self.groups_of_sets()
+        least = min(len(real), len(generated)) // 2 if groups is None else min(map(_smallest_half, groups))
         if self.draws and least > self.k:
             top = math.inf if self.name == "density" else 1.0
             low, high = subsampling_interval(
-                self._statistic, (real, generated), value, self.seed, self.draws, clusters=groups
+                self._statistic, (real, generated), value, self.seed, self.draws, clusters=groups and groups[::-1]
             )
-            of = "each set" if groups is None else "the groups of cases"
+            of = "each set" if groups is None else "the groups of images"
             how = f"{self.draws} parts of at most half of {of}, without replacement, seed {self.seed}"
             result |= {"interval95": [max(0.0, low), min(top, high)], "interval_by": how}
         return result
@@ -191,3 +188,9 @@ class CoverageMetric(FeatureSetMetric):
     def _statistic(self, real: Tensor, generated: Tensor) -> float:
         function: Any = precision_recall if self.name in PrecisionRecall._fields else density_coverage
         return float(getattr(function(real, generated, self.k), self.name))
+
+
+def _smallest_half(groups: Sequence[str]) -> int:
+    """Images of the smaller half of the groups; 0 for a single group."""
+    sizes = sorted(Counter(groups).values())
+    return sum(sizes[: math.ceil(len(sizes) / 2)]) if len(sizes) > 1 else 0

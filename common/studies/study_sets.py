@@ -21,6 +21,7 @@ from ..data.dataset import problem_of
 from ..data.lists import Case, image_cases
 from ..data.splits import SPLITS, by_key, share_by_split
 from ..utils.commands import with_last_line
+from ..utils.files import write_csv
 from .synthetic import names_digest, refuse_synthetic, synthetic_cases
 
 TRAIN_ON = ("synthetic", "real", "real_plus_synthetic")
@@ -173,7 +174,8 @@ def link_folders(
         dataset_dir: real images, see ``image_cases``.
         out: new folder for "sample", "real" and, with ``synthetic_dir``, "synthetic"; links named <class>_<file>.
         synthetic_dir: a complete synthetic set.
-        group_by: column of the manifest that joins near copies; those of sample images are left out of "real".
+        group_by: column of the manifest that joins near copies; those of sample images are left out of "real". A
+            ``manifest.csv`` beside the links holds it, for ``compare --group_by``.
         split: "random", "group" or "strict", as the diffusion model was trained; "group" needs ``group_by``, "strict"
             takes the columns "series" and "lookalike" where no others are given.
         fraction: of the real images of each class, the sample; as the diffusion model was trained.
@@ -213,6 +215,9 @@ def link_folders(
         Path(out, name).mkdir(parents=True)
         for link, target in targets.items():
             os.symlink(target, Path(out, name, link))
+        if group_by and name != "synthetic":
+            rows = [(link, case["class"], case["group"]) for link, case in zip(targets, folders[name])]
+            write_csv(Path(out, name, "manifest.csv"), ("path", "class", group_by), rows)
     return {name: len(targets) for name, targets in links.items()}
 
 

@@ -211,6 +211,35 @@ def test_chance_is_the_share_of_training_images_not_a_half():
     assert "MORE than chance allows" in verdict(result)
 
 
+def test_images_of_a_patient_change_roles_together():
+    """Null: patients of 10 images each, synthetic images near some patients, whose role is by chance."""
+    rng, p_values = np.random.default_rng(0), {True: [], False: []}
+    groups = np.repeat(np.arange(12), 10)
+    names = [f"patient {group}" for group in groups]
+    for seed in range(60):
+        near = rng.permutation(12)[:3].repeat(20) * 10 + rng.integers(0, 10, 60)
+        is_train = torch.from_numpy(near < 60)
+        nearer, farther = torch.full((60,), 0.5), torch.full((60,), 0.9)
+        index = torch.from_numpy(near % 60)
+        empty = [()] * 60
+        to_train, to_held_out = (
+            Matches(index, distance, empty, empty, index, distance)
+            for distance in (torch.where(is_train, nearer, farther), torch.where(is_train, farther, nearer))
+        )
+        for told in p_values:
+            of = (names[:60], names[60:]) if told else None
+            found = share_nearer(to_train, to_held_out, 60, 60, seed, 200, of)
+            p_values[told].append(min(found["p_value"], found["p_value_less"]))
+    assert np.mean(np.array(p_values[True]) < 0.025) < 0.1  # by chance, all three patients are of one side in 18 %
+    assert np.mean(np.array(p_values[False]) < 0.025) > 0.1
+
+
+def test_groups_in_both_sets_are_refused():
+    train, held_out, synthetic = images(20, 1), images(12, 2), images(5, 3)
+    with pytest.raises(ValueError, match="such as b, have images in training and among the held-out ones"):
+        audit(synthetic, train, held_out, groups=(["a", "b"] * 10, ["b"] * 12))
+
+
 def test_many_synthetic_images_near_one_training_image_are_one_trial():
     def matches(distance: float, index: torch.Tensor) -> Matches:
         distances = torch.full((100,), distance, dtype=torch.float64)

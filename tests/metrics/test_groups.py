@@ -159,7 +159,7 @@ def test_parts_hold_whole_clusters():
         seen.append(np.bincount(part, minlength=20))
         return float(part.mean())
 
-    subsampling_interval(statistic, [values], 9.5, draws=3, clusters=SUBJECTS)
+    subsampling_interval(statistic, [values], 9.5, draws=3, clusters=[SUBJECTS])
     assert all(set(counts) == {0, 5} and counts.sum() == 50 for counts in seen)
 
 

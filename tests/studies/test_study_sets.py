@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.evaluation.folders import ImageFolder
+from common.evaluation.groups import groups_of_folders
 from common.studies.study_sets import link_folders, main
 from tests.bundles.classify_runs import write_real, write_set
 
@@ -17,7 +19,7 @@ def real(tmp_path):
 
 
 def groups(folder):
-    return {(link.name[0], int(link.stem[-3:]) // 2) for link in folder.iterdir()}
+    return {(link.name[0], int(link.stem[-3:]) // 2) for link in folder.glob("*.png")}
 
 
 def test_near_copies_of_the_sample_are_left_out_of_the_real_images(tmp_path, real, capsys):
@@ -28,6 +30,11 @@ def test_near_copies_of_the_sample_are_left_out_of_the_real_images(tmp_path, rea
     assert 24 <= counts["real"] < 32, "of the 32 others, 8 or fewer share a group with one of the sample"
     assert not groups(tmp_path / "out" / "sample") & groups(tmp_path / "out" / "real")
     assert f"all: 8, 32, {32 - counts['real']}" in capsys.readouterr().out
+    sides = {"fake": "synthetic", "real": "real"}
+    folders = {side: ImageFolder(tmp_path / "out" / name, grey=True) for side, name in sides.items()}
+    together = groups_of_folders(folders, group_by="group")
+    assert len(together["fake"]) == len(set(together["fake"])) == 6
+    assert len(set(together["real"])) == len(groups(tmp_path / "out" / "real")) < counts["real"]
     link = tmp_path / "out" / "synthetic" / "dark_dark_00001.png"
     assert link.resolve() == (synthetic / "dark" / "dark_00001.png").resolve()
 
@@ -43,7 +50,7 @@ def test_a_split_by_group_loses_no_image(tmp_path, real):
 
 def test_a_strict_split_leaves_out_lookalikes_of_the_sample(tmp_path, real, capsys):
     main([str(real), str(tmp_path / "out"), "--split", "strict"])
-    number = {name: sum(1 for _ in (tmp_path / "out" / name).iterdir()) for name in ("sample", "real")}
+    number = {name: sum(1 for _ in (tmp_path / "out" / name).glob("*.png")) for name in ("sample", "real")}
     assert number == {"sample": 8, "real": 24}, "a series of four, and six that look like some of them, a class"
     assert not groups(tmp_path / "out" / "sample") & groups(tmp_path / "out" / "real")
     assert "all: 8, 24, 0" in capsys.readouterr().out
