@@ -76,16 +76,22 @@ def audit_text(result: AuditResult, rows: int = 50) -> str:
         flip = ", ".join(str(axis) for axis in a.flip) or "none"
         copy = "yes" if pair.copy else "no"
         lines.append(f"| {pair.name} | {a.name} | {a.distance:.3f} | {flip} | {b.name} | {b.distance:.3f} | {copy} |")
-    left = len(result.copies) - len(pairs)
+    left, of_groups = len(result.copies) - len(pairs), ""
+    if result.groups:
+        of_groups = f" Groups, which change sides whole: {_counted(result.groups)}."
     lines += ["", f"{left} more copies in audit.json."] if left > 0 else []
     how = result.comparison
     lines += [
         "",
         "Distance: root mean squared difference of standardised, band-passed images (0 equal, 1.41 unrelated) on a "
         f"grid of {' x '.join(map(str, how.grid))} after {'cropping' if how.fit == 'crop' else 'resizing'}, over all "
-        f"flips and shifts of {result.settings.shift}. Images: {', '.join(f'{k} {v}' for k, v in result.n.items())}.",
+        f"flips and shifts of {result.settings.shift}. Images: {_counted(result.n)}.{of_groups}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
 
 
 def verdict(result: AuditResult) -> str:

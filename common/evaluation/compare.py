@@ -12,8 +12,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..features.features import FeatureNetwork
-from ..metrics.groups import drawn_together, group_numbers
-from ..metrics.intervals import bootstrap_interval_of_sets
 from ..utils.images import release_memory
 from .audit import audit_entry, run_audit
 from .cache import FeatureCache, Features
@@ -21,7 +19,7 @@ from .choice import Options, Plan
 from .entries import METRICS
 from .folders import ImageFolder, folder_facts, same_files
 from .memorisation import AuditResult, AuditSettings
-from .results import document, entry_of, per_case_values, result_of
+from .results import document, entry_of, per_case_values, ratio_interval, result_of
 
 _KEPT_BYTES = 2**30  # of images that the pixel metrics of whole sets may hold, in all
 
@@ -226,14 +224,16 @@ class Comparison:
         return {name: result_of(metrics["fake"], None), f"{name}_real": result_of(metrics["real"], None)}
 
     def _collect_each(self, name: str, out: Path) -> dict[str, Any]:
-        seed, values = self.options.seed, {k: np.array(v) for k, v in self._values[name].items()}
+        plan, seed = self.plan, self.options.seed
+        values = {side: np.array(found) for side, found in self._values[name].items()}
+        sides = values["fake"], values["real"]
         entries = {
             key: entry_of(values[side], seed=seed, clusters=self._clusters.get(side))
             for key, side in ((name, "fake"), (f"{name}_real", "real"))
         }
         ratio = {
             "value": float(values["fake"].mean() / values["real"].mean()) if values["real"].mean() else None,
-            "interval95": self._ratio_interval(values["fake"], values["real"]),
+            "interval95": ratio_interval(sides, self._groups, plan.paired, seed),
             "n": {"generated": len(values["fake"]), "real": len(values["real"])},
             "of": [name, f"{name}_real"],
         }
@@ -288,22 +288,6 @@ class Comparison:
             "seed": self.options.seed,
             **({"command": self.command} if self.command else {}),
         }
-
-    def _ratio_interval(self, fake: np.ndarray, real: np.ndarray) -> list[float] | None:
-        """Bootstrap of the ratio of the means, over images, pairs or groups."""
-        members = group_numbers((len(fake), len(real)), self._groups, self.plan.paired)
-        drawn_from = drawn_together(members)
-        size = 1 + max(int(own.max()) for own in drawn_from)
-        sums = [np.bincount(own, values, size) for own, values in zip(members, (fake, real))]
-        sizes = [np.bincount(own, minlength=size) for own in members]
-
-        def ratio(*drawn: np.ndarray) -> float | None:
-            times = np.bincount(np.concatenate(drawn).astype(int), minlength=size)
-            totals, numbers = ([float(times @ own) for own in columns] for columns in (sums, sizes))
-            known = min(numbers) > 0 and totals[1] != 0
-            return totals[0] / numbers[0] / (totals[1] / numbers[1]) if known else None
-
-        return bootstrap_interval_of_sets(drawn_from, ratio, self.options.seed)
 
     def _over(self) -> str:
         """What the bootstrap draws, in words."""

@@ -99,6 +99,7 @@ class AuditResult:
         feature_share: the same share in feature space, with its interval; None without features.
         comparison: grid and band of the pixel distance.
         settings: of the audit.
+        groups: number of them in training and among the held-out images, where the p-values know of any.
 
     >>> images = torch.rand(40, 1, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
     >>> len(audit(synthetic=images[:5], train=images[:20], held_out=images[20:]).copies)
@@ -118,6 +119,7 @@ class AuditResult:
     feature_share: dict[str, Any] | None
     comparison: Comparison
     settings: AuditSettings = field(default_factory=AuditSettings)
+    groups: dict[str, int] | None = None
 
     @property
     def copies(self) -> list[AuditPair]:
@@ -200,6 +202,7 @@ def audit(
         feature_share=None if features is None else share_in_features(features, chance),
         comparison=how,
         settings=settings,
+        groups=groups and {name: len(set(own)) for name, own in zip(_SETS[1:], groups)},
     )
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from monai.metrics import CumulativeIterationMetric
 
-from ..metrics.intervals import bootstrap_interval
+from ..metrics.groups import drawn_together, group_numbers
+from ..metrics.intervals import bootstrap_interval, bootstrap_interval_of_sets
 from ..utils.files import write_json, write_text
 from ..utils.packages import version_of
 
@@ -115,6 +116,36 @@ def numbered(groups: Sequence[Any]) -> list[int]:
 def ratio_of_means(rows: np.ndarray) -> float:
     """Mean of the first column over the mean of the second, (n, 2)."""
     return float(rows[:, 0].mean() / rows[:, 1].mean())
+
+
+def ratio_interval(
+    sides: tuple[np.ndarray, np.ndarray],
+    groups: Sequence[Sequence[str]] | None = None,
+    paired: bool = False,
+    seed: int = 0,
+) -> list[float] | None:
+    """
+    Bootstrap interval of 95 % of the mean of one set over that of another, over images, pairs or groups.
+
+    Args:
+        sides: values a case of both sets, (n,) and (m,).
+        groups: what each case of both sets belongs to, or None.
+        paired: without groups: whether case i of one set is case i of the other.
+        seed: of the draws.
+    """
+    members = group_numbers([len(values) for values in sides], groups, paired)
+    drawn_from = drawn_together(members)
+    size = 1 + max(int(own.max()) for own in drawn_from)
+    sums = [np.bincount(own, values, size) for own, values in zip(members, sides)]
+    sizes = [np.bincount(own, minlength=size) for own in members]
+
+    def ratio(*drawn: np.ndarray) -> float | None:
+        times = np.bincount(np.concatenate(drawn).astype(int), minlength=size)
+        totals, numbers = ([float(times @ own) for own in columns] for columns in (sums, sizes))
+        known = min(numbers) > 0 and totals[1] != 0
+        return totals[0] / numbers[0] / (totals[1] / numbers[1]) if known else None
+
+    return bootstrap_interval_of_sets(drawn_from, ratio, seed, RESAMPLES)
 
 
 def difference_of_means(rows: np.ndarray) -> float:

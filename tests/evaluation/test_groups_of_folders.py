@@ -108,3 +108,15 @@ def test_a_table_that_lacks_an_image_or_is_not_there(folders, capsys):
     table.unlink()
     assert main([str(a) for a in arguments]) == 2
     assert "manifest.csv, whose column 'patient' would say" in capsys.readouterr().err
+
+
+def test_an_audit_knows_patients(folders, capsys):
+    (folders / "train").mkdir()
+    for path in sorted((folders / "real").glob("*.png"))[:30]:
+        path.rename(folders / "train" / path.name)
+    sides = [f"--{name}={folders / folder}" for name, folder in (("train", "train"), ("held_out", "real"))]
+    arguments = ["audit", "--fake", str(folders / "fake"), *sides, "--out", str(folders / "audit")]
+    assert main([*arguments, "--subject_of", "p([0-9]+)"]) == 0
+    assert "Groups, which change sides whole: train 6, held_out 6." in (folders / "audit" / "audit.md").read_text()
+    assert main([*arguments, "--subject_of", "p[0-9]+_([0-9])"]) == 2
+    assert "5 groups, such as 0, have images in training and among the held-out ones" in capsys.readouterr().err
