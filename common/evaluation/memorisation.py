@@ -199,7 +199,7 @@ def audit(
         n={name: len(images) for name, images in zip(_SETS, sets)},
         **share_nearer(to_train, to_held_out, len(train), len(held_out), *drawn, groups),
         chance=chance,
-        feature_share=None if features is None else share_in_features(features, chance),
+        feature_share=None if features is None else share_in_features(features, *drawn, groups),
         comparison=how,
         settings=settings,
         groups=groups and {name: len(set(own)) for name, own in zip(_SETS[1:], groups)},

@@ -200,11 +200,12 @@ def nearest(
     return Matches(nearest_of, distance, flip, moved, index.long(), _distance(highest))
 
 
-def nearest_features(queries: Tensor, references: Tensor) -> Tensor:
-    """Least distance of each query, (n, d) or (flips, n, d) and then in any flip, to the references, (m, d): (n,)."""
+def nearest_features(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+    """Least distance of each query, (n, d), or (flips, n, d) in any flip, to the references, (m, d); and which it is."""
     step = max(1, _ELEMENTS // len(references))
     starts = range(0, queries.shape[-2], step)
-    return torch.cat([_feature_distances(queries[..., i : i + step, :], references).amin((0, 2)) for i in starts])
+    parts = [_feature_distances(queries[..., i : i + step, :], references).amin(0).min(1) for i in starts]
+    return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 
 
 def _correlations(

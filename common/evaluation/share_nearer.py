@@ -44,34 +44,21 @@ def share_nearer(
     """
     # Distances without shifts: there all pairs are compared, so that the size of a set has no other influence.
     a, b = to_train.unmoved, to_held_out.unmoved
-    decided = (a**2 - b**2).abs() > _TIE
-    closer, counted = int((a < b)[decided].sum()), int(decided.sum())
-    share = {"counted": counted, "closer": closer, **_share(closer, counted)}
-    if not counted:
-        return {**share, "p_value": None, "p_value_less": None}
-    # Several synthetic images may share a nearest real image, or patient, and are then no independent trials.
-    nearest_real = torch.where(a < b, to_train.unmoved_index, n_train + to_held_out.unmoved_index)[decided]
-    chance = n_train / (n_train + n_held)
-    excess, found = _excess(nearest_real.numpy(), group_numbers((n_train, n_held), groups), counted)
-    rng = np.random.default_rng(seed)
-    roles = np.arange(len(excess)) < len(set(groups[0]) if groups else range(n_train))
-    drawn = np.array([excess @ rng.permutation(roles) for _ in range(resamples)])
-    p = [
-        float(max(binomtest(closer, counted, chance, side).pvalue, (1 + extreme) / (1 + len(drawn))))
-        for side, extreme in (
-            ("greater", (drawn >= found - _ROUNDING).sum()),
-            ("less", (drawn <= found + _ROUNDING).sum()),
-        )
-    ]
-    return {**share, "p_value": p[0], "p_value_less": p[1]}
+    sides = (a, to_train.unmoved_index), (b, to_held_out.unmoved_index)
+    return _share(*sides, (a**2 - b**2).abs() > _TIE, (n_train, n_held), seed, resamples, groups)
 
 
-def share_in_features(features: Sequence[Tensor], chance: float) -> dict[str, Any]:
+def share_in_features(
+    features: Sequence[Tensor],
+    seed: int = 0,
+    resamples: int = 1000,
+    groups: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> dict[str, Any]:
     """The same share by distances of features, (N, d) or (flips, N, d), of synthetic, training, held-out images."""
-    a, b = (nearest_features(features[0], unflipped(features[i])) for i in (1, 2))
-    closer, counted = int((a < b).sum()), int((a != b).sum())
-    p_value = float(binomtest(closer, counted, chance, "greater").pvalue) if counted else None
-    return {**_share(closer, counted), "p_value": p_value, "counted": counted}
+    others = [unflipped(own) for own in features[1:]]
+    sides = [nearest_features(features[0], own) for own in others]
+    numbers = len(others[0]), len(others[1])
+    return _share(sides[0], sides[1], sides[0][0] != sides[1][0], numbers, seed, resamples, groups)
 
 
 def unflipped(features: Tensor) -> Tensor:
@@ -79,10 +66,36 @@ def unflipped(features: Tensor) -> Tensor:
     return features[0] if features.ndim == 3 else features
 
 
-def _share(closer: int, counted: int) -> dict[str, Any]:
+def _share(
+    to_train: tuple[Tensor, Tensor],
+    to_held_out: tuple[Tensor, Tensor],
+    decided: Tensor,
+    numbers: tuple[int, int],
+    seed: int,
+    resamples: int,
+    groups: tuple[Sequence[str], Sequence[str]] | None,
+) -> dict[str, Any]:
+    """Of the least distance of each synthetic image to each set, and the number of the image there."""
+    (a, index), (b, other_index) = to_train, to_held_out
+    closer, counted = int((a < b)[decided].sum()), int(decided.sum())
     if not counted:
-        return {"share": None, "interval95": None}
-    return {"share": closer / counted, "interval95": binomial_interval(closer, counted)}
+        nothing = dict.fromkeys(("share", "interval95", "p_value", "p_value_less"))
+        return {"counted": counted, "closer": closer, **nothing}
+    # Several synthetic images may share a nearest real image, or patient, and are then no independent trials.
+    nearest_real = torch.where(a < b, index, numbers[0] + other_index)[decided]
+    excess, found = _excess(nearest_real.numpy(), group_numbers(numbers, groups), counted)
+    rng = np.random.default_rng(seed)
+    roles = np.arange(len(excess)) < len(set(groups[0]) if groups else range(numbers[0]))
+    drawn = np.array([excess @ rng.permutation(roles) for _ in range(resamples)])
+    p = [
+        float(max(binomtest(closer, counted, numbers[0] / sum(numbers), side).pvalue, (1 + extreme) / (1 + resamples)))
+        for side, extreme in (
+            ("greater", (drawn >= found - _ROUNDING).sum()),
+            ("less", (drawn <= found + _ROUNDING).sum()),
+        )
+    ]
+    share = {"share": closer / counted, "interval95": binomial_interval(closer, counted)}
+    return {"counted": counted, "closer": closer, **share, "p_value": p[0], "p_value_less": p[1]}
 
 
 def _excess(nearest_real: np.ndarray, members: Sequence[np.ndarray], counted: int) -> tuple[np.ndarray, float]:
