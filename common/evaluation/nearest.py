@@ -201,7 +201,7 @@ def nearest(
 
 
 def nearest_features(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
-    """Least distance of each query, (n, d), or (flips, n, d) in any flip, to the references, (m, d); and which it is."""
+    """Least distance of each query, (n, d), or (flips, n, d) in any flip, to the references, (m, d), and its place."""
     step = max(1, _ELEMENTS // len(references))
     starts = range(0, queries.shape[-2], step)
     parts = [_feature_distances(queries[..., i : i + step, :], references).amin(0).min(1) for i in starts]
