@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from common.evaluation.audit import run_audit, verdict, worst_pairs_page
+from common.evaluation.audit import MemorisationMetric, run_audit, verdict, worst_pairs_page
 from common.evaluation.copy_threshold import copy_threshold
 from common.evaluation.memorisation import AuditSettings, audit
 from common.evaluation.nearest import Matches, comparable, comparison_of, flips, nearest
@@ -232,6 +232,25 @@ def test_images_of_a_patient_change_roles_together():
             p_values[told].append(min(found["p_value"], found["p_value_less"]))
     assert np.mean(np.array(p_values[True]) < 0.025) < 0.1  # by chance, all three patients are of one side in 18 %
     assert np.mean(np.array(p_values[False]) < 0.025) > 0.1
+
+
+@pytest.mark.parametrize("split", ["by patient", "random"])
+def test_the_metric_of_an_evaluation_knows_the_patients_of_its_cases(split):
+    train, held_out = images(40, 1), images(20, 2)
+    drawn = 0.4 * train[:20] + 0.6 * images(20, 3)
+    cases = [{"image": image, "group": f"p{i // 10}"} for i, image in enumerate(train)]
+    metric = MemorisationMetric(train=cases)
+    metric.note_groups([f"{'p' if split == 'random' else 'q'}{i // 10}" for i in range(20)])
+    metric(drawn, held_out)
+    alone = MemorisationMetric(train=train)
+    alone(drawn, held_out)
+    found, single = metric.report(), alone.report()
+    assert found["value"] == single["value"] > 0.8
+    assert single["p_value"] < 0.05
+    if split == "random":  # a patient's images on both sides cannot change sides together
+        assert found["p_value"] == single["p_value"]
+    else:
+        assert found["p_value"] > 0.05  # the nearest are of two patients
 
 
 def test_groups_in_both_sets_are_refused():
