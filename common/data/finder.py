@@ -22,6 +22,8 @@ EXPECTED = "a PNG, JPEG, NIfTI or DICOM image"
 MAPS = ("mean", "std")
 _SHEETS = ("contact_sheet", "worst_pairs")  # what their names begin with
 _OTHER_SHEETS = ("reconstructions", "interpolations")  # plain words, which count beside records alone
+MANIFEST = "manifest.csv"
+"""Table that lists the images of a folder, and what belongs together."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ def find_images(
     Images of a folder, sorted by name, or the files named in ``only``.
 
     Whatever else lies there (reports and tables of contents of a DICOM export, texts, files of other kinds) is left
-    out, with a notice that counts it; hidden files and records of earlier runs are left out without.
+    out, with a notice that counts it; hidden files, manifests and records of earlier runs are left out without.
 
     Args:
         folder: one that does not exist holds nothing.
@@ -119,7 +121,7 @@ def find_images(
     inside = _visible(Path(folder), recursive, leave_out)
     found = [str(path) for path in inside if is_image(path, kinds)]
     taken = set(found)
-    others = [path for path in inside if str(path) not in taken and not (path.suffix == ".json" and read_record(path))]
+    others = [path for path in inside if str(path) not in taken and not _expected(path)]
     if others:
         names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
         logger.warning("%s: %d left out, no file of the kinds %s: %s", folder, len(others), "/".join(kinds), names)
@@ -127,6 +129,11 @@ def find_images(
         slices = {path for path in found if is_dicom(path) and not is_segmentation(path)}
         found = sorted({str(Path(path).parent) if path in slices else path for path in found})
     return found if generated else _without_outputs(folder, found)
+
+
+def _expected(path: Path) -> bool:
+    """Whether it is no image, and needs no notice."""
+    return path.name == MANIFEST or (path.suffix == ".json" and bool(read_record(path)))
 
 
 def _visible(folder: Path, recursive: bool, leave_out: Sequence[str | Path | None]) -> list[Path]:

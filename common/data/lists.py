@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.files import read_csv
-from .finder import ENDINGS, EXPECTED, find_images, stem_of
+from .finder import ENDINGS, EXPECTED, MANIFEST, find_images, stem_of
 from .nifti import nifti_shape
 from .subjects import subject_rule
 
@@ -125,7 +125,7 @@ def image_cases(
     dataset_dir: str | Path,
     group_by: str | None = None,
     classes: Sequence[str] | None = None,
-    manifest: str = "manifest.csv",
+    manifest: str = MANIFEST,
     key: str = "image",
     lookalike_by: str | None = None,
 ) -> list[Case]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..data.finder import stem_of
+from ..data.finder import MANIFEST, stem_of
 from ..data.subjects import subject_rule
 from ..metrics.groups import shared_groups
 from ..utils.files import read_csv, read_table
 from .folders import ImageFolder
-
-TABLE = "manifest.csv"
 
 
 def groups_of_folders(
@@ -78,7 +76,7 @@ def _named(folder: ImageFolder, rule: str, strict: bool = True) -> list[str | No
 
 
 def _listed(folder: ImageFolder, column: str, strict: bool = True) -> list[str | None]:
-    path = folder.path / TABLE
+    path = folder.path / MANIFEST
     if strict and not path.is_file():
         raise FileNotFoundError(f"No {path}, whose column {column!r} would say what belongs together.")
     if not strict and not (path.is_file() and {"path", column} <= set(read_table(path)[0])):

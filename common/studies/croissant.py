@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.finder import MANIFEST
 from ..utils.files import sha256_of, write_json
-from .synthetic import MANIFEST, RECORDED, synthetic_cases, synthetic_record
+from .synthetic import RECORDED, synthetic_cases, synthetic_record
 
 NAME = "croissant.json"
 _TYPES = {"number": "sc:Integer", "seed": "sc:Integer", "steps": "sc:Integer", "synthetic": "sc:Boolean"}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.dataset import problem_of
+from ..data.finder import MANIFEST
 from ..data.lists import Case, image_cases
 from ..data.splits import SPLITS, by_key, share_by_split
 from ..utils.commands import with_last_line
@@ -217,7 +218,7 @@ def link_folders(
             os.symlink(target, Path(out, name, link))
         if group_by and name != "synthetic":
             rows = [(link, case["class"], case["group"]) for link, case in zip(targets, folders[name])]
-            write_csv(Path(out, name, "manifest.csv"), ("path", "class", group_by), rows)
+            write_csv(Path(out, name, MANIFEST), ("path", "class", group_by), rows)
     return {name: len(targets) for name, targets in links.items()}
 
 

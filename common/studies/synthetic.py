@@ -13,13 +13,12 @@ import numpy as np
 from PIL import Image
 
 from ..bundle.record import record_of, update_record
-from ..data.finder import ending_of
+from ..data.finder import MANIFEST, ending_of
 from ..data.image_file import describe
 from ..data.lists import Case
 from ..data.raster import write_png
 from ..utils.files import read_csv, sha256_of, write_csv, written_whole
 
-MANIFEST = "manifest.csv"
 # What the record in a file must say, and its row of the manifest repeats; "sha256" is of the file.
 RECORDED = ("class", "number", "seed", "steps", "step_rule", "weights_sha256")
 COLUMNS = ("path", *RECORDED, "synthetic", "sha256")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data.checks import is_done, opens
-from ..data.finder import stem_of
+from ..data.finder import MANIFEST, stem_of
 from ..data.image_file import read_record
 from ..data.lists import Case
 from ..data.names import OutputNames, channel_paths, output_paths
@@ -19,7 +19,6 @@ from ..masks.files import write_mask
 from ..utils.files import read_csv, sha256_of, write_csv, write_json
 from ..visualize.panels import slice_panels
 from ..visualize.pictures import save_figure, sheet
-from .synthetic import MANIFEST
 
 LAYOUTS = {"plain": ("images", "labels", ""), "nnunet": ("imagesTr", "labelsTr", "0000"), "brats": ("", "masks", "")}
 """Folders of volumes and masks, and what follows the name of a volume: nnU-Net's number of the channel."""

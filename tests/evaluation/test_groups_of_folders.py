@@ -43,6 +43,7 @@ def compared(folders, *more, fake="fake"):
 
 def test_intervals_of_folders_draw_whole_patients(folders, capsys):
     alone, named = (compared(folders, *more) for more in ((), ("--subject_of", "(p[0-9]+)")))
+    assert "left out" not in capsys.readouterr().err, "a manifest is expected beside images"
     assert alone["bootstrap"]["over"] == "images"
     assert named["bootstrap"]["over"] == "12 groups of real images and 60 of generated ones"
     for label, entry in named["metrics"].items():
