@@ -21,6 +21,7 @@ def case_seeds(
     condition: Tensor,
     class_labels: Tensor | None = None,
     given: Sequence[int] | Tensor | None = None,
+    expect_equal: bool = False,
 ) -> list[int]:
     """
     A seed for each case that depends on ``seed`` and on the case's own condition and class, not on batch or order.
@@ -30,6 +31,7 @@ def case_seeds(
         condition: (N, C, *spatial).
         class_labels: (N,) integer or None.
         given: N seeds that are taken instead; None for none.
+        expect_equal: whether equal conditions in a batch are as they should be, such as empty slices.
 
     Returns:
         N integers in [0, 2^32). Equal conditions get equal seeds, with a warning where they share a batch.
@@ -46,7 +48,7 @@ def case_seeds(
         if class_labels is not None:
             digest.update(str(int(class_labels[index])).encode())
         seeds.append(int.from_bytes(digest.digest()[:4], "big"))
-    if len(set(seeds)) < len(seeds):
+    if len(set(seeds)) < len(seeds) and not expect_equal:
         warnings.warn(
             "Cases with the same condition get the same volume; give `seeds` to make them differ.", stacklevel=2
         )

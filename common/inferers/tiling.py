@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -137,7 +136,7 @@ class SliceSampler(Inferer):
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         stack = plain[..., None] if plain.ndim == 4 else plain
         slices = stack.permute(0, 4, 1, 2, 3).flatten(0, 1)
-        seeds = _seeds(self.sampler.seed, slices)
+        seeds = case_seeds(self.sampler.seed, slices, expect_equal=True)  # empty slices of a volume
         wanted = torch.arange(len(slices))
         if self.only_where is not None:
             wanted = wanted[(slices[:, self.only_where] > 0).flatten(1).any(1).cpu()]
@@ -153,13 +152,6 @@ class SliceSampler(Inferer):
         image = image.unflatten(0, (len(plain), -1)).permute(0, 2, 3, 4, 1)
         first = [seeds[case * stack.shape[-1]] for case in range(len(plain))]
         return with_metadata(image.reshape(*image.shape[:4], *plain.shape[4:]).contiguous(), inputs, first)
-
-
-def _seeds(seed: int, slices: Tensor) -> list[int]:
-    """A seed for each slice; empty slices of a volume share theirs without ado."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return case_seeds(seed, slices)
 
 
 def _extended(slices: Tensor, divisor: int) -> Tensor:

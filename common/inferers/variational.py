@@ -107,7 +107,7 @@ class VariationalDenoiser(Inferer):
 
     def _seeds(self, given: Tensor) -> list[int]:
         """A seed for each case."""
-        return case_seeds(self.seed, given)
+        return case_seeds(self.seed, given, expect_equal=True)
 
     def _noised(self, model: Any, f: Tensor, noise: Noise) -> Tensor:
         """z at time ``start``; images of one case share the noise."""
@@ -161,7 +161,7 @@ class VariationalSampler(VariationalDenoiser):
 
     def _seeds(self, given: Tensor) -> list[int]:
         if given.is_floating_point():
-            return super()._seeds(given)
+            return case_seeds(self.seed, given)  # here, equal images would be drawn once more
         return [sample_seed(self.seed, int(number) + 1) for number in given.flatten()]
 
     def _noised(self, model: Any, f: Tensor, noise: Noise) -> Tensor:
@@ -274,7 +274,7 @@ class BoundInferer(Inferer):
         """
         x = convert_to_tensor(inputs)
         classes = flat_classes(class_labels, x)
-        numbers = case_seeds(self.seed, x, classes, seeds)
+        numbers = case_seeds(self.seed, x, classes, seeds, expect_equal=True)
         rows = []
         with torch.no_grad():
             for index, number in enumerate(numbers):

@@ -6,6 +6,7 @@ from monai.data import MetaTensor
 
 from common.diffusion.steps import DDIM, DPMSolverPP2M
 from common.inferers.variational import (
+    BoundInferer,
     VariationalInterpolator,
     VariationalReconstructor,
     VariationalSampler,
@@ -149,6 +150,18 @@ class Wrapper(torch.nn.Module):
     def __init__(self, module):
         super().__init__()
         self.module = module
+
+
+def test_equal_images_have_equal_bounds_and_nobody_is_told_to_give_seeds(recwarn):
+    images, model = pictures(2)[[0, 1, 0]], dense()
+    terms = BoundInferer(times=2)(images, model)
+    assert torch.equal(terms[0], terms[2])
+    assert not torch.equal(terms[0], terms[1])
+    again = VariationalReconstructor(0.5, num_inference_steps=2, **QUIET)(images, model)
+    assert torch.equal(again[0], again[2])
+    assert not [warning for warning in recwarn if "same" in str(warning.message)]
+    with pytest.warns(UserWarning, match="same condition"):
+        VariationalSampler(num_inference_steps=2, **QUIET)(images, model)
 
 
 def test_reconstruction_without_noise_is_encoding_and_decoding():
