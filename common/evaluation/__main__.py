@@ -50,6 +50,9 @@ def _with_options(*names: str) -> Callable[[Callable[..., int]], Callable[..., i
     return decorated
 
 
+_OF_METRICS = ("metrics", "lpips_weights", "vgg16_weights", "max_images")  # what an audit has no use for
+
+
 @_with_options()
 def compare(
     real: str,
@@ -88,10 +91,7 @@ def compare(
     return comparison.audit.exit_code if comparison.audit else 0
 
 
-@_with_options(
-    *("network", "weights", "scaling", "grey", "size", "spacing", "crop", "subject_of", "group_by", "seed"),
-    *("batch_size", "device"),
-)
+@_with_options(*(f.name for f in dataclasses.fields(Options) if f.name not in _OF_METRICS))
 def audit(
     fake: str, train: str, held_out: str, *more: Any, out: str = "audit", cache: str | None = None, **given: Any
 ) -> int:

@@ -13,7 +13,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from ..metrics.base import SetMetric
-from ..metrics.groups import shared_groups
+from ..metrics.groups import groups_in_both, named_groups, shared_groups
 from ..visualize.panels import Panel, image_panel, slice_panels
 from ..visualize.pictures import save_figure, sheet
 from .memorisation import AuditResult, AuditSettings, Match, audit
@@ -239,15 +239,19 @@ class MemorisationMetric(SetMetric):
         self.train, self.key, self.seed = train, key, seed
 
     def _evaluate(self, generated: list[Tensor], real: list[Tensor]) -> dict[str, Any]:
-        cases = (self.train[index] for index in range(len(self.train)))
-        named = [(case[self.key], case.get("group")) if isinstance(case, Mapping) else (case, None) for case in cases]
-        groups, known = None, self.groups_of_sets()
-        own = [f"training image {i}" if name is None else str(name) for i, (_, name) in enumerate(named)]
-        if known is not None or shared_groups(own):
-            groups = own, known[1] if known else [f"real image {i}" for i in range(len(real))]
-        train = [convert_to_tensor(image) for image, _ in named]
-        if groups and set(groups[0]) & set(groups[1]):  # a split that tears them apart, as the random one of a paper
-            groups = None
-        result = audit(generated, train, real, settings=AuditSettings(seed=self.seed), groups=groups)
+        cases = [self.train[index] for index in range(len(self.train))]
+        train = [convert_to_tensor(case[self.key] if isinstance(case, Mapping) else case) for case in cases]
+        names = [case.get("group") if isinstance(case, Mapping) else None for case in cases]
+        settings, groups = AuditSettings(seed=self.seed), self._groups_of(names)
+        result = audit(generated, train, real, settings=settings, groups=groups)
         logger.info("Memorisation audit: %s", verdict(result))
         return audit_entry(result)
+
+    def _groups_of(self, of_train: Sequence[Any]) -> tuple[list[str], list[str]] | None:
+        """Of training and of real images; None where no image shares one, or a split (a paper's) tears them apart."""
+        train = named_groups([None if name is None else str(name) for name in of_train], "training")
+        known = self.groups_of_sets()
+        if known is None and shared_groups(train) is None:
+            return None
+        real = known[1] if known else named_groups([None] * len(self.sets()[1]), "real")
+        return None if groups_in_both(train, real) else (train, real)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..features.features import FeatureNetwork
+from ..metrics.groups import groups_in_both
 from ..utils.images import release_memory
 from .audit import audit_entry, run_audit
 from .cache import FeatureCache, Features
@@ -72,7 +73,6 @@ class Comparison:
         self._sets: dict[str, dict[str, Any]] = {}
         self._pairs: dict[str, Any] = {}
         self._groups = [plan.groups[side] for side in ("fake", "real")] if plan.groups else None
-        self._clusters = {side: np.array(names) for side, names in plan.groups.items()}
 
     def run(self, out: str | Path) -> dict[str, Any]:
         """
@@ -228,7 +228,7 @@ class Comparison:
         values = {side: np.array(found) for side, found in self._values[name].items()}
         sides = values["fake"], values["real"]
         entries = {
-            key: entry_of(values[side], seed=seed, clusters=self._clusters.get(side))
+            key: entry_of(values[side], seed=seed, clusters=self._clusters(side))
             for key, side in ((name, "fake"), (f"{name}_real", "real"))
         }
         ratio = {
@@ -241,7 +241,7 @@ class Comparison:
 
     def _collect_pairs(self, name: str, out: Path) -> dict[str, Any]:
         mine = {label: m for label, m in self._pairs.items() if label.split("[")[0] == name}
-        seed, own = self.options.seed, self._clusters.get("real")
+        seed, own = self.options.seed, self._clusters("real")
         return {label: result_of(m, per_case_values(m), seed, clusters=own) for label, m in mine.items()}
 
     def _collect_training(self, name: str, out: Path) -> dict[str, Any]:
@@ -272,7 +272,7 @@ class Comparison:
         if not self.plan.groups:
             return None
         groups = self.plan.groups["train"], self.plan.groups["real"]
-        both = sorted(set(groups[0]) & set(groups[1]))
+        both = groups_in_both(*groups)
         if both:
             self.notices.append(f"{len(both)} groups of --real are in --train too, such as {both[0]}.")
         return None if both else groups
@@ -288,6 +288,9 @@ class Comparison:
             "seed": self.options.seed,
             **({"command": self.command} if self.command else {}),
         }
+
+    def _clusters(self, side: str) -> np.ndarray | None:
+        return np.array(self.plan.groups[side]) if self.plan.groups else None
 
     def _over(self) -> str:
         """What the bootstrap draws, in words."""

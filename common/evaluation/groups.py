@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from ..data.finder import MANIFEST, stem_of
 from ..data.subjects import subject_rule
-from ..metrics.groups import shared_groups
-from ..utils.files import read_csv, read_table
+from ..metrics.groups import named_groups, shared_groups
+from ..utils.files import read_csv
 from .folders import ImageFolder
 
 
@@ -17,8 +17,9 @@ def groups_of_folders(
     """
     The group of each image of each folder, for intervals that draw whole groups.
 
-    A generated image is of the group of real images that its name or a table names, or has the group of the real image
-    of its name; any other stands for itself, as an image that no patient is behind.
+    Where the folders of real and of generated images hold the same names, both versions of an image are of its group.
+    Any other generated image stands for itself, as one that no patient is behind, unless the rule finds the group of a
+    real image in its name.
 
     Args:
         folders: by the names of their arguments: "fake" of generated images, the others of real ones.
@@ -45,24 +46,23 @@ def groups_of_folders(
         raise ValueError("--subject_of and --group_by both say what belongs together; give one of them.")
     if not subject_of and not group_by:
         return {}
-    groups, rule = _named if subject_of else _listed, str(subject_of or group_by)
-    found = {name: groups(folder, rule) for name, folder in folders.items() if name != "fake"}
+    named: dict[str, list[str]] = {}
+    for side, folder in folders.items():
+        if side != "fake":
+            of_side = _subjects(folder, subject_of) if subject_of else _listed(folder, str(group_by))
+            named[side] = named_groups(of_side, side)
     fake, real = folders.get("fake"), folders.get("real")
     if fake is not None and real is not None and fake.names == real.names:
-        found["fake"] = found["real"]
-    elif fake is not None:
-        known = {name for names in found.values() for name in names}
-        found["fake"] = [name if name in known else None for name in groups(fake, rule, strict=False)]
-    named = {
-        side: [f"{side} image {i}" if name is None else name for i, name in enumerate(names)]
-        for side, names in found.items()
-    }
-    if fake is not None and found["fake"] is found.get("real"):
         named["fake"] = named["real"]
-    return named if any(shared_groups(names) for names in named.values()) else {}
+    elif fake is not None:
+        known = {name for names in named.values() for name in names}
+        found = _subjects(fake, subject_of, strict=False) if subject_of else [None] * len(fake)
+        named["fake"] = named_groups([name if name in known else None for name in found], "fake")
+    return named if any(map(shared_groups, named.values())) else {}
 
 
-def _named(folder: ImageFolder, rule: str, strict: bool = True) -> list[str | None]:
+def _subjects(folder: ImageFolder, rule: str, strict: bool = True) -> list[str | None]:
+    """By the names of the files; where ``strict`` is False, None for a name that the rule does not match."""
     subject = subject_rule(rule)
     found: list[str | None] = []
     for file in folder.files:
@@ -75,15 +75,14 @@ def _named(folder: ImageFolder, rule: str, strict: bool = True) -> list[str | No
     return found
 
 
-def _listed(folder: ImageFolder, column: str, strict: bool = True) -> list[str | None]:
+def _listed(folder: ImageFolder, column: str) -> list[str | None]:
+    """By the table of the folder; None for an empty entry."""
     path = folder.path / MANIFEST
-    if strict and not path.is_file():
+    if not path.is_file():
         raise FileNotFoundError(f"No {path}, whose column {column!r} would say what belongs together.")
-    if not strict and not (path.is_file() and {"path", column} <= set(read_table(path)[0])):
-        return [None] * len(folder)
     listed = {row["path"]: row[column] for row in read_csv(path, ("path", column), "a table of the images")}
     names = [file.relative_to(folder.path).as_posix() for file in folder.files]
     absent = [name for name in names if name not in listed]
-    if strict and absent:
+    if absent:
         raise ValueError(f"{path} does not list {len(absent)} of {len(names)} images, such as {absent[0]}.")
-    return [listed.get(name) or None for name in names]
+    return [listed[name] or None for name in names]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
+from ..metrics.groups import groups_in_both
 from .copy_threshold import Control, copy_threshold
 from .nearest import Comparison, Matches, comparable, comparison_of, flips, nearest
 from .share_nearer import share_in_features, share_nearer, unflipped
@@ -249,7 +250,7 @@ def _checked_shapes(sets: Sequence[Sequence[Tensor]], features: Sequence[Tensor]
 
 def check_groups(groups: tuple[Sequence[str], Sequence[str]] | None) -> None:
     """Refuse groups of training images that are those of held-out images too, by a ValueError that names one."""
-    both = sorted(set(groups[0]) & set(groups[1])) if groups else []
+    both = groups_in_both(*groups) if groups else []
     if both:
         raise ValueError(
             f"{len(both)} groups, such as {both[0]}, have images in training and among the held-out ones; the audit "

@@ -10,7 +10,7 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
 from ..utils.images import plain_images
-from .groups import shared_groups
+from .groups import named_groups, shared_groups
 
 if TYPE_CHECKING:
     from ..features.features import FeatureNetwork
@@ -172,11 +172,7 @@ class SetMetric(Metric):
         """Group of each image of ``sets``, or of these images of both; None where each image stands for itself."""
         parts = gathered(self._groups)
         generated, real = (
-            [
-                f"{SIDES[side]} image {i}" if name is None else name
-                for i, name in enumerate([name for part in parts for name in part[side]])
-            ]
-            for side in (0, 1)
+            named_groups([name for part in parts for name in part[side]], SIDES[side]) for side in (0, 1)
         )
         if shared_groups(generated) is None and shared_groups(real) is None:
             return None

@@ -19,6 +19,28 @@ def shared_groups(names: Sequence[str | None]) -> list[str] | None:
     return known if len(set(known)) < len(known) == len(names) else None
 
 
+def named_groups(names: Sequence[str | None], side: str) -> list[str]:
+    """
+    The groups of cases, with a name of its own for each case of none.
+
+    Example:
+        >>> named_groups(["a", None], "real")
+        ['a', 'real image 1']
+    """
+    return [f"{side} image {index}" if name is None else name for index, name in enumerate(names)]
+
+
+def groups_in_both(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """
+    Groups that have cases in both of two sets, sorted.
+
+    Example:
+        >>> groups_in_both(["a", "b"], ["b", "c"])
+        ['b']
+    """
+    return sorted(set(first) & set(second))
+
+
 def group_numbers(
     sizes: Sequence[int], groups: Sequence[Sequence[Hashable]] | None = None, paired: bool = False
 ) -> list[np.ndarray]:

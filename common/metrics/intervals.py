@@ -251,15 +251,16 @@ def subsampling_interval(
     """
     rng = np.random.default_rng(seed)
     share = min(0.5, most / max(len(cases) for cases in sets))
-    members = None if clusters is None else group_numbers([len(own) for own in clusters], clusters)
+    members = [] if clusters is None else group_numbers([len(own) for own in clusters], clusters)
+    drawn_from = drawn_together(members) if members else []
 
     def some(size: int) -> np.ndarray:
         return rng.permutation(size)[: math.ceil(share * size)]
 
     def part() -> list[Any]:
-        if members is None:
+        if not members:
             return [cases[some(len(cases))] for cases in sets]
-        drawn = np.concatenate([names[some(len(names))] for names in drawn_together(members)])
+        drawn = np.concatenate([names[some(len(names))] for names in drawn_from])
         return [cases[np.flatnonzero(np.isin(member, drawn))] for cases, member in zip(sets, members)]
 
     values = np.array([statistic(*part()) for _ in range(draws)], dtype=np.float64)
