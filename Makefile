@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 ROWS ?= *
 
-.PHONY: help demo test integration lint format tables numbers bench release clean
+.PHONY: help demo test simulated-gpu integration lint format tables numbers bench release clean
 
 help:
 	@$(PYTHON) -m common
@@ -18,6 +18,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The bundles' tests on a GPU that is simulated on the CPU: errors of tensors on two devices show, those of kernels do not.
+simulated-gpu: $(VENV)/.installed-dev
+	TEST_DEVICE=cuda OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p tests.simulated_gpu -n 2 --dist loadfile tests/bundles
 
 # MONAI Label and MONAI Deploy, each in an environment of its own (.venv-label, .venv-deploy), asked from the one for development.
 # Then the tests that ask other readers, validators and runtimes, and skip in make test.

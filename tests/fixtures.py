@@ -17,6 +17,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 BUNDLE = REPOSITORY / "bundles" / "med_ddpm_3d"
 BRATS = BUNDLE.with_name("med_ddpm_brats")
 SHAPE = (17, 22, 13)
+# Where the bundles under test run; "cuda" on a machine with a GPU, or on a simulated one (tests/simulated_gpu.py).
+TEST_DEVICE = os.environ.get("TEST_DEVICE", "cpu")
+DEVICE = f"$torch.device('{TEST_DEVICE}')"
 
 
 def real_data(name: str) -> Path:

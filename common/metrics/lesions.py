@@ -63,7 +63,7 @@ class LesionDice(CaseMetric):
             raise ValueError(f"{self.label} needs the masks.")
         inside = (plain_images(y, "masks")[:, self.channels] > 0).any(1)
         dice = _dice(_lesion(y_pred, self.segmenter, self.channels), inside.to(self.segmenter.device))
-        return torch.where(inside.flatten(1).any(1), dice.cpu(), torch.nan)
+        return torch.where(inside.flatten(1).any(1), dice.to(inside.device), torch.nan)
 
     def report(self) -> dict[str, Any]:
         """The parts, and the segmenter."""

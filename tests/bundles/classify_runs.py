@@ -11,7 +11,7 @@ from monai.bundle import ConfigWorkflow
 
 from common.studies.synthetic import image_name, write_manifest, write_synthetic
 from tests.bundles.restoration_runs import write_picture
-from tests.fixtures import REPOSITORY
+from tests.fixtures import DEVICE, REPOSITORY
 
 BRAIN, SMEAR, CT = BUNDLES = ("dm_brain_tumor_mri", "dm_leukemia_smear", "dm_sars_cov2_ct")
 CLASSES = ["bright", "dark"]
@@ -77,7 +77,7 @@ def study(bundle: str, data: Path, output: Path | None, *overlays: str, **overri
     files = [str(REPOSITORY / "bundles" / bundle / "configs" / f"{name}.json") for name in ("classify", *overlays)]
     given = {"dataset_dir": str(data / "real"), "synthetic_dir": str(data / "synthetic"), "classes": CLASSES}
     given |= {"spatial_size": [SIDE, SIDE], "per_class": 10, "group_by": "group", "folds": 2, "max_epochs": 6}
-    given |= {"network_def": LINEAR, "learning_rate": 0.1, "batch_size": 4, "device": "$torch.device('cpu')"}
+    given |= {"network_def": LINEAR, "learning_rate": 0.1, "batch_size": 4, "device": DEVICE}
     if output is not None:
         given["output_dir"] = str(output)
     run = ConfigWorkflow(files, workflow_type="train", logging_file=False, **{**given, **overrides})

@@ -7,7 +7,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from tests.bundles.classify_runs import SMEAR
 from tests.bundles.restoration_runs import write_picture
-from tests.fixtures import REPOSITORY, network_arguments
+from tests.fixtures import DEVICE, REPOSITORY, network_arguments
 from tests.masks.phantom2d import head_slice
 
 TINY = {
@@ -19,7 +19,6 @@ TINY = {
     "refine_channels": 0,
 }
 EACH = 15
-CPU = "$torch.device('cpu')"
 
 
 def folder_of(bundle):
@@ -52,7 +51,7 @@ def write_data(folders):
 
 def workflow(kind, bundle, overlays, **given):
     files = [str(folder_of(bundle) / "configs" / f"{name}.json") for name in overlays]
-    small = {"device": CPU, "spatial_size": [16, 16]}
+    small = {"device": DEVICE, "spatial_size": [16, 16]}
     run = ConfigWorkflow(files, workflow_type=kind, logging_file=False, **{**small, **given})
     run.initialize()
     assert run.check_properties() == []

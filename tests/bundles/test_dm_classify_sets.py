@@ -125,9 +125,10 @@ def test_training_stops_and_the_best_network_is_chosen_on_a_validation_share(dat
     assert said in (tmp_path / "metrics.md").read_text()
     record = json.loads((tmp_path / "resnet18" / "fold_0.json").read_text())
     assert len(record["held_out"]) == 10, "synthetic images that the fold has not seen, as without"
-    network = load_classifier(parsed(run, "network_def")("resnet18"), tmp_path / "resnet18" / "fold_0.pt")
+    plan = parsed(run, "plan")
+    network = load_classifier(parsed(run, "network_def")("resnet18"), tmp_path / "resnet18" / "fold_0.pt", plan.device)
     loaded = load_images(sets["validation"], parsed(run, "preprocessing"))
-    right = predict(network, loaded, parsed(run, "plan")).argmax(1) == [int(case["class_index"]) for case in loaded]
+    right = predict(network, loaded, plan).argmax(1) == [int(case["class_index"]) for case in loaded]
     assert record["val_accuracy"] == pytest.approx(right.mean())
     with refused(FileExistsError, "fold_0.json is of an earlier run with other"):
         study(BRAIN, data / "grey", tmp_path, "strict", **{**own, "validation_fraction": 0.0}).run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ from tests.bundles.restoration_runs import (
     write_two_classes,
 )
 from tests.bundles.training import NETWORK, TINY, weights
-from tests.fixtures import write_nifti
+from tests.fixtures import TEST_DEVICE, write_nifti
 from tests.masks.phantom2d import head_slice
+from tests.simulated_gpu import simulated_gpu
 
 SMALL = {**{key: value for key, value in TINY.items() if key != "subject_of"}, "group_by": None}
 STEPS = "validate#inferer#num_inference_steps"
@@ -177,11 +179,13 @@ def test_a_strict_split_holds_out_no_lookalike_of_a_training_slice(bundle, data,
         workflow(bundle, tmp_path / "data", tmp_path, without=("group_by",), **own).parser.get_parsed_content("split")
 
 
-@pytest.mark.parametrize("bundle", [DENOISE, SUPERRES])
-def test_the_classifier_learns_clean_images_of_the_training_share(bundle, data, tmp_path):
+@pytest.mark.parametrize(("bundle", "device"), [(DENOISE, TEST_DEVICE), (SUPERRES, "cuda")])
+def test_the_classifier_learns_clean_images_of_the_training_share(bundle, device, data, tmp_path):
     own = {"classes": ["glioma", "normal"], "classifier_weights": str(tmp_path / "c.pt"), "spatial_size": [32, 32]}
     more = {"batch_size": 5, "max_epochs": 2, "log_interval": 100, "val_interval": 2}
-    run = train(bundle, data, tmp_path, "train_classifier.json", without=(*NETWORK, STEPS), **own, **more)
+    more["device"] = f"$torch.device('{device}')"
+    with nullcontext() if device == "cpu" or torch.cuda.is_available() else simulated_gpu():
+        run = train(bundle, data, tmp_path, "train_classifier.json", without=(*NETWORK, STEPS), **own, **more)
     assert run.evaluator.state.metrics["held_out_accuracy"] >= 0
     assert {case["case"] for case in run.train_dataset_data} == {
         c["case"] for c in run.parser.get_parsed_content("split")[0]
@@ -191,7 +195,7 @@ def test_the_classifier_learns_clean_images_of_the_training_share(bundle, data, 
     network = load_classifier(grey_vgg11(2), tmp_path / "c.pt")
     trained = run.parser.get_parsed_content("network").state_dict()
     for key, value in network.state_dict().items():
-        torch.testing.assert_close(value, trained[key], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(value, trained[key].cpu(), rtol=1e-3, atol=1e-4)
     assert (tmp_path / "c.pt").stat().st_size < 25e6
 
 

@@ -11,7 +11,7 @@ from monai.bundle import ConfigWorkflow
 
 from common.features.segmenter import Segmenter, build_segmenter
 from tests.bundles.inference_runs import inference_workflow, refused, save_tiny_weights
-from tests.fixtures import BUNDLE, write_dataset
+from tests.fixtures import BUNDLE, DEVICE, write_dataset
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def files(tmp_path):
         "output_dir": str(tmp_path / "eval"),
         "weights": str(save_tiny_weights(tmp_path / "model.pt")),
         "segmenter_weights": str(tmp_path / "segmenter.pt"),
-        "device": "$torch.device('cpu')",
+        "device": DEVICE,
     }
 
 

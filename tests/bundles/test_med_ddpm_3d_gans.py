@@ -13,13 +13,13 @@ from monai.bundle import ConfigWorkflow
 from common.features.segmenter import build_segmenter
 from tests.bundles.inference_runs import TINY, inference_workflow, refused, save_tiny_weights
 from tests.bundles.training import NETWORK, train, weights
-from tests.fixtures import BUNDLE, two_part_mask, write_dataset, write_nifti
+from tests.fixtures import BUNDLE, DEVICE, two_part_mask, write_dataset, write_nifti
 
 METHODS = ("pix2pix", "discogan")
 EACH = pytest.mark.parametrize("method", METHODS)
 OWN = {"pix2pix": NETWORK, "discogan": {"network_def#channels": [4, 8]}}
 SMALL = {
-    "device": "$torch.device('cpu')",
+    "device": DEVICE,
     "subject_of": "$lambda name: name",
     "max_epochs": 2,
     "num_previews": 1,

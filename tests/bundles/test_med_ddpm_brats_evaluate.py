@@ -16,7 +16,7 @@ from common.masks.__main__ import simulate
 from common.masks.mr_signal import MODALITIES
 from tests.bundles.inference_runs import inference_workflow, refused
 from tests.bundles.test_med_ddpm_brats import SPACING
-from tests.fixtures import BRATS
+from tests.fixtures import BRATS, DEVICE
 from tests.masks.tissues import write_tissues
 
 LABELS = ["necrotic core", "oedema", "enhancing tumour", "brain"]
@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
 
 def workflow(folder, *overlays, **given):
     given = {"weights": str(folder / "model.pt"), "segmenter_weights": str(folder / "segmenter.pt"), **given}
-    given = {"dataset_dir": str(folder / "data"), "spacing": SPACING, "device": "$torch.device('cpu')", **given}
+    given = {"dataset_dir": str(folder / "data"), "spacing": SPACING, "device": DEVICE, **given}
     return inference_workflow(*overlays, bundle=BRATS, **given)
 
 

@@ -265,7 +265,7 @@ def test_the_network_takes_and_gives_what_metadata_says(tmp_path, weights):
     model = inference(tmp_path, weights[""])
     model.check_properties()
     with torch.no_grad():
-        image = model.parser.get_parsed_content("network_def")(torch.rand(2, 1, 16, 16))
+        image = model.parser.get_parsed_content("network_def")(torch.rand(2, 1, 16, 16, device=model.device))
     assert image.shape == (2, 1, 16, 16)
     assert 0 <= float(image.min()) <= float(image.max()) <= 1
 

@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from common.data.served import SERVED
 from tests.bundles.inference_runs import TINY, TINY_NETWORK, inference_workflow
 from tests.bundles.restoration_runs import BUNDLES, INPAINT, folder_of, grey, restoration, tiny_state
-from tests.fixtures import BUNDLE, two_part_mask, write_nifti
+from tests.fixtures import BUNDLE, TEST_DEVICE, two_part_mask, write_nifti
 
 IMAGES = [BUNDLE.name, *BUNDLES]
 
@@ -56,7 +56,7 @@ def parser(bundle, weights, tmp_path):
     """The inference config, read as it is by MONAI's parser; its network has the weights."""
     found = ConfigParser(ConfigParser.load_config_file(folder_of(bundle) / "configs" / "inference.json"))
     given = {**TINY, "bundle_root": str(folder_of(bundle)), "num_inference_steps": 2, "weights": str(weights)}
-    found.update({**given, "device": torch.device("cpu"), "output_dir": str(tmp_path / "served")})
+    found.update({**given, "device": torch.device(TEST_DEVICE), "output_dir": str(tmp_path / "served")})
     found.update({"inferer#progress" if bundle == BUNDLE.name else "sampler#progress": False})
     assert found.get("network_def")["channels"] == TINY_NETWORK["channels"]
     found.get_parsed_content("checkpointloader")

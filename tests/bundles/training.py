@@ -6,10 +6,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from tests.fixtures import BUNDLE, network_arguments
+from tests.fixtures import BUNDLE, DEVICE, network_arguments
 
 NETWORK = network_arguments(
     {
@@ -23,7 +24,7 @@ NETWORK = network_arguments(
 TINY: dict[str, Any] = {
     **NETWORK,
     "subject_of": "$lambda name: name",
-    "device": "$torch.device('cpu')",
+    "device": DEVICE,
     "warmup": 1,
     "num_previews": 1,
     "val_interval": 100,
@@ -54,7 +55,7 @@ def weights(run: ConfigWorkflow) -> dict[str, torch.Tensor]:
     """Network and EMA network at the end of a run."""
     state = run.parser.get_parsed_content("training_state")
     parts = {name: state.parts[name].state_dict() for name in ("network", "ema")}
-    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
+    return {f"{name}.{key}": value.cpu() for name, part in parts.items() for key, value in part.items()}
 
 
 def free_port() -> int:
@@ -66,6 +67,8 @@ def free_port() -> int:
 
 def only_process_of_a_group(monkeypatch):
     """Set what torchrun sets, for a group of one process: this one."""
+    if torch.cuda.is_available() and not torch.distributed.is_nccl_available():
+        pytest.skip("PyTorch has no NCCL here")
     group = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
     for name, value in group.items():
         monkeypatch.setenv(name, str(value))

@@ -8,9 +8,9 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from tests.bundles.generate_runs import CPU, TINY
+from tests.bundles.generate_runs import TINY
 from tests.bundles.restoration_runs import write_picture
-from tests.fixtures import REPOSITORY, network_arguments
+from tests.fixtures import DEVICE, REPOSITORY, network_arguments
 from tests.masks.phantom2d import chest_picture
 
 BUNDLE = REPOSITORY / "bundles" / "med_vdm_cxr"
@@ -18,7 +18,7 @@ CLASSES = ("bacteria", "normal", "virus")
 DENSE = {"features": 16, "blocks": 1, "score_features": 16, "score_blocks": 1, "embedding": 16}
 CONV = {**TINY, "num_res_blocks": 1}
 TRAIN = {
-    "device": CPU,
+    "device": DEVICE,
     "group_by": None,
     "batch_size": 4,
     "max_epochs": 1,
@@ -69,7 +69,7 @@ def inference(output: Path, weights: Path | str, *overlays: str, **overrides: An
     """The workflow of inference.json and ``overlays``, initialised."""
     files = [str(BUNDLE / "configs" / name) for name in ("inference.json", *overlays)]
     quiet = {} if "ood.json" in overlays else {"inferer#progress": False}
-    given = {"device": CPU, "spatial_size": [16, 16], "num_inference_steps": 2, **quiet, **network(*overlays)}
+    given = {"device": DEVICE, "spatial_size": [16, 16], "num_inference_steps": 2, **quiet, **network(*overlays)}
     given |= {"weights": str(weights), "output_dir": str(output)}
     run = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **{**given, **overrides})
     run.initialize()

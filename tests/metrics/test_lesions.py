@@ -8,6 +8,7 @@ import torch
 from common.features.features import FeatureNetwork
 from common.metrics.lesions import LesionDice, ModalityAgreement
 from common.transforms.modalities import RandOnlyChanneld, only_channel
+from tests.simulated_gpu import simulated_gpu
 
 LABELS = ["core", "oedema"]
 
@@ -41,6 +42,18 @@ def test_parts_that_are_taken_as_one_and_cases_without_them():
         LesionDice(Reader(), LABELS, ["rim"], "rim")
     with pytest.raises(ValueError, match="trained to read"):
         LesionDice(Reader(), ["oedema", "core"], ["core"], "core")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_masks_may_be_on_a_gpu():
+    volumes, masks = (
+        torch.tensor([[1.0, 0.2, -1.0, -1.0]])[:, None, None],
+        torch.tensor([[[1.0, 1, -1, -1]] * 2])[:, :, None],
+    )
+    with simulated_gpu():
+        dice = LesionDice(Reader(), LABELS, ["core"], "core")
+        dice(volumes.cuda(), masks.cuda())
+        assert dice.per_case().tolist() == [pytest.approx(2 / 3)]
 
 
 def test_agreement_is_the_mean_dice_of_what_each_modality_shows_alone():
