@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +29,10 @@ BASE, ATEN = torch._C.TensorBase, torch.ops.aten
 # What PyTorch lets cross from one device to the other: copies, and indices on the CPU of what is on the GPU.
 COPIES = (ATEN._to_copy, ATEN.copy_, ATEN.copy, ATEN._copy_from)
 INDEXED = (ATEN.index, ATEN.index_put, ATEN.index_put_, ATEN._index_put_impl_, ATEN._unsafe_index)
+DOUBLE = (torch.float64, torch.complex128)
 # Memory on the simulated GPU, by address; the reference keeps an address from being used again.
 _MEMORY: dict[int, StorageWeakRef] = {}
+_LACKS: set[torch.dtype] = set()
 
 
 def _is_ours(tensor: Tensor) -> bool:
@@ -53,6 +56,8 @@ def _put(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         _MEMORY.pop(_address(tensor), None)
         return tensor
+    if tensor.dtype in _LACKS:
+        raise TypeError(f"Cannot convert a MPS Tensor to {tensor.dtype}, which the device does not have.")
     if len(_MEMORY) > 20_000:
         for address in [address for address, kept in _MEMORY.items() if kept.expired()]:
             del _MEMORY[address]
@@ -211,18 +216,20 @@ def _patches() -> Iterable[tuple[Any, str, Any]]:
 
 
 @contextlib.contextmanager
-def simulated_gpu() -> Iterator[None]:
-    """Within it there is a GPU, "cuda"."""
+def simulated_gpu(lacks: Iterable[torch.dtype] = ()) -> Iterator[None]:
+    """Within it there is a GPU, "cuda"; one that ``lacks`` types, as Apple's lacks ``DOUBLE``."""
     with pytest.MonkeyPatch.context() as patch:
         for owner, name, value in list(_patches()):
             patch.setattr(owner, name, value, raising=False)
+        _LACKS.update(lacks)
         with _Devices():
             yield
     _MEMORY.clear()
+    _LACKS.clear()
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Each test with its fixtures, where this file is a plugin."""
-    with simulated_gpu():
+    with simulated_gpu(DOUBLE if os.environ.get("SIMULATED_GPU") == "without float64" else ()):
         yield

@@ -110,8 +110,8 @@ class NoiseSchedule:
 
     def coefficients(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t) for (N,) ``timesteps``, each (N, 1, ...) to multiply ``like``."""
-        alpha_bar = self.alpha_bar.to(timesteps.device)[timesteps].reshape(-1, *[1] * (like.ndim - 1))
-        return alpha_bar.sqrt().to(like), (1 - alpha_bar).sqrt().to(like)
+        shape, t = (-1, *[1] * (like.ndim - 1)), timesteps.to(like.device)  # of which not all have float64
+        return self.alpha_bar.sqrt().to(like)[t].reshape(shape), (1 - self.alpha_bar).sqrt().to(like)[t].reshape(shape)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, shaped as ``original_samples`` (Med-DDPM eq. 1)."""
@@ -167,7 +167,7 @@ def gamma_steps(gamma: Any, num_inference_steps: int, start: float = 1.0) -> lis
     """
     steps = max(round(start * num_inference_steps), 1) if start > 0 else 0
     times = torch.linspace(start, 0, steps + 1, device=gamma.endpoints()[0].device)
-    levels = [(float(level), float(torch.sigmoid(-level))) for level in gamma(times).double().cpu()]
+    levels = [(float(level), float(torch.sigmoid(-level))) for level in gamma(times).cpu().double()]
     return [Step(t, s, alpha_bar_t, alpha_bar_s) for (t, alpha_bar_t), (s, alpha_bar_s) in pairwise(levels)]
 
 

@@ -83,16 +83,15 @@ class ConditionalPrepareBatch(DiffusionPrepareBatch):
         """(N,) integer in [0, T)."""
         if self.timestep_power == 1:
             return super().get_timesteps(images)
-        u = torch.rand(len(images), device=images.device, dtype=torch.float64) ** self.timestep_power
-        return (u * self.num_train_timesteps).long()
+        u = torch.rand(len(images), dtype=torch.float64) ** self.timestep_power
+        return (u * self.num_train_timesteps).long().to(images.device)
 
     def get_scale(self, timesteps: Tensor) -> Tensor:
         """What prediction and target are multiplied by, (N,) float32, for ``max_weight``."""
-        alpha_bar = self.schedule.alpha_bar[timesteps.cpu()]
-        snr = alpha_bar / (1 - alpha_bar)
+        snr = self.schedule.alpha_bar / (1 - self.schedule.alpha_bar)
         factor = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": 1 + snr}[self.prediction_type]
         scale = torch.ones_like(snr) if self.max_weight is None else (self.max_weight / factor).clamp(max=1).sqrt()
-        return scale.float().to(timesteps.device)
+        return scale.float().to(timesteps.device)[timesteps]
 
     def get_target(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The tensor that the loss compares the prediction with, the shape of ``images``."""

@@ -82,7 +82,7 @@ def served(parser, case, *dropped):
     case = chains[0](case)
     with torch.no_grad():
         case["pred"] = parser.get_parsed_content("inferer")(
-            inputs=case["image"][None], network=parser.get_parsed_content("network").eval()
+            inputs=case["image"][None].to(TEST_DEVICE), network=parser.get_parsed_content("network").eval()
         )[0]
     return chains[1](case)["pred"]
 
