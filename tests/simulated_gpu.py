@@ -57,7 +57,7 @@ def _put(tensor: Tensor, device: torch.device) -> Tensor:
         _MEMORY.pop(_address(tensor), None)
         return tensor
     if tensor.dtype in _LACKS:
-        raise TypeError(f"Cannot convert a MPS Tensor to {tensor.dtype}, which the device does not have.")
+        raise TypeError(f"Cannot convert a tensor to {tensor.dtype}, which the device does not have.")
     if len(_MEMORY) > 20_000:
         for address in [address for address, kept in _MEMORY.items() if kept.expired()]:
             del _MEMORY[address]
@@ -114,25 +114,29 @@ def _refuse_two_devices(func: Any, args: Any, given: list[Tensor]) -> None:
         raise RuntimeError(f"Expected all tensors to be on the same device: {func}({what})")
 
 
-def _is_device(value: Any) -> bool:
-    return isinstance(value, (str, torch.device)) or (isinstance(value, int) and not isinstance(value, bool))
+def _named_device(args: Any, kwargs: Any) -> torch.device | None:
+    """The device that the arguments of ``Tensor.to`` name."""
+    for one in (kwargs.get("device"), kwargs.get("other"), *args[:1]):
+        if isinstance(one, Tensor):
+            return _place(one)
+        if isinstance(one, (str, torch.device)):
+            return GPU if str(one).startswith("cuda") else torch.device(one)
+        if isinstance(one, int) and not isinstance(one, bool):
+            return GPU
+    return None
 
 
 def _to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """``Tensor.to``, which copies from device to device."""
-    named = [kwargs.get("device"), kwargs.get("other"), *args[:1]]
-    devices = [
-        _place(one) if isinstance(one, Tensor) else one for one in named if isinstance(one, Tensor) or _is_device(one)
-    ]
-    device = GPU if devices and "cpu" not in str(devices[-1]) and "meta" not in str(devices[-1]) else None
-    device = device or (torch.device(devices[-1]) if devices else None)
-    real = {name: CPU if name == "device" and device == GPU else value for name, value in kwargs.items()}
-    args = (CPU, *args[1:]) if args and _is_device(args[0]) and device == GPU else args
-    result = BASE.to(self, *args, **real)
+    """``Tensor.to``, which copies from device to device; for PyTorch itself, all are the CPU."""
+    device = _named_device(args, kwargs)
+    if device == GPU:
+        first = [one if isinstance(one, (Tensor, torch.dtype)) else CPU for one in args[:1]]
+        args, kwargs = (*first, *args[1:]), kwargs | ({"device": CPU} if kwargs.get("device") is not None else {})
+    result = BASE.to(self, *args, **kwargs)
     if device is None or device.type == "meta" or not _is_ours(self):
         return result
-    if _address(result) == _address(self) and device.type != _place(self).type:
-        result = BASE.to(self, *args, **{**real, "copy": True})
+    if _address(result) == _address(self) and device != _place(self):
+        result = BASE.to(self, *args, **{**kwargs, "copy": True})
     return result if _address(result) == _address(self) else _put(result, device)
 
 
