@@ -33,6 +33,7 @@ def test_what_is_made_or_moved_there_is_there():
         2 * meta,
     ]
     there += [torch.tensor([1], device="cuda"), torch.as_tensor(1, device="cuda"), torch.ones(1).to(volume)]
+    there += [meta.to(dtype=torch.float32, device=meta.device), meta.to(torch.float64), meta.clone().to("cuda")]
     assert {str(one.device) for one in there} == {"cuda:0"}
     assert type(2 * meta) is MetaTensor
     here = [volume.cpu(), meta.cpu(), torch.from_numpy(np.ones(3)), torch.ones(2, 3), volume.to("cpu", torch.float64)]
