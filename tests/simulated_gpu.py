@@ -244,10 +244,12 @@ def simulated_gpu(lacks: Iterable[torch.dtype] = ()) -> Iterator[None]:
         for owner, name, value in list(_patches()):
             patch.setattr(owner, name, value, raising=False)
         _LACKS.update(lacks)
-        with _Devices():
-            yield
-    _MEMORY.clear()
-    _LACKS.clear()
+        try:
+            with _Devices():
+                yield
+        finally:
+            _MEMORY.clear()
+            _LACKS.clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
